@@ -1,0 +1,325 @@
+"""Training photographs from a folder or a zip archive, decoded once into one compact uint8 tensor.
+
+A photograph is turned upright (EXIF), made RGB, cropped to the centre square and brought to S x S with an antialiased
+filter. All of them together are N x 3 x S x S bytes (the 8,189 Oxford Flowers at 64 px: 96 MiB), so they are kept in
+memory and a training step only gathers, flips and scales. The decoded bytes are also kept on disk, memory-mapped when
+they are needed again, so a second run starts at once and several processes share one copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from argan.errors import ArganError, UsageError
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = frozenset(".avif .bmp .gif .heic .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())  # noqa: SIM905
+CACHE_VERSION = 1  # raise it whenever `load_square` changes what it returns
+
+
+class PhotoFolder:
+    """The photographs below `path` (a folder or a zip archive, folders inside folders included) at one resolution.
+
+    Args:
+        path: a folder or a `.zip` file.
+        resolution: S, the side of the square that every photograph is brought to, in pixels.
+        cache: True keeps the decoded bytes below `cache_directory()`, a path keeps them there, False keeps none.
+        workers: threads that decode; by default one per core that this process may use, 8 at most.
+        progress: called as `progress(done, total)` after every photograph that was decoded.
+
+    Attributes:
+        images: (N, 3, S, S) uint8, display-encoded RGB, in the order of `names`.
+        names: paths inside the folder or archive, with `/`, sorted.
+        skipped: (name, reason) of every file that has a picture's suffix and could not be read.
+
+    Raises:
+        UsageError: `path` does not exist or is not a folder or zip archive, or `resolution` is not positive.
+        ArganError: not one picture can be read.
+
+    Pictures are taken as sRGB: colour profiles are not converted. Files without a picture's suffix, hidden files and
+    the `__MACOSX` entries of archives are passed over in silence.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        resolution: int,
+        *,
+        cache: bool | str | os.PathLike[str] = True,
+        workers: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        if resolution < 1:
+            raise UsageError(f"resolution must be at least 1 pixel, not {resolution}")
+        self.path, self.resolution = Path(path).expanduser(), resolution
+        with open_source(self.path) as source:
+            entry = CacheEntry(self.path, source.fingerprint(), resolution, cache) if cache else None
+            stored = entry.load() if entry else None
+            images, names, skipped = stored or decode_all(source, resolution, workers, progress)
+        if skipped:
+            listed = ", ".join(f"{name} ({reason})" for name, reason in skipped[:5])
+            more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+            total = len(names) + len(skipped)
+            logger.warning("%s: %d of %d files skipped: %s%s", path, len(skipped), total, listed, more)
+        if not names:
+            found = f"none of its {len(skipped)} pictures can be read" if skipped else "it holds no pictures"
+            hint = "give a folder or zip of JPEG, PNG or WebP files"
+            raise ArganError(f"no photographs in {path}: {found}", hint)
+        if entry and not stored:
+            entry.save(images, names, skipped)
+        self.images = torch.from_numpy(images)
+        self.names = names
+        self.skipped = skipped
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def batch(self, indices: torch.Tensor | Sequence[int], flips: torch.Tensor | Sequence[bool]) -> torch.Tensor:
+        """Photographs as the networks take them.
+
+        Args:
+            indices: (B,) which photographs.
+            flips: (B,) true where the photograph is mirrored left to right.
+
+        Returns:
+            (B, 3, S, S) float32 in [0, 1].
+        """
+        indices = torch.as_tensor(indices, dtype=torch.long)
+        flips = torch.as_tensor(flips, dtype=torch.bool)
+        if indices.ndim != 1 or indices.shape != flips.shape:
+            raise ValueError(f"indices and flips must be (B,), not {tuple(indices.shape)} and {tuple(flips.shape)}")
+        photos = self.images[indices]
+        return torch.where(flips[:, None, None, None], photos.flip(-1), photos).float() / 255
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def load_square(file: IO[bytes] | str | os.PathLike[str], resolution: int) -> np.ndarray:
+    """One picture: upright, RGB, centre square, antialiased to `resolution`. Returns (S, S, 3) uint8.
+
+    Raises whatever Pillow raises on a file that it cannot read whole.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; Pillow refuses the absurd
+        with Image.open(file) as image:
+            # A JPEG can be decoded at 1/2, 1/4 or 1/8: take the smallest that is still twice what is needed.
+            image.draft("RGB", (2 * resolution, 2 * resolution))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            photo = to_rgb(image)
+    side = min(photo.size)
+    left, top = (photo.width - side) / 2, (photo.height - side) / 2
+    box = (left, top, left + side, top + side)
+    # reducing_gap: average whole blocks of pixels first, as far as the result cannot show it, then filter.
+    square = photo.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return np.asarray(square)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as 8-bit RGB: 16-bit grey is scaled, transparent parts are laid over white."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pictures have no known range")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+Photographs = tuple[np.ndarray, list[str], list[tuple[str, str]]]
+
+
+def decode_all(
+    source: Source, resolution: int, workers: int | None, progress: Callable[[int, int], None] | None
+) -> Photographs:
+    """Every picture of a source: images (N, 3, S, S) uint8, their names, and (name, reason) of those that failed."""
+
+    def decode(name: str) -> np.ndarray | str:
+        try:
+            return load_square(io.BytesIO(source.read(name)), resolution)
+        except Exception as error:  # a damaged file can raise nearly anything
+            return reason(error)
+
+    candidates = source.names()
+    images = np.empty((len(candidates), 3, resolution, resolution), np.uint8)
+    names: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(workers or min(8, usable_cores())) as pool:  # threads, as Pillow decodes without holding the interpreter's lock
+        for done, (name, result) in enumerate(zip(candidates, pool.map(decode, candidates), strict=True), 1):
+            if isinstance(result, str):
+                skipped.append((name, result))
+            else:
+                images[len(names)] = result.transpose(2, 0, 1)
+                names.append(name)
+            if progress:
+                progress(done, len(candidates))
+    return images[: len(names)], names, skipped
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, where the system tells; all of them elsewhere."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read, in a few words that do not repeat its name."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not a picture"
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+# --- where the files are ----------------------------------------------------------------------------------------------
+
+
+class Source:
+    """Named files: what a folder and a zip archive have in common."""
+
+    def names(self) -> list[str]:
+        """Paths of the files that look like pictures, sorted."""
+        raise NotImplementedError
+
+    def read(self, name: str) -> bytes:
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Changes whenever the files do: their names, sizes and times, not their contents."""
+        raise NotImplementedError
+
+
+class FolderSource(Source):
+    def __init__(self, root: Path):
+        self.root = root
+
+    def names(self) -> list[str]:
+        files = (Path(parent, name) for parent, _, names in os.walk(self.root) for name in names)
+        return sorted(name for name in (file.relative_to(self.root).as_posix() for file in files) if is_picture(name))
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def fingerprint(self) -> str:
+        def line(name: str) -> str:
+            try:
+                stat = (self.root / name).stat()
+                return f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}"
+            except OSError:  # a dangling link: it will be named among the skipped files
+                return name
+
+        return "\n".join(map(line, self.names()))
+
+
+class ZipSource(Source):
+    def __init__(self, file: Path, archive: zipfile.ZipFile):
+        self.file, self.archive = file, archive
+
+    def names(self) -> list[str]:
+        return sorted({name for name in self.archive.namelist() if is_picture(name)})
+
+    def read(self, name: str) -> bytes:
+        return self.archive.read(name)
+
+    def fingerprint(self) -> str:
+        stat = self.file.stat()
+        return f"{stat.st_size}\0{stat.st_mtime_ns}"
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """The files of a folder or of a zip archive."""
+    if path.is_dir():
+        yield FolderSource(path)
+    elif not path.exists():
+        raise UsageError(f"no such folder or archive: {path}")
+    else:
+        try:
+            archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile:
+            hint = "give a folder, or a .zip file that is complete"
+            raise UsageError(f"{path} is neither a folder nor a zip archive", hint=hint) from None
+        except OSError as error:
+            raise ArganError(f"cannot read {path}: {error.strerror}") from None
+        with archive:
+            yield ZipSource(path, archive)
+
+
+def is_picture(name: str) -> bool:
+    parts = name.split("/")
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES
+
+
+# --- the cache on disk ------------------------------------------------------------------------------------------------
+
+
+def cache_directory() -> Path:
+    """`$ARGAN_CACHE`, else `$XDG_CACHE_HOME/argan`, else `~/.cache/argan`."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("ARGAN_CACHE") or Path(home, "argan")).expanduser()
+
+
+class CacheEntry:
+    """The decoded photographs of one source at one resolution: `KEY.npy` (the bytes) and `KEY.json` (the names).
+
+    The names are written last and looked up first, so an entry that was interrupted is no entry. A cache that cannot
+    be read or written costs time and nothing else: it is decoded again.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, resolution: int, where: bool | str | os.PathLike[str]):
+        key = f"{CACHE_VERSION}\0{path.resolve()}\0{resolution}\0{fingerprint}"
+        folder = cache_directory() if isinstance(where, bool) else Path(where)
+        stem = f"{path.stem}-{resolution}-{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]}"
+        self.index, self.bytes = folder / f"{stem}.json", folder / f"{stem}.npy"
+        self.resolution = resolution
+
+    def load(self) -> Photographs | None:
+        try:
+            index = json.loads(self.index.read_text())
+            images = np.load(self.bytes, mmap_mode="c")  # copy on write: pages are shared and the tensor is writable
+        except (OSError, ValueError):
+            return None
+        names, skipped = index["names"], [(name, why) for name, why in index["skipped"]]
+        if images.dtype != np.uint8 or images.shape != (len(names), 3, self.resolution, self.resolution):
+            return None
+        return images, names, skipped
+
+    def save(self, images: np.ndarray, names: list[str], skipped: list[tuple[str, str]]) -> None:
+        try:
+            self.index.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.bytes, lambda file: np.save(file, images))
+            text = json.dumps({"names": names, "skipped": skipped}).encode()
+            write_atomically(self.index, lambda file: file.write(text))
+        except OSError as error:
+            logger.info("decoded photographs are not kept in %s: %s", self.index.parent, error.strerror or error)
+
+
+def write_atomically(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
+    """Write a file under a temporary name, then rename it: a reader sees all of it or nothing."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
