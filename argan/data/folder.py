@@ -163,7 +163,8 @@ def decode_all(
     images = np.empty((len(candidates), 3, resolution, resolution), np.uint8)
     names: list[str] = []
     skipped: list[tuple[str, str]] = []
-    with ThreadPoolExecutor(workers or min(8, usable_cores())) as pool:  # threads, as Pillow decodes without holding the interpreter's lock
+    # Threads are enough: Pillow decodes without holding the interpreter's lock.
+    with ThreadPoolExecutor(workers or min(8, usable_cores())) as pool:
         for done, (name, result) in enumerate(zip(candidates, pool.map(decode, candidates), strict=True), 1):
             if isinstance(result, str):
                 skipped.append((name, result))
