@@ -1,0 +1,91 @@
+"""Which implementation an operation runs, and the checks that every operation makes of its arguments."""
+
+import functools
+import importlib.util
+import os
+
+import torch
+
+IMPLEMENTATIONS = ("auto", "reference", "triton")
+
+
+class BackendUnavailable(RuntimeError):
+    """The implementation that was asked for cannot run here; the message says why."""
+
+
+def interpreting() -> bool:
+    """True if Triton runs kernels in its interpreter, on any device (TRITON_INTERPRET=1 when argan.kernels first launches)."""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "y", "yes")
+
+
+def why_not_triton(device: torch.device | str) -> str | None:
+    """The reason why Triton kernels cannot run on tensors of `device`, or None if they can."""
+    device = torch.device(device)
+    if not _triton_installed():
+        return "the package triton is not installed (its wheels are for Linux)"
+    if interpreting():
+        return None
+    if device.type != "cuda":
+        return f"Triton kernels need a CUDA device and the tensors are on {device} (TRITON_INTERPRET=1 emulates one, slowly)"
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
+        return f"Triton needs compute capability 8.0 and {torch.cuda.get_device_name(device)} has less"
+    return None
+
+
+def resolve(impl: str, device: torch.device | str) -> str:
+    """Turn `impl` into "reference" or "triton" for tensors on `device`.
+
+    "auto" is Triton on CUDA devices where it can run and the reference elsewhere and in exported or traced graphs.
+    Raises ValueError for an unknown name and BackendUnavailable if Triton was asked for and cannot run.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl: expected one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
+    device = torch.device(device)
+    if impl == "triton":
+        reason = why_not_triton(device)
+        if reason is not None:
+            raise BackendUnavailable(f"impl='triton' cannot run: {reason}")
+    if impl == "auto":
+        on_gpu = device.type == "cuda" and not torch.compiler.is_exporting() and not torch.jit.is_tracing()
+        return "triton" if on_gpu and why_not_triton(device) is None else "reference"
+    return impl
+
+
+def check_tensors(**tensors: tuple[torch.Tensor, str]) -> None:
+    """Check floating point tensors against named dimensions: `check_tensors(image=(image, "B C H W"), rays=(rays, "B V H W"))`.
+
+    A name stands for one size throughout the call, a number for itself. Raises TypeError (not a floating point tensor) or
+    ValueError (number of dimensions, sizes, empty tensors, different devices); the message names the argument.
+    """
+    if torch.jit.is_tracing():  # sizes are tensors there, and a check of them would be baked into the graph
+        return
+    sizes: dict[str, int] = {}
+    devices: dict[str, torch.device] = {}
+    for name, (tensor, dimensions) in tensors.items():
+        wanted = dimensions.split()
+        shape = f"({', '.join(wanted)})"
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{name}: expected a tensor {shape}, got {type(tensor).__name__}")
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name}: expected a floating point tensor {shape}, got {tensor.dtype}")
+        if tensor.ndim != len(wanted):
+            raise ValueError(f"{name}: expected {shape}, got {tuple(tensor.shape)}")
+        for dimension, size in zip(wanted, tensor.shape, strict=True):
+            expected = int(dimension) if dimension.isdigit() else sizes.setdefault(dimension, size)
+            if size != expected:
+                raise ValueError(f"{name}: expected {shape} with {dimension} = {expected}, got {tuple(tensor.shape)}")
+            if size == 0:
+                raise ValueError(f"{name}: expected {shape} with no empty dimension, got {tuple(tensor.shape)}")
+        devices[name] = tensor.device
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"expected one device, got {', '.join(f'{name} on {device}' for name, device in devices.items())}")
+
+
+def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
+    """What an operation calculates in: float64 if any argument is float64, else float32."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+@functools.cache
+def _triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
