@@ -1,0 +1,72 @@
+"""The command line: one file a command, registered here; `argan --help` imports no torch.
+
+A command is a typed function with the name of its file. It imports torch and the rest of argan inside its body, reports
+through `argan.cli._output` and raises `argan.errors`, which `argan.cli._errors` turns into one line and an exit code.
+"""
+
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from argan.cli._errors import exit_code_of
+
+# In the order of the work: learn, look, use, deploy, judge. "eval" would hide the built-in, so its file is evaluate.py.
+COMMANDS = {
+    "train": "train",
+    "train-depth": "train_depth",
+    "sample": "sample",
+    "render": "render",
+    "depth": "depth",
+    "export": "export",
+    "eval": "evaluate",
+    "bench": "bench",
+    "doctor": "doctor",
+}
+
+
+def argan_version() -> str:
+    try:
+        return version("argan")
+    except PackageNotFoundError:  # a clone that is used without installing
+        return "unknown (not installed)"
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"argan {argan_version()}")
+        raise typer.Exit
+
+
+def describe(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Depth and depth of field, learned from unlabelled photographs.
+
+    Start with a photo:  argan render photo.jpg --blur 2.0
+    """
+
+
+def build_app() -> typer.Typer:
+    app = typer.Typer(
+        name="argan",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(describe)
+    for name, module in COMMANDS.items():
+        if find_spec(f"argan.cli.{module}") is not None:
+            app.command(name)(getattr(import_module(f"argan.cli.{module}"), module))
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code (DESIGN: 0 done, 1 failed, 2 usage, 3, 4, 130)."""
+    sys.exit(exit_code_of(lambda: build_app()(arguments, prog_name="argan", standalone_mode=False)))

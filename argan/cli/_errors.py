@@ -1,0 +1,96 @@
+"""Every failure ends here: one line that says what, one that says what to do, and an exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+from argan.errors import ArganError, Interrupted, MissingError, UsageError
+
+DEBUG_HINT = "ARGAN_DEBUG=1 shows the traceback"
+
+
+def exit_code_of(command: Callable[[], Any]) -> int:
+    """Run `command`; report what it raises on stderr and return the process's exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        returned = command()
+        sys.stdout.flush()
+        return returned if isinstance(returned, int) else 0  # typer returns the code of typer.Exit
+    except BrokenPipeError:  # the reader of a pipe has gone: say nothing, also not when Python closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("ARGAN_DEBUG") == "1":
+            raise
+        failure = explain(error)
+        print_failure(str(failure), failure.hint)
+        return failure.exit_code
+
+
+def explain(error: BaseException) -> ArganError:
+    """The ArganError that says to a person what any exception means."""
+    if isinstance(error, ArganError):
+        return error
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Interrupted("interrupted")
+    if hasattr(error, "format_message"):  # typer's own usage errors: unknown option, value out of range, …
+        return _usage(error)
+    if _is_backend_unavailable(error):
+        return MissingError(str(error), hint="argan doctor says what is available here")
+    if _is_out_of_memory(error):
+        return ArganError(f"out of memory: {error}" if str(error) else "out of memory", hint="use a smaller picture")
+    if isinstance(error, OSError):
+        return ArganError(_os_message(error))
+    return ArganError(f"{type(error).__name__}: {error}", hint=DEBUG_HINT)
+
+
+def print_failure(message: str, hint: str | None = None) -> None:
+    """`error: …` and `hint: …` on stderr, one line each whatever the message holds."""
+    print(f"error: {_one_line(message)}", file=sys.stderr)
+    if hint:
+        print(f"hint: {_one_line(hint)}", file=sys.stderr)
+
+
+def _usage(error: Any) -> ArganError:
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if not message:  # no command was given: typer has printed the help
+        return UsageError("a command is needed", hint="argan --help lists the commands")
+    path = context.command_path if context is not None else "argan"
+    return UsageError(message[0].lower() + message[1:].rstrip("."), hint=f"{path} --help lists what it takes")
+
+
+def _is_backend_unavailable(error: BaseException) -> bool:
+    """Without importing the kernels (and torch with them): whoever raised it has imported them."""
+    backend = sys.modules.get("argan.kernels.backend")
+    return backend is not None and isinstance(error, backend.BackendUnavailable)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """MemoryError, or torch's: on the GPU it has a class of its own, on the CPU only a text."""
+    torch = sys.modules.get("torch")
+    return (
+        isinstance(error, MemoryError)
+        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+        or (isinstance(error, RuntimeError) and "not enough memory" in str(error))
+    )
+
+
+def _os_message(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    where = error.filename2 or error.filename
+    reason = error.strerror[0].lower() + error.strerror[1:]
+    return f"{where}: {reason}" if where is not None else reason
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    """SIGTERM unwinds like Ctrl-C, so that temporary files are removed on the way out."""
+    raise KeyboardInterrupt
