@@ -1,1 +1,33 @@
-"""argan: depth and depth-of-field learned from unlabelled photographs, rendered on real photos, exported anywhere."""
+"""argan: depth and depth-of-field learned from unlabelled photographs, rendered on real photos, exported anywhere.
+
+    argan.render(image, blur=2.0) -> image              shallow depth-of-field on a photo
+    argan.estimate_depth(image) -> disparity            1 = nearest
+    argan.load("flowers") -> model                      generator, renderer, depth estimator
+    argan.kernels, argan.export                         the differentiable rendering ops; ONNX and TorchScript
+
+Everything is imported when it is first used, so that `import argan` itself takes no time and loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argan.models.hub import load
+    from argan.photo import estimate_depth, render
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "estimate_depth", "load", "render"]
+
+_HOMES = {"render": "argan.photo", "estimate_depth": "argan.photo", "load": "argan.models.hub"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in ("kernels", "export"):
+        return import_module(f"argan.{name}")
+    raise AttributeError(f"module 'argan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "export", "kernels"])

@@ -1,0 +1,163 @@
+"""Every setting of a training run: frozen dataclasses, named presets, and their TOML and JSON forms (no torch here)."""
+
+import dataclasses
+import json
+import tomllib
+import typing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from argan.errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The networks; `argan.models` explains each term."""
+
+    resolution: int = 64
+    z_dim: int = 128
+    width: int = 64
+    discriminator_width: int = 64
+    max_disparity: float = 3.0
+    views: int = 5
+    expansion: bool = True
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The objective; `argan.training.losses` explains each term."""
+
+    mixture: Literal["bernoulli", "uniform", "fixed"] = "bernoulli"
+    """p(s), the DoF scale of each sample: 0 or 1 with even odds, uniform in [0, 1], or always `fixed_scale`."""
+    fixed_scale: float = 1.0
+    prior: float = 0.02
+    """Weight of the centre focus prior."""
+    prior_radius: float = 0.25
+    """Radius that the prior holds in focus, in image widths."""
+    prior_slope: float = 0.1
+    """Disparity lost per px of distance beyond that radius (px per px: the same blur at every resolution)."""
+    expansion: float = 1.0
+    """Weight of the regulariser of T."""
+    smoothness: float = 0.0
+    """Weight of the edge-aware smoothness of disparity."""
+    r1: float = 1.0
+    """Gradient penalty gamma / 2 on real photographs."""
+    r1_interval: int = 8
+    """Steps between gradient penalties; their weight is multiplied to match."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run."""
+
+    name: str = "argan"
+    data: str = "synthetic"
+    """A folder or zip of photographs, or "synthetic" for the built-in ones."""
+    steps: int = 100_000
+    batch: int = 32
+    seed: int = 0
+    generator_lr: float = 4e-4
+    discriminator_lr: float = 4e-4
+    ema_images: float = 6_400.0
+    """Half-life of the averaged generator, in images."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the networks; rendering and R1 are always float32. "auto" is bfloat16 on GPUs that have it."""
+    log_every: int = 20
+    sample_every: int = 500
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    tensorboard: bool = False
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """AR-GAN-DR: how the depth estimator is learned from the generator's own samples."""
+
+    width: int = 32
+    steps: int = 2_000
+    batch: int = 32
+    lr: float = 1e-3
+    seed: int = 0
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "synthetic-cpu": TrainConfig(
+        name="synthetic-cpu", steps=5_000, model=ModelConfig(resolution=32, z_dim=64, width=48, discriminator_width=32), data="synthetic"
+    ),
+    "cpu": TrainConfig(name="cpu", steps=6_000, model=ModelConfig(resolution=32, z_dim=64, width=48, discriminator_width=32)),
+    "argan-32": TrainConfig(name="argan-32", model=ModelConfig(resolution=32)),
+    "argan-64": TrainConfig(name="argan-64", model=ModelConfig(resolution=64)),
+    "argan-128": TrainConfig(name="argan-128", model=ModelConfig(resolution=128, views=9)),
+}
+DEFAULT_PRESET = "synthetic-cpu"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain values, ready for JSON or TOML."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """The dataclass `cls` from nested plain values; unknown names and wrong types are a UsageError."""
+    return override(cls(), values)
+
+
+def override(config: T, values: dict[str, Any], path: str = "") -> T:
+    """`config` with the nested `values` put in place, each checked against its field's type."""
+    changes: dict[str, Any] = {}
+    known = typing.get_type_hints(type(config))
+    for name, value in values.items():
+        if name not in known:
+            raise UsageError(f"no setting {path}{name}", hint=f"there are: {', '.join(known)}")
+        current = getattr(config, name)
+        if dataclasses.is_dataclass(current):
+            changes[name] = override(current, value, f"{path}{name}.")
+        else:
+            changes[name] = _checked(value, known[name], f"{path}{name}")
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def parse_settings(settings: list[str]) -> dict[str, Any]:
+    """`["steps=100", "loss.prior=0.2"]` -> nested values, each read as TOML and, failing that, as text."""
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes key=value, got {setting!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *groups, last = name.strip().split(".")
+        target = values
+        for group in groups:
+            target = target.setdefault(group, {})
+        target[last] = value
+    return values
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Nested values of a TOML or JSON file."""
+    try:
+        text = path.read_text()
+        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"{path} is not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from error
+
+
+def _checked(value: Any, kind: Any, name: str) -> Any:
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
+    if choices is not None:
+        if value not in choices:
+            raise UsageError(f"{name} is one of {', '.join(map(str, choices))}; got {value!r}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UsageError(f"{name} takes {kind.__name__}, got {value!r}")
+    return value

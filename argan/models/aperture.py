@@ -1,0 +1,95 @@
+"""The aperture renderer R: a deep-focus image and its disparity become a shallow-focus image.
+
+Srinivasan et al. (CVPR 2018) with the 5 x 5 light field of AR-GAN: the depth expansion network T turns the central
+disparity into one ray-disparity map a view, M(x, u) = T(D)(x, u); the lens averages the views,
+I_s(x) = sum_u A(u) I(x + u M(x, u)) / sum_u A(u).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from argan.kernels import render_light_field, warp_disparity
+
+
+def aperture_views(count: int = 5) -> Tensor:
+    """The lens: a `count` x `count` grid over [-2, 2]^2 aperture steps, less the corners outside the disc: (V, 2).
+
+    Five a side give the paper's 21 views; nine sample the same lens twice as densely, which large images need
+    (neighbouring views further than about 1.5 px apart show as ghost copies).
+    """
+    if count < 1 or count % 2 == 0:
+        raise ValueError(f"an aperture takes an odd number of views a side, so that one is central; got {count}")
+    steps = torch.linspace(-2, 2, count) if count > 1 else torch.zeros(1)
+    uy, ux = torch.meshgrid(steps, steps, indexing="ij")
+    inside = ux**2 + uy**2 <= 5 + 1e-6  # (2, 1) is in, the corner (2, 2) is out
+    return torch.stack([ux[inside], uy[inside]], dim=1)
+
+
+class DepthExpansion(nn.Module):
+    """T: bends the warped disparities where views see behind an edge; a residual that starts as the identity.
+
+    Without biases or normalisation, so that T(0) = 0: what has no disparity has no blur.
+    """
+
+    def __init__(self, views: int):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(views, views, 3, padding=1, bias=False) for _ in range(3))
+        nn.init.zeros_(self.convs[-1].weight)
+
+    def forward(self, rays: Tensor) -> Tensor:
+        """(B, V, H, W) -> (B, V, H, W), px per aperture step."""
+        x = F.elu(self.convs[0](rays))
+        x = F.elu(self.convs[1](x))
+        return rays + self.convs[2](x)
+
+
+class ApertureRenderer(nn.Module):
+    """R(I, s D).
+
+    Args:
+        views: views a side of the aperture; see `aperture_views`.
+        expansion: whether T is learned; without it M(x, u) = D(x + u D(x)).
+        impl: back end of the two kernels: "auto", "reference" or "triton".
+    """
+
+    views: Tensor
+
+    def __init__(self, views: int = 5, expansion: bool = True, impl: str = "auto"):
+        super().__init__()
+        self.register_buffer("views", aperture_views(views), persistent=False)
+        self.expansion = DepthExpansion(len(self.views)) if expansion else None
+        self.impl = impl
+
+    def rays(self, disparity: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, H, W) -> the expanded ray disparities M and the merely warped ones, both (B, V, H, W)."""
+        warped = warp_disparity(disparity, self.views, impl=self.impl)
+        return (warped if self.expansion is None else self.expansion(warped)), warped
+
+    def expansion_loss(self, expanded: Tensor, warped: Tensor) -> Tensor:
+        """Srinivasan's regulariser of T, mean |M - D_warp|."""
+        return (expanded - warped).abs().mean()
+
+    def lens(self, deep: Tensor, rays: Tensor) -> Tensor:
+        """deep (B, C, H, W) seen through the rays (B, V, H, W) and averaged over the aperture."""
+        return render_light_field(deep, rays, self.views.to(deep.dtype), impl=self.impl)
+
+    def forward(self, deep: Tensor, disparity: Tensor, scale: Tensor) -> Tensor:
+        """deep (B, 3, H, W), disparity (B, 1, H, W), DoF scale s (B,) -> shallow (B, 3, H, W); s = 0 returns deep."""
+        rays, _ = self.rays(scale[:, None, None, None] * disparity)
+        return self.lens(deep, rays)
+
+
+def render_mixture(
+    renderer: ApertureRenderer, deep: Tensor, disparity: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """R(I, s D) for s that is often 0, and the regulariser of T.
+
+    R(I, 0) = I, so only the samples with s > 0 are rendered: half the work under Bernoulli mixing.
+    """
+    open_lens = scale > 0
+    if not open_lens.any():
+        return deep, deep.new_zeros(())
+    expanded, warped = renderer.rays(scale[open_lens][:, None, None, None] * disparity[open_lens])
+    shallow = renderer.lens(deep[open_lens], expanded)
+    return deep.index_put((open_lens,), shallow), renderer.expansion_loss(expanded, warped)

@@ -1,0 +1,83 @@
+"""The AR-GAN generator: from noise to a deep-focus image and its signed disparity (Kaneko, CVPR 2021, section 4).
+
+The backbone is HoloGAN's 2-D half: a learned constant, and blocks of transposed convolution and AdaIN on z. Image and
+disparity share every layer except their last one.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+REFERENCE_RESOLUTION = 64  # px: the paper's size, at which disparities are quoted
+
+
+def channels_at(resolution: int, width: int) -> int:
+    """Channels of a feature map: `width` at 32 px, halved with every doubling of the size, at most 4 x `width`."""
+    return min(32 * width // resolution, 4 * width)
+
+
+class AdaIN(nn.Module):
+    """Adaptive instance normalisation (Huang and Belongie 2017): the style z sets each channel's scale and offset."""
+
+    def __init__(self, channels: int, z_dim: int):
+        super().__init__()
+        self.style = nn.Linear(z_dim, 2 * channels)
+        nn.init.normal_(self.style.weight, std=0.1 / z_dim**0.5)
+        nn.init.zeros_(self.style.bias)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        scale, offset = self.style(z)[:, :, None, None].chunk(2, dim=1)
+        return F.instance_norm(x) * (1 + scale) + offset
+
+
+class UpBlock(nn.Module):
+    """Doubles the size: transposed 4x4 convolution, AdaIN, leaky ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, z_dim: int):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+        self.norm = AdaIN(out_channels, z_dim)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(x), z), 0.2)
+
+
+class Generator(nn.Module):
+    """G(z) = (I_d, D).
+
+    Args:
+        resolution: side S of the square images, a power of two from 8 up (the presets use 32, 64 and 128).
+        z_dim: length of the noise vector, z ~ N(0, 1).
+        width: channels at 32 px; see `channels_at`.
+        max_disparity: largest |D| in px per aperture step at 64 px; it grows with the resolution, so that a scene is
+            blurred by the same fraction of its width at every size.
+    """
+
+    def __init__(self, resolution: int = 64, z_dim: int = 128, width: int = 64, max_disparity: float = 3.0):
+        super().__init__()
+        if resolution < 8 or resolution & (resolution - 1):
+            raise ValueError(f"resolution must be a power of two from 8 up, got {resolution}")
+        self.resolution, self.z_dim = resolution, z_dim
+        self.max_disparity = max_disparity * resolution / REFERENCE_RESOLUTION
+        self.constant = nn.Parameter(torch.randn(channels_at(4, width), 4, 4))
+        self.input_norm = AdaIN(channels_at(4, width), z_dim)
+        sizes = [2**k for k in range(3, resolution.bit_length())]
+        # Named by their output size, so that a larger generator can take a smaller one's blocks over.
+        self.blocks = nn.ModuleDict(
+            {str(size): UpBlock(channels_at(size // 2, width), channels_at(size, width), z_dim) for size in sizes}
+        )
+        self.image_head = nn.Conv2d(channels_at(resolution, width), 3, 3, padding=1)
+        self.depth_head = nn.Conv2d(channels_at(resolution, width), 1, 3, padding=1)
+        # Small but not zero: R is even in D, so its gradient vanishes at D = 0 and a zero head would never start.
+        nn.init.normal_(self.depth_head.weight, std=0.01)
+        nn.init.zeros_(self.depth_head.bias)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, z_dim) -> deep image (B, 3, S, S) in [0, 1], signed disparity (B, 1, S, S) in px per aperture step."""
+        x = self.constant.expand(z.shape[0], -1, -1, -1)
+        x = F.leaky_relu(self.input_norm(x, z), 0.2)
+        for block in self.blocks.values():
+            x = block(x, z)
+        image = 0.5 + 0.5 * torch.tanh(self.image_head(x))
+        disparity = self.max_disparity * torch.tanh(self.depth_head(x) / self.max_disparity)
+        return image, disparity

@@ -1,0 +1,147 @@
+"""Models as folders: `model.safetensors`, `config.json`, `README.md`. Nothing is ever unpickled."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from argan.config import ModelConfig, override, to_dict
+from argan.errors import ArganError, UsageError
+from argan.files import atomic_folder
+from argan.models.aperture import ApertureRenderer
+from argan.models.estimator import DepthEstimator, DepthPredictor
+from argan.models.generator import Generator
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+DEFAULT = "flowers"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DepthInfo:
+    """How a depth estimator was built: its width, working resolution, and the signed disparities that become 0 and 1."""
+
+    width: int = 32
+    resolution: int = 64
+    far: float = -1.0
+    near: float = 1.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `config.json` says: enough to rebuild the networks, and what a user must know of them."""
+
+    name: str = "untitled"
+    generator: ModelConfig | None = None
+    depth: DepthInfo | None = None
+    card: dict[str, str] = field(default_factory=dict)
+    """Free text for people: `data`, `licence`, `command`, `measured` and the like."""
+
+
+class Model(nn.Module):
+    """What `argan.load` gives.
+
+    Attributes:
+        config: how it was built, and its card.
+        generator: z -> (deep image, signed disparity); None in a model that only estimates depth.
+        renderer: (deep, disparity, scale) -> shallow image; comes with the generator.
+        depth: photo -> disparity in [0, 1]; None before `argan train-depth`.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.generator: Generator | None = None
+        self.renderer: ApertureRenderer | None = None
+        self.depth: DepthPredictor | None = None
+        if config.generator is not None:
+            self.generator, self.renderer = build_generator(config.generator)
+        if config.depth is not None:
+            depth = config.depth
+            self.depth = DepthPredictor(DepthEstimator(depth.width), depth.resolution, depth.far, depth.near)
+
+    def save(self, folder: Path, half: bool = False) -> None:
+        """Write the model's folder, whole or not at all. `half` stores float16, which loads as float32 again."""
+        state = {name: (x.half() if half else x).contiguous() for name, x in self.state_dict().items()}
+        with atomic_folder(folder) as temporary:
+            write_model(temporary, self.config, state)
+
+
+def build_generator(config: ModelConfig) -> tuple[Generator, ApertureRenderer]:
+    """The two networks that a `ModelConfig` describes, freshly initialised."""
+    generator = Generator(config.resolution, config.z_dim, config.width, config.max_disparity)
+    return generator, ApertureRenderer(config.views, config.expansion)
+
+
+def write_model(folder: Path, config: Config, state: dict[str, Tensor]) -> None:
+    """The three files of a model, into an existing folder."""
+    save_file(state, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"format": FORMAT, **to_dict(config)}, indent=2) + "\n")
+    (folder / "README.md").write_text(model_card(config))
+
+
+def model_card(config: Config) -> str:
+    """README.md of a model: its card as a list, in Markdown."""
+    lines = [f"# {config.name}", "", "An argan model; load it with `argan.load(FOLDER)` or `--model FOLDER`.", ""]
+    lines += [f"- **{key}**: {value}" for key, value in config.card.items()]
+    return "\n".join(lines) + "\n"
+
+
+def shipped() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in WEIGHTS.glob("*/config.json"))
+
+
+def find(name_or_path: str | Path | None = None) -> Path:
+    """The folder of a model: a shipped name, a model folder, or a run (its depth model, else its last checkpoint).
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    name = DEFAULT if name_or_path in (None, "default") else str(name_or_path)
+    for folder in (Path(name), Path(name) / "model", WEIGHTS / name):
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    checkpoints = sorted((Path(name) / "checkpoints").glob("step-*"))
+    if checkpoints:
+        return checkpoints[-1]
+    raise UsageError(f"no model {name}", hint=f"a model's folder, a run's folder, or one of: {', '.join(shipped())}")
+
+
+def load(name_or_path: str | Path | None = None) -> Model:
+    """A model by its shipped name or folder, in eval mode and frozen.
+
+    Args:
+        name_or_path: see `find`; None is the default model.
+
+    Raises:
+        UsageError: there is no such model.
+        ArganError: its files are damaged, or from a newer argan.
+    """
+    folder = find(name_or_path)
+    try:
+        model = Model(read_model_config(folder))
+        state = {name: x.float() for name, x in load_file(folder / "model.safetensors").items()}
+        model.load_state_dict(state)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+        raise ArganError(f"{folder} is not a readable model: {str(error).splitlines()[0]}") from error
+    return model.eval().requires_grad_(False)
+
+
+def read_model_config(folder: Path) -> Config:
+    """`config.json` of a model folder."""
+    values: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    version = values.get("format")
+    if version != FORMAT:
+        raise ValueError(f"format {version!r}, this argan reads {FORMAT}")
+    generator, depth = values.get("generator"), values.get("depth")
+    return Config(
+        name=str(values["name"]),
+        generator=override(ModelConfig(), generator) if generator else None,
+        depth=override(DepthInfo(), depth) if depth else None,
+        card=dict(values.get("card", {})),
+    )

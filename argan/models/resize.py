@@ -1,0 +1,20 @@
+"""Bring a photo to an estimator's working size, in a form that every exporter keeps dynamic."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize_short_side(image: Tensor, size: int) -> Tensor:
+    """Resize `image` (B, C, H, W) so that its short side is `size` px and its proportions stay: (B, C, h, w).
+
+    Bilinear, area-weighted (anti-aliased) where it shrinks, half-pixel centres; the long side is rounded to whole
+    pixels. H and W may be symbolic: the sizes are found by integer arithmetic without a branch, which torch.export,
+    ONNX and torch.jit.trace all carry over to sizes that they have not seen.
+    """
+    height, width = image.shape[-2:]
+    short = (height + width - abs(height - width)) // 2  # min(height, width) would be frozen by tracing
+
+    def scaled(side: int) -> int:
+        return (2 * side * size + short) // (2 * short)  # side * size / short, rounded
+
+    return F.interpolate(image, size=(scaled(height), scaled(width)), mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,77 @@
+"""What real photos do that generated images do not: soft focus, noise, colour casts, other framings, JPEG."""
+
+import io
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+
+def augment(image: Tensor, disparity: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """image (B, 3, S, S) in [0, 1] with its disparity (B, 1, S, S) -> both as a camera might have given them.
+
+    Framing moves both together; all else changes the image alone. On the CPU, drawn from `rng`.
+    """
+    image, disparity = reframe(image, disparity, rng)
+    image = soften(image, rng)
+    image = recolor(image, rng)
+    image = compress(add_noise(image, rng), rng)
+    return image, disparity
+
+
+def uniform(count: int, low: float, high: float, rng: torch.Generator) -> Tensor:
+    """(count, 1, 1, 1) draws from [low, high]."""
+    return low + (high - low) * torch.rand(count, 1, 1, 1, generator=rng)
+
+
+def reframe(image: Tensor, disparity: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mirror, turn by up to 15 degrees, zoom by 0.8 to 1.25, stretch and shift; beyond the border, mirrored."""
+    count = len(image)
+    angle = uniform(count, -0.26, 0.26, rng).view(count)
+    zoom, stretch = uniform(count, 0.8, 1.25, rng).view(count), uniform(count, 0.85, 1.18, rng).view(count)
+    mirror = torch.where(torch.rand(count, generator=rng) < 0.5, -1.0, 1.0)
+    shift = 0.2 * torch.rand(count, 2, generator=rng) - 0.1
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    rows = [torch.stack([mirror * zoom * stretch * cos, -zoom * sin, shift[:, 0]], dim=1)]
+    rows += [torch.stack([mirror * zoom * sin, zoom / stretch * cos, shift[:, 1]], dim=1)]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(image.shape), align_corners=False)
+    both = F.grid_sample(torch.cat([image, disparity], dim=1), grid, padding_mode="reflection", align_corners=False)
+    return both[:, :3], both[:, 3:]
+
+
+def soften(image: Tensor, rng: torch.Generator) -> Tensor:
+    """A little blur, by 0 to 100 % of a [1 2 1] / 4 filter."""
+    kernel = torch.tensor([1.0, 2.0, 1.0]) / 4
+    kernel = (kernel[:, None] * kernel[None, :]).expand(3, 1, 3, 3)
+    blurred = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
+    return torch.lerp(image, blurred, uniform(len(image), 0, 1, rng))
+
+
+def recolor(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Exposure, contrast, white balance, saturation and gamma."""
+    count = len(image)
+    image = image.clamp(1e-3, 1) ** uniform(count, 0.75, 1.35, rng)
+    balance = 0.85 + 0.3 * torch.rand(count, 3, 1, 1, generator=rng)
+    grey = image.mean(dim=1, keepdim=True)
+    image = torch.lerp(grey, image, uniform(count, 0.6, 1.4, rng)) * balance
+    mean = image.mean(dim=(1, 2, 3), keepdim=True)
+    return (mean + (image - mean) * uniform(count, 0.75, 1.3, rng)) * uniform(count, 0.75, 1.25, rng)
+
+
+def add_noise(image: Tensor, rng: torch.Generator) -> Tensor:
+    """Gaussian noise with a deviation of 0 to 0.04, clipped as a sensor does."""
+    return (image + uniform(len(image), 0, 0.04, rng) * torch.randn(image.shape, generator=rng)).clamp(0, 1)
+
+
+def compress(image: Tensor, rng: torch.Generator, share: float = 0.25) -> Tensor:
+    """JPEG at quality 30 to 90, for a `share` of the images."""
+    chosen = torch.nonzero(torch.rand(len(image), generator=rng) < share).flatten().tolist()
+    qualities = torch.randint(30, 91, (len(image),), generator=rng).tolist()
+    for index in chosen:
+        pixels = (image[index] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="JPEG", quality=qualities[index])
+        image[index] = torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1).float() / 255
+    return image

@@ -1,0 +1,83 @@
+"""AR-GAN-DR: a depth estimator learned from the generator's own (image, depth) pairs, made on the fly."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from argan.config import DepthConfig
+from argan.devices import resolve_device
+from argan.errors import UsageError
+from argan.models.estimator import DepthEstimator
+from argan.models.hub import DepthInfo, Model
+from argan.training.augment import augment
+from argan.training.loop import Progress, step_seed
+
+RANGE_SAMPLES = 512
+RANGE_QUANTILES = 0.01, 0.99
+
+
+def train_depth(
+    model: Model, config: DepthConfig, *, device: str = "auto", report: Callable[[Progress], None] | None = None
+) -> Model:
+    """`model` with a depth estimator learned from its generator.
+
+    Half of the images that the estimator sees are deep and half shallow, since real photos are either; L1 on D.
+
+    Raises:
+        UsageError: the model has no generator.
+    """
+    if model.generator is None:
+        raise UsageError(f"{model.config.name} has no generator to learn depth from")
+    place = resolve_device(device)
+    model = model.to(place)
+    torch.manual_seed(config.seed)
+    estimator = DepthEstimator(config.width).to(place)
+    optimizer = torch.optim.Adam(estimator.parameters(), lr=config.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
+    for step in range(config.steps):
+        rng = torch.Generator().manual_seed(step_seed(config.seed, step))
+        image, disparity = draw_pairs(model, config.batch, rng)
+        error = (estimator(image.to(place)) - disparity.to(place)).abs().mean()
+        optimizer.zero_grad(set_to_none=True)
+        error.backward()
+        optimizer.step()
+        schedule.step()
+        if report is not None and (step % 20 == 19 or step + 1 == config.steps):
+            report(Progress(step + 1, config.steps, {"error": float(error)}))
+    far, near = disparity_range(model, config.seed)
+    depth = DepthInfo(config.width, model.generator.resolution, far, near)
+    return with_estimator(model, estimator, depth)
+
+
+@torch.no_grad()
+def draw_pairs(model: Model, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Augmented images (N, 3, S, S), deep or shallow at even odds, and their signed disparity (N, 1, S, S)."""
+    assert model.generator is not None and model.renderer is not None
+    place = next(model.generator.parameters()).device
+    z = torch.randn(count, model.generator.z_dim, generator=rng)
+    scale = torch.rand(count, generator=rng).round()
+    deep, disparity = model.generator(z.to(place))
+    image = model.renderer(deep, disparity, scale.to(place))
+    return augment(image.cpu(), disparity.cpu(), rng)
+
+
+@torch.no_grad()
+def disparity_range(model: Model, seed: int) -> tuple[float, float]:
+    """Signed disparities that become 0 and 1: nearly all that the generator makes, the focal plane 0 strictly within."""
+    assert model.generator is not None
+    z = torch.randn(RANGE_SAMPLES, model.generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    signed = model.generator(z.to(next(model.generator.parameters()).device))[1].float().flatten().cpu()
+    far, near = (float(signed.kthvalue(max(1, int(q * len(signed)))).values) for q in RANGE_QUANTILES)
+    span = max(near - far, 1e-3)
+    return min(far, -0.1 * span), max(near, 0.1 * span)
+
+
+def with_estimator(model: Model, estimator: DepthEstimator, depth: DepthInfo) -> Model:
+    """A model of the same generator with this estimator, frozen."""
+    result = Model(replace(model.config, depth=depth))
+    state = {name: x for name, x in model.state_dict().items() if not name.startswith("depth.")}
+    state |= {f"depth.estimator.{name}": x for name, x in estimator.state_dict().items()}
+    result.load_state_dict(state)
+    return result.eval().requires_grad_(False)

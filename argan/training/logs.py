@@ -1,0 +1,74 @@
+"""What a run writes down: `metrics.jsonl`, one line every few steps, and TensorBoard on request."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+
+from torch import Tensor
+
+from argan.errors import MissingError
+
+
+class Log:
+    """Means of the steps since the last line, with rates.
+
+    Args:
+        run: folder of the run; lines beyond `step`, of a life that was lost, are dropped.
+        tensorboard: also write event files to `run`/tensorboard.
+    """
+
+    def __init__(self, run: Path, step: int, tensorboard: bool = False):
+        self.path = run / "metrics.jsonl"
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+        self.writer = _tensorboard(run) if tensorboard else None
+        self._clear()
+
+    def _lines(self) -> list[str]:
+        """Complete lines only: a killed run can leave half of one."""
+        return self.path.read_text().split("\n")[:-1] if self.path.exists() else []
+
+    def _clear(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.steps, self.images, self.began = 0, 0, time.monotonic()
+
+    def add(self, stats: dict[str, Tensor], images: int) -> None:
+        """One step's losses; they stay on their device until a line is written."""
+        for name, value in stats.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.steps, self.images = self.steps + 1, self.images + images
+
+    def pending(self) -> dict[str, float]:
+        """Means since the last line."""
+        return {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+
+    def write(self, step: int) -> dict[str, float]:
+        """Write a line and start anew; returns its means and rates."""
+        means = self.pending()
+        seconds = time.monotonic() - self.began
+        means["steps_per_second"], means["images_per_second"] = self.steps / seconds, self.images / seconds
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **means}) + "\n")
+        if self.writer is not None:
+            for name, value in means.items():
+                self.writer.add_scalar(name, value, step)
+        self._clear()
+        return means
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _tensorboard(run: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingError("tensorboard is not installed", hint="pip install 'argan[tensorboard]'") from error
+    return SummaryWriter(run / "tensorboard")
