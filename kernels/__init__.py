@@ -1,13 +1,14 @@
 """argan.kernels: differentiable aperture rendering, written once and run by PyTorch or Triton.
 
-Every operation is a function of tensors with `impl="auto" | "reference" | "triton"`. The reference is plain PyTorch: it is
-the definition, the CPU path, and what an exported graph contains. Nothing here imports Triton until a kernel is launched.
+Every operation is a function of tensors with `impl="auto" | "reference" | "triton"`. The reference is plain PyTorch: it
+is the definition, the CPU path, and what an exported graph contains. Triton is imported when a kernel is launched.
 """
 
 if "." not in __name__:  # the folder at the repository root, imported by its bare name
     raise ImportError("import argan.kernels, not kernels: the same operations would be registered twice")
 
 from argan.kernels.backend import BackendUnavailable, resolve, why_not_triton
+from argan.kernels.bokeh import render_bokeh
 from argan.kernels.light_field import render_light_field, warp_disparity
 
-__all__ = ["BackendUnavailable", "render_light_field", "resolve", "warp_disparity", "why_not_triton"]
+__all__ = ["BackendUnavailable", "render_bokeh", "render_light_field", "resolve", "warp_disparity", "why_not_triton"]

@@ -1,0 +1,49 @@
+"""`render_bokeh`: checks, conventions and the choice of implementation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from argan.kernels import backend
+from argan.kernels.bokeh import reference
+from argan.kernels.bokeh.aperture import Aperture, check_aperture
+
+
+def render_bokeh(
+    image: Tensor,
+    disparity: Tensor,
+    radius: float | Tensor,
+    focus: float | Tensor = 0.0,
+    *,
+    aperture: Aperture = "disk",
+    impl: str = "auto",
+) -> Tensor:
+    """A photograph with shallow depth of field, (B,3,H,W), from an all-in-focus one and its disparity.
+
+    image      (B,3,H,W) linear light, any range; float32 or float64 (half precision is computed in float32)
+    disparity  (B,1,H,W), larger is nearer
+    radius     blur radius in pixels at |disparity - focus| = 1; a number, or a tensor of one or B values; >= 0
+    focus      disparity in focus; a number, or a tensor of one or B values
+    aperture   a name of `APERTURES`, or an image of one: a 2-D tensor, 0 where closed
+    """
+    backend.check_tensors(image=(image, "B 3 H W"), disparity=(disparity, "B 1 H W"))
+    aperture = check_aperture(aperture)
+    impl = backend.resolve(impl, image.device)
+    dtype = backend.compute_dtype(image, disparity)
+    radius, focus = (_per_picture(value, name, image, dtype) for value, name in ((radius, "radius"), (focus, "focus")))
+    if bool((radius.detach() < 0).any()):
+        raise ValueError("radius must not be negative")
+    coc = radius * (disparity.to(dtype) - focus)
+    if not bool(coc.detach().any()):
+        return image + 0 * coc.to(image.dtype) if torch.is_grad_enabled() else image.clone()
+    return reference.render(image.to(dtype), coc, aperture).to(image.dtype)
+
+
+def _per_picture(value: float | Tensor, name: str, image: Tensor, dtype: torch.dtype) -> Tensor:
+    value = torch.as_tensor(value, dtype=dtype, device=image.device)
+    if value.numel() not in (1, image.shape[0]):
+        raise ValueError(f"{name}: one value or one a picture ({image.shape[0]}), got {tuple(value.shape)}")
+    if not bool(torch.isfinite(value.detach()).all()):
+        raise ValueError(f"{name} must be finite")
+    return value.reshape(-1, 1, 1, 1)
