@@ -1,6 +1,6 @@
 """The one place where commands speak: results on stdout (for people, or as JSON), everything else on stderr.
 
-Facts about the run (`info`, `warn`) and progress (`progress`, `track`) are not results: a script that reads stdout never
+Facts about the run (`info`, `warn`) and progress (`progress`, `track`) are not results: who reads stdout never
 sees them. Every command that reports something takes `--json` and ends in one call of `result`.
 """
 

@@ -17,4 +17,5 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
     def scaled(side: int) -> int:
         return (2 * side * size + short) // (2 * short)  # side * size / short, rounded
 
-    return F.interpolate(image, size=(scaled(height), scaled(width)), mode="bilinear", align_corners=False, antialias=True)
+    size_px = (scaled(height), scaled(width))
+    return F.interpolate(image, size=size_px, mode="bilinear", align_corners=False, antialias=True)
