@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import os
+import warnings
 
 import torch
 
@@ -14,7 +15,7 @@ class BackendUnavailable(RuntimeError):
 
 
 def interpreting() -> bool:
-    """True if Triton runs kernels in its interpreter, on any device (TRITON_INTERPRET=1 when argan.kernels first launches)."""
+    """True if Triton runs kernels in its interpreter, on any device (TRITON_INTERPRET=1, set before a launch)."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "y", "yes")
 
 
@@ -26,7 +27,7 @@ def why_not_triton(device: torch.device | str) -> str | None:
     if interpreting():
         return None
     if device.type != "cuda":
-        return f"Triton kernels need a CUDA device and the tensors are on {device} (TRITON_INTERPRET=1 emulates one, slowly)"
+        return f"Triton needs a CUDA device and the tensors are on {device} (TRITON_INTERPRET=1 emulates one, slowly)"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return f"Triton needs compute capability 8.0 and {torch.cuda.get_device_name(device)} has less"
     return None
@@ -52,10 +53,11 @@ def resolve(impl: str, device: torch.device | str) -> str:
 
 
 def check_tensors(**tensors: tuple[torch.Tensor, str]) -> None:
-    """Check floating point tensors against named dimensions: `check_tensors(image=(image, "B C H W"), rays=(rays, "B V H W"))`.
+    """Check floating point tensors against named dimensions.
 
-    A name stands for one size throughout the call, a number for itself. Raises TypeError (not a floating point tensor) or
-    ValueError (number of dimensions, sizes, empty tensors, different devices); the message names the argument.
+    `check_tensors(image=(image, "B C H W"), rays=(rays, "B V H W"))`: a letter stands for one size throughout the call,
+    a number for itself. Raises TypeError (not a floating point tensor) or ValueError (number of dimensions, sizes,
+    empty tensors, different devices); the message names the argument.
     """
     if torch.jit.is_tracing():  # sizes are tensors there, and a check of them would be baked into the graph
         return
@@ -78,12 +80,23 @@ def check_tensors(**tensors: tuple[torch.Tensor, str]) -> None:
                 raise ValueError(f"{name}: expected {shape} with no empty dimension, got {tuple(tensor.shape)}")
         devices[name] = tensor.device
     if len(set(devices.values())) > 1:
-        raise ValueError(f"expected one device, got {', '.join(f'{name} on {device}' for name, device in devices.items())}")
+        places = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"expected all tensors on one device, got {places}")
 
 
 def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
     """What an operation calculates in: float64 if any argument is float64, else float32."""
     return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def alert_not_deterministic(what: str, device: torch.device) -> None:
+    """Obey torch.use_deterministic_algorithms for a result whose float additions happen in any order on a GPU."""
+    if device.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        return
+    message = f"{what} is not deterministic on CUDA (it adds atomically), and deterministic algorithms were asked for"
+    if not torch.is_deterministic_algorithms_warn_only_enabled():
+        raise RuntimeError(message)
+    warnings.warn(message, stacklevel=2)
 
 
 @functools.cache

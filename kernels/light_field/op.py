@@ -1,4 +1,8 @@
-"""The public operations of light field rendering: checked arguments, choice of implementation."""
+"""The public operations of light field rendering, and the torch ops argan::… that stand for their Triton kernels.
+
+The reference is called as a plain function: graphs that are exported or traced with it hold aten operations only, and
+it can be differentiated twice. The torch ops are opaque to torch.compile and differentiable once.
+"""
 
 import torch
 from torch import Tensor
@@ -21,7 +25,7 @@ def warp_disparity(disparity: Tensor, views: Tensor, *, impl: str = "auto") -> T
     _check_views(views)
     if backend.resolve(impl, disparity.device) == "reference":
         return reference.warp_disparity(disparity, views)
-    raise backend.BackendUnavailable("impl='triton' cannot run: warp_disparity has no Triton kernel in this version")
+    return _warp(disparity, views.to(backend.compute_dtype(disparity)))
 
 
 def render_light_field(
@@ -45,13 +49,101 @@ def render_light_field(
         image=(image, "B C H W"), rays=(rays, "B V H W"), views=(views, "V 2"), weights=(weights, "V")
     )
     _check_views(views)
-    weights = weights.to(backend.compute_dtype(image, rays, weights))
+    compute = backend.compute_dtype(image, rays, weights)
+    weights = weights.to(compute)
     weights = weights / weights.sum()
     if backend.resolve(impl, image.device) == "reference":
         return reference.render_light_field(image, rays, views, weights)
-    raise backend.BackendUnavailable("impl='triton' cannot run: render_light_field has no Triton kernel in this version")
+    return _render(image, rays, views.to(compute), weights)
 
 
 def _check_views(views: Tensor) -> None:
     if views.requires_grad:
         raise ValueError("views: aperture positions take no gradient; pass views.detach()")
+
+
+# The ops take views and weights in the dtype to calculate in, and weights that sum to one. Kernels are imported when
+# one is launched, so that this module needs no Triton.
+
+
+@torch.library.custom_op("argan::warp_disparity", mutates_args=())
+def _warp(disparity: Tensor, views: Tensor) -> Tensor:
+    from argan.kernels.light_field import triton as kernels
+
+    return kernels.warp_forward(disparity, views)
+
+
+@torch.library.custom_op("argan::warp_disparity_backward", mutates_args=())
+def _warp_backward(grad: Tensor, disparity: Tensor, views: Tensor) -> Tensor:
+    from argan.kernels.light_field import triton as kernels
+
+    return kernels.warp_backward(grad, disparity, views)
+
+
+@torch.library.custom_op("argan::render_light_field", mutates_args=())
+def _render(image: Tensor, rays: Tensor, views: Tensor, weights: Tensor) -> Tensor:
+    from argan.kernels.light_field import triton as kernels
+
+    return kernels.render_forward(image, rays, views, weights)
+
+
+@torch.library.custom_op("argan::render_light_field_backward", mutates_args=())
+def _render_backward(
+    grad: Tensor,
+    image: Tensor,
+    rays: Tensor,
+    views: Tensor,
+    weights: Tensor,
+    need_image: bool,
+    need_rays: bool,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    from argan.kernels.light_field import triton as kernels
+
+    return kernels.render_backward(grad, image, rays, views, weights, need_image, need_rays, need_weights)
+
+
+@_warp.register_fake
+def _(disparity, views):
+    batch, _, height, width = disparity.shape
+    return disparity.new_empty(batch, views.shape[0], height, width)
+
+
+@_warp_backward.register_fake
+def _(grad, disparity, views):
+    return disparity.new_empty(disparity.shape)
+
+
+@_render.register_fake
+def _(image, rays, views, weights):
+    return image.new_empty(image.shape)
+
+
+@_render_backward.register_fake
+def _(grad, image, rays, views, weights, need_image, need_rays, need_weights):
+    wanted = ((image, need_image), (rays, need_rays), (weights, need_weights))
+    return tuple(tensor.new_empty(tensor.shape if needed else 0) for tensor, needed in wanted)
+
+
+def _save_inputs(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate_warp(ctx, grad):
+    return _warp_backward(grad, *ctx.saved_tensors), None
+
+
+def _differentiate_render(ctx, grad):
+    image, rays, _, weights = ctx.needs_input_grad
+    grad_image, grad_rays, grad_weights = _render_backward(grad, *ctx.saved_tensors, image, rays, weights)
+    return grad_image if image else None, grad_rays if rays else None, None, grad_weights if weights else None
+
+
+def _refuse_to_differentiate(ctx, *grads):
+    raise NotImplementedError("Triton light field rendering can be differentiated once; for more use impl='reference'")
+
+
+_warp.register_autograd(_differentiate_warp, setup_context=_save_inputs)
+_render.register_autograd(_differentiate_render, setup_context=_save_inputs)
+_warp_backward.register_autograd(_refuse_to_differentiate)
+_render_backward.register_autograd(_refuse_to_differentiate)

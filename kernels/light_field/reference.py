@@ -22,9 +22,9 @@ def render_light_field(image: Tensor, rays: Tensor, views: Tensor, weights: Tens
 
 
 def _sample_views(image: Tensor, rays: Tensor, views: Tensor) -> Tensor:
-    """The light field I(x + u M(x, u)), bilinear and border-clamped: (B, C, H, W), (B, V, H, W), (V, 2) -> (B, C, V, H, W).
+    """The light field I(x + u M(x, u)): (B, C, H, W), (B, V, H, W), (V, 2) -> (B, C, V, H, W).
 
-    All views are one grid_sample: the fastest of four formulations on a CPU (benchmarks/light_field.py).
+    All views are one grid_sample, the fastest of the formulations that README.md lists.
     """
     batch, channels, height, width = image.shape
     count = rays.shape[1]
@@ -42,11 +42,11 @@ def _sample_views(image: Tensor, rays: Tensor, views: Tensor) -> Tensor:
 
 
 def _pad_to_power_of_two(image: Tensor) -> Tensor:
-    """Continue the image's last row and column up to powers of two, where pixel coordinates pass through grid_sample exactly.
+    """Repeat the last row and column up to powers of two: there grid_sample's coordinates name whole pixels exactly.
 
-    Otherwise rounding moves whole pixels by 1e-7 of the size, to either side of the kink that interpolation has there. What
-    is added equals what clamping to the border gives, so it changes nothing else. Sizes that an exporter keeps symbolic are
-    left as they are: there that rounding stays.
+    Otherwise rounding moves whole pixels by 1e-7 of the size, to either side of the kink that interpolation has there.
+    What is added equals what clamping to the border gives, so it changes nothing else. Sizes that an exporter keeps
+    symbolic are left as they are: there that rounding stays.
     """
     height, width = image.shape[-2:]
     if not (isinstance(height, int) and isinstance(width, int)):

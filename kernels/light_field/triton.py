@@ -1,0 +1,234 @@
+"""Light field rendering in Triton: the reference's values and gradients without a stack of views (see README.md).
+
+A program owns BLOCK_P consecutive pixels of one image, one thread a pixel, and walks through the views and channels.
+Tensors inside are [channels, pixels] tiles. Positions, interpolation and sums are in COMPUTE (float32 or float64),
+whatever the tensors are stored in. Offsets inside a plane are int32, offsets between planes int64.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from argan.kernels import backend
+
+BLOCK_P = 128
+NUM_WARPS = 4
+MAX_BLOCK_C = 8
+
+COMPUTE_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+# Unspecialised sizes mean one compilation for all of them, and one thread a pixel: were sizes known to be multiples of
+# 16, Triton would give a thread four neighbouring pixels of one channel, and each warp would work out every position.
+kernel = triton.jit(do_not_specialize=["height", "width", "count"])
+
+
+@triton.jit
+def _pixels(height, width, BLOCK_P: tl.constexpr):
+    """This program's image, and its pixels: offset in the plane, column, row, and whether it exists. [1, P]"""
+    plane = height * width
+    blocks = tl.cdiv(plane, BLOCK_P)
+    program = tl.program_id(0)
+    pixel = (program % blocks) * BLOCK_P + tl.arange(0, BLOCK_P)[None, :]
+    return (program // blocks).to(tl.int64), pixel, pixel % width, pixel // width, pixel < plane
+
+
+@triton.jit
+def _neighbours(position, size):
+    """The two pixels that a position lies between, after clamping it to the border, and the second one's share."""
+    position = tl.minimum(tl.maximum(position, 0.0), size - 1)  # nan becomes 0: nothing is read outside the image
+    first = tl.floor(position).to(tl.int32)
+    return first, tl.minimum(first + 1, size - 1), position - first
+
+
+@triton.jit
+def _corners(source, x0, x1, y0, y1, width, mask, COMPUTE: tl.constexpr):
+    """The four pixels around a position: upper left, upper right, lower left, lower right."""
+    upper_left = tl.load(source + (y0 * width + x0), mask=mask, other=0.0).to(COMPUTE)
+    upper_right = tl.load(source + (y0 * width + x1), mask=mask, other=0.0).to(COMPUTE)
+    lower_left = tl.load(source + (y1 * width + x0), mask=mask, other=0.0).to(COMPUTE)
+    lower_right = tl.load(source + (y1 * width + x1), mask=mask, other=0.0).to(COMPUTE)
+    return upper_left, upper_right, lower_left, lower_right
+
+
+@triton.jit
+def _scatter(target, value, x0, x1, fx, y0, y1, fy, width, mask):
+    """Add a value to the four pixels around a position, each its share: the transpose of interpolation."""
+    upper, lower = value * (1 - fy), value * fy
+    tl.atomic_add(target + (y0 * width + x0), upper * (1 - fx), mask=mask, sem="relaxed")
+    tl.atomic_add(target + (y0 * width + x1), upper * fx, mask=mask, sem="relaxed")
+    tl.atomic_add(target + (y1 * width + x0), lower * (1 - fx), mask=mask, sem="relaxed")
+    tl.atomic_add(target + (y1 * width + x1), lower * fx, mask=mask, sem="relaxed")
+
+
+@kernel
+def warp_forward_kernel(disparity, views, out, height, width, count, COMPUTE: tl.constexpr, BLOCK_P: tl.constexpr):
+    batch, pixel, column, row, exists = _pixels(height, width, BLOCK_P)
+    plane = (height * width).to(tl.int64)
+    disparity += batch * plane
+    ray = tl.load(disparity + pixel, mask=exists, other=0.0).to(COMPUTE)
+    for view in range(count):
+        x0, x1, fx = _neighbours(column + tl.load(views + 2 * view) * ray, width)
+        y0, y1, fy = _neighbours(row + tl.load(views + 2 * view + 1) * ray, height)
+        a, b, c, d = _corners(disparity, x0, x1, y0, y1, width, exists, COMPUTE)
+        top = a + fx * (b - a)
+        bottom = c + fx * (d - c)
+        tl.store(out + (batch * count + view) * plane + pixel, top + fy * (bottom - top), mask=exists)
+
+
+@kernel
+def warp_backward_kernel(
+    grad_out, disparity, views, grad_disparity, height, width, count, COMPUTE: tl.constexpr, BLOCK_P: tl.constexpr
+):
+    batch, pixel, column, row, exists = _pixels(height, width, BLOCK_P)
+    plane = (height * width).to(tl.int64)
+    disparity += batch * plane
+    grad_disparity += batch * plane
+    ray = tl.load(disparity + pixel, mask=exists, other=0.0).to(COMPUTE)
+    through_position = tl.zeros([1, BLOCK_P], COMPUTE)
+    for view in range(count):
+        grad = tl.load(grad_out + (batch * count + view) * plane + pixel, mask=exists, other=0.0).to(COMPUTE)
+        ux, uy = tl.load(views + 2 * view), tl.load(views + 2 * view + 1)
+        x, y = column + ux * ray, row + uy * ray
+        x0, x1, fx = _neighbours(x, width)
+        y0, y1, fy = _neighbours(y, height)
+        a, b, c, d = _corners(disparity, x0, x1, y0, y1, width, exists, COMPUTE)
+        slope_x = (b - a) + fy * ((d - c) - (b - a))
+        slope_y = (c - a) + fx * ((d - b) - (c - a))
+        slope = tl.where(x > 0, ux * slope_x, 0.0) + tl.where(y > 0, uy * slope_y, 0.0)  # clamped: it does not move
+        through_position += grad * slope
+        _scatter(grad_disparity, grad, x0, x1, fx, y0, y1, fy, width, exists)
+    tl.atomic_add(grad_disparity + pixel, through_position, mask=exists, sem="relaxed")
+
+
+@kernel
+def render_forward_kernel(
+    image, rays, views, weights, out, height, width, count,
+    CHANNELS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    batch, pixel, column, row, exists = _pixels(height, width, BLOCK_P)
+    plane = (height * width).to(tl.int64)
+    for start in range(0, CHANNELS, BLOCK_C):
+        channel = start + tl.arange(0, BLOCK_C)[:, None]
+        channel_plane = (batch * CHANNELS + channel) * plane  # [C, 1]
+        real = channel < CHANNELS
+        total = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
+        for view in range(count):
+            ray = tl.load(rays + (batch * count + view) * plane + pixel, mask=exists, other=0.0).to(COMPUTE)  # [1, P]
+            x0, x1, fx = _neighbours(column + tl.load(views + 2 * view) * ray, width)
+            y0, y1, fy = _neighbours(row + tl.load(views + 2 * view + 1) * ray, height)
+            a, b, c, d = _corners(image + channel_plane, x0, x1, y0, y1, width, real & exists, COMPUTE)  # [C, P]
+            top = a + fx * (b - a)
+            bottom = c + fx * (d - c)
+            total += tl.load(weights + view) * (top + fy * (bottom - top))
+        tl.store(out + channel_plane + pixel, total, mask=real & exists)
+
+
+@kernel
+def render_backward_kernel(
+    grad_out, image, rays, views, weights, grad_image, grad_rays, grad_weights, height, width, count,
+    NEED_IMAGE: tl.constexpr, NEED_RAYS: tl.constexpr, NEED_WEIGHTS: tl.constexpr,
+    CHANNELS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    batch, pixel, column, row, exists = _pixels(height, width, BLOCK_P)
+    plane = (height * width).to(tl.int64)
+    for view in range(count):
+        ray_pixel = (batch * count + view) * plane + pixel
+        ray = tl.load(rays + ray_pixel, mask=exists, other=0.0).to(COMPUTE)  # [1, P]
+        ux, uy = tl.load(views + 2 * view), tl.load(views + 2 * view + 1)
+        weight = tl.load(weights + view)
+        x, y = column + ux * ray, row + uy * ray
+        x0, x1, fx = _neighbours(x, width)
+        y0, y1, fy = _neighbours(y, height)
+        slope = tl.zeros([1, BLOCK_P], COMPUTE)  # of the loss along the ray's disparity
+        product = tl.zeros([1, BLOCK_P], COMPUTE)  # of the incoming gradient and the sample
+        for start in range(0, CHANNELS, BLOCK_C):
+            channel = start + tl.arange(0, BLOCK_C)[:, None]
+            channel_plane = (batch * CHANNELS + channel) * plane  # [C, 1]
+            mask = (channel < CHANNELS) & exists
+            grad = tl.load(grad_out + channel_plane + pixel, mask=mask, other=0.0).to(COMPUTE)  # [C, P]
+            if NEED_RAYS or NEED_WEIGHTS:
+                a, b, c, d = _corners(image + channel_plane, x0, x1, y0, y1, width, mask, COMPUTE)
+            if NEED_RAYS:
+                slope_x = tl.sum(grad * ((b - a) + fy * ((d - c) - (b - a))), 0, keep_dims=True)
+                slope_y = tl.sum(grad * ((c - a) + fx * ((d - b) - (c - a))), 0, keep_dims=True)
+                slope += tl.where(x > 0, ux * slope_x, 0.0) + tl.where(y > 0, uy * slope_y, 0.0)  # clamped: no motion
+            if NEED_WEIGHTS:
+                top = a + fx * (b - a)
+                bottom = c + fx * (d - c)
+                product += tl.sum(grad * (top + fy * (bottom - top)), 0, keep_dims=True)
+            if NEED_IMAGE:
+                _scatter(grad_image + channel_plane, weight * grad, x0, x1, fx, y0, y1, fy, width, mask)
+        if NEED_RAYS:
+            tl.store(grad_rays + ray_pixel, weight * slope, mask=exists)
+        if NEED_WEIGHTS:
+            tl.store(grad_weights + tl.program_id(0).to(tl.int64) * count + view, tl.sum(product))
+
+
+def warp_forward(disparity: Tensor, views: Tensor) -> Tensor:
+    batch, _, height, width = disparity.shape
+    out = disparity.new_empty(batch, views.shape[0], height, width)
+    _launch(warp_forward_kernel, views, disparity, views, out)
+    return out
+
+
+def warp_backward(grad_out: Tensor, disparity: Tensor, views: Tensor) -> Tensor:
+    backend.alert_not_deterministic("the gradient of warp_disparity", disparity.device)
+    grad_disparity = torch.zeros(disparity.shape, dtype=views.dtype, device=disparity.device)
+    _launch(warp_backward_kernel, views, grad_out, disparity, views, grad_disparity)
+    return grad_disparity.to(disparity.dtype)
+
+
+def render_forward(image: Tensor, rays: Tensor, views: Tensor, weights: Tensor) -> Tensor:
+    out = image.new_empty(image.shape)
+    _launch(render_forward_kernel, views, image, rays, views, weights, out, **_channel_blocks(image))
+    return out
+
+
+def render_backward(
+    grad_out: Tensor,
+    image: Tensor,
+    rays: Tensor,
+    views: Tensor,
+    weights: Tensor,
+    need_image: bool,
+    need_rays: bool,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients to image, rays and weights; one that is not needed is empty."""
+    if need_image:
+        backend.alert_not_deterministic("the gradient of render_light_field to its image", image.device)
+    partial_sums = (_programs(image), views.shape[0])
+    grad_image = torch.zeros(image.shape if need_image else 0, dtype=views.dtype, device=image.device)
+    grad_rays = rays.new_empty(rays.shape if need_rays else 0)
+    grad_weights = views.new_empty(partial_sums if need_weights else 0)
+    _launch(
+        render_backward_kernel, views, grad_out, image, rays, views, weights, grad_image, grad_rays, grad_weights,
+        NEED_IMAGE=need_image, NEED_RAYS=need_rays, NEED_WEIGHTS=need_weights, **_channel_blocks(image),
+    )  # fmt: skip
+    grad_weights = grad_weights.sum(0).to(weights.dtype) if need_weights else grad_weights
+    return grad_image.to(image.dtype), grad_rays, grad_weights
+
+
+def _programs(image: Tensor) -> int:
+    batch, _, height, width = image.shape
+    return batch * triton.cdiv(height * width, BLOCK_P)
+
+
+def _channel_blocks(image: Tensor) -> dict[str, int]:
+    channels = image.shape[1]
+    return {"CHANNELS": channels, "BLOCK_C": min(triton.next_power_of_2(channels), MAX_BLOCK_C)}
+
+
+def _launch(function, views: Tensor, *tensors: Tensor, **constants) -> None:
+    """Run a kernel over the pixels of the first tensor, calculating in the dtype of `views`. Results are contiguous."""
+    height, width = tensors[0].shape[-2:]
+    programs = _programs(tensors[0])
+    if height * width > 2**31 - BLOCK_P or programs >= 2**31:
+        raise ValueError(f"too large for one launch (2^31 pixels an image): {tuple(tensors[0].shape)}")
+    tensors = tuple(tensor.contiguous() for tensor in tensors)
+    with torch.cuda.device_of(tensors[0]):
+        function[(programs,)](
+            *tensors, height, width, views.shape[0],
+            COMPUTE=COMPUTE_TYPES[views.dtype], BLOCK_P=BLOCK_P, num_warps=NUM_WARPS, **constants,
+        )  # fmt: skip
