@@ -9,12 +9,32 @@ an argument with its default stated, and the extractor's name belongs in every r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from argan.errors import MissingError, UsageError
+
+
+class Interval(NamedTuple):
+    """A figure with its 95 % bootstrap interval [`low`, `high`]."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float] | Tensor, *, bootstrap: int = 2000, seed: int = 0) -> Interval:
+    """The mean of one value per photograph, and the 2.5 to 97.5 percentile of the means of bootstrap resamples."""
+    values = torch.as_tensor(values, dtype=torch.double)
+    resamples = torch.randint(len(values), (bootstrap, len(values)), generator=torch.Generator().manual_seed(seed))
+    low, high = values[resamples].mean(1).quantile(QUANTILES)
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+QUANTILES = torch.tensor([0.025, 0.975], dtype=torch.double)
 
 # --- depth ------------------------------------------------------------------------------------------------------------
 
@@ -129,14 +149,6 @@ def center_prior(height: int, width: int | None = None) -> Tensor:
 # --- samples against photographs --------------------------------------------------------------------------------------
 
 
-class Kid(NamedTuple):
-    """`value` with its 95 % bootstrap interval [`low`, `high`]; all of them not yet times 1000."""
-
-    value: float
-    low: float
-    high: float
-
-
 def kid(
     features_a: Tensor,
     features_b: Tensor,
@@ -145,7 +157,7 @@ def kid(
     subset_size: int = 1000,
     bootstrap: int = 400,
     seed: int = 0,
-) -> Kid:
+) -> Interval:
     """Kernel Inception distance (Binkowski et al. 2018): squared MMD with the kernel k(x, y) = (x . y / d + 1)^3.
 
     The unbiased estimate
@@ -160,7 +172,7 @@ def kid(
         features_a, features_b: (N, d) and (M, d), N and M at least 2.
 
     Returns:
-        Kid(value, low, high).
+        Interval(value, low, high), not yet times 1000.
     """
     a, b = _features(features_a, features_b)
     draw = torch.Generator().manual_seed(seed)
@@ -178,9 +190,9 @@ def kid(
     )
     value = estimates[:subsets].mean()
     if not bootstrap:
-        return Kid(float(value), float("nan"), float("nan"))
-    low, high = estimates[subsets:].quantile(torch.tensor([0.025, 0.975]).to(estimates))
-    return Kid(float(value), float(low), float(high))
+        return Interval(float(value), float("nan"), float("nan"))
+    low, high = estimates[subsets:].quantile(QUANTILES.to(estimates))
+    return Interval(float(value), float(low), float(high))
 
 
 def _mean_kernel(x: Tensor, y: Tensor, weights_x: Tensor, weights_y: Tensor, itself: bool, chunk: int = 1024) -> Tensor:
@@ -298,6 +310,9 @@ class Inception:
             from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
         except ImportError as error:
             raise MissingError(f"features {self.name}: no package {error.name}", hint=METRICS_HINT) from None
+        except RuntimeError as error:  # torchvision, which torch-fidelity imports, was built for another torch
+            hint = "install the torchvision that belongs to this torch"
+            raise MissingError(f"features {self.name}: {error}", hint) from None
         try:
             self.network = FeatureExtractorInceptionV3(self.name, ["2048"])
         except OSError as error:  # urllib's errors, too

@@ -13,7 +13,6 @@ import io
 import json
 import logging
 import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ import torch
 from PIL import Image, ImageOps
 
 from argan.errors import ArganError, UsageError
+from argan.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -305,22 +305,9 @@ class CacheEntry:
     def save(self, images: np.ndarray, names: list[str], skipped: list[tuple[str, str]]) -> None:
         try:
             self.index.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.bytes, lambda file: np.save(file, images))
-            text = json.dumps({"names": names, "skipped": skipped}).encode()
-            write_atomically(self.index, lambda file: file.write(text))
+            with atomic_file(self.bytes) as temporary:
+                np.save(temporary, images)
+            with atomic_file(self.index) as temporary:
+                temporary.write_text(json.dumps({"names": names, "skipped": skipped}))
         except OSError as error:
             logger.info("decoded photographs are not kept in %s: %s", self.index.parent, error.strerror or error)
-
-
-def write_atomically(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
-    """Write a file under a temporary name, then rename it: a reader sees all of it or nothing."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -1,0 +1,346 @@
+"""What a model is worth: its depth against truth and figure masks, its samples against photographs.
+
+`evaluate_model` is all of `argan eval`; below it, each function measures one thing and returns rows for a table.
+Every depth score stands beside the score of the bare centre prior on the same photographs
+(`argan.metrics.center_prior`): what knows nothing but where the middle is.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from argan import metrics
+from argan.config import LossConfig
+from argan.data.folder import PhotoFolder, load_square, open_source
+from argan.data.synthetic import SyntheticPhotos
+from argan.errors import MissingError, UsageError
+from argan.metrics import FeatureExtractor
+from argan.models.hub import Model
+from argan.training.losses import draw_scale
+
+Mixture = Literal["bernoulli", "uniform", "deep", "shallow"]
+MIXTURES: dict[Mixture, LossConfig] = {
+    "bernoulli": LossConfig(mixture="bernoulli"),
+    "uniform": LossConfig(mixture="uniform"),
+    "deep": LossConfig(mixture="fixed", fixed_scale=0.0),
+    "shallow": LossConfig(mixture="fixed", fixed_scale=1.0),
+}
+BATCH = 50
+
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, description, total) -> the items, with progress
+Depth = Callable[[Tensor], Tensor]  # image (1, 3, H, W) in [0, 1] -> disparity (1, 1, H, W), larger is nearer
+
+# Which masks say something: a sure one, with enough of both figure and ground.
+MIN_CONFIDENCE = 0.9
+FIGURE_SHARE = (0.08, 0.85)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of the report; `low` to `high` is its 95 % bootstrap interval over `count` photographs or samples."""
+
+    measure: str
+    value: float
+    low: float | None
+    high: float | None
+    centre_prior: float | None
+    better: str
+    count: int
+
+    def as_cells(self) -> dict[str, object]:
+        """For people: the interval in one cell."""
+        interval = None if self.low is None else f"{self.low:.4g} … {self.high:.4g}"
+        return {
+            "measure": self.measure,
+            "value": self.value,
+            "95 % interval": interval,
+            "centre prior": self.centre_prior,
+            "better": self.better,
+            "of": self.count,
+        }
+
+
+@dataclass
+class Report:
+    """All that was measured, how, and what was left out and why."""
+
+    model: str
+    data: str
+    seed: int
+    features: str | None
+    mixture: str
+    rows: list[Row]
+    left_out: dict[str, str]
+
+    def as_dict(self) -> dict[str, object]:
+        """Ready for JSON, which knows no NaN."""
+        plain = asdict(self)
+        for row in plain["rows"]:
+            for name, value in row.items():
+                row[name] = None if isinstance(value, float) and math.isnan(value) else value
+        return plain
+
+
+@torch.no_grad()
+def evaluate_model(
+    model: Model,
+    data: str,
+    device: torch.device,
+    *,
+    count: int = 1000,
+    seed: int = 0,
+    features: str = "auto",
+    mixture: Mixture = "bernoulli",
+    masks: Path | None = None,
+    cache: bool = True,
+    track: Track = lambda items, description, total: items,
+) -> Report:
+    """Measure whatever the model and the data allow.
+
+    Args:
+        model: on `device`.
+        data: a folder or zip of photographs, or "synthetic".
+        count: samples and photographs for KID and FID, samples for consistency, synthetic photographs for depth.
+        features: a feature extractor's name, "none", or "auto": the offline one where its package is installed.
+        mixture: p(s) of the samples that KID and FID compare.
+        masks: see `masked_photos`; not with synthetic photographs, whose depth is known.
+        track: shows progress: (items, description, total) -> the items.
+
+    Raises:
+        UsageError: masks with synthetic data or without an estimator, or nothing that could be measured.
+        MissingError: the package of a feature extractor that was asked for by name.
+    """
+    extractor, left_out = choose_extractor(features, device)
+    report = Report(model.config.name, data, seed, extractor.name if extractor else None, mixture, [], left_out)
+
+    def depth(image: Tensor) -> Tensor:
+        assert model.depth is not None
+        return model.depth(image.to(device))
+
+    if model.depth is None:
+        if masks is not None:
+            raise UsageError("this model estimates no depth", hint="learn it first: argan train-depth RUN")
+        left_out["depth"] = "this model has no depth estimator yet (argan train-depth)"
+    elif data == "synthetic":
+        if masks is not None:
+            raise UsageError("--masks goes with photographs", hint="give their folder or zip with --data")
+        truths = held_out(model.depth.resolution, count, seed)
+        report.rows += depth_against_truth(depth, track(truths, "depth against truth", count))
+    elif masks is not None:
+        pairs = masked_photos(Path(data), masks)
+        report.rows += depth_against_masks(depth, track(pairs, "depth against masks", len(pairs)))
+    else:
+        left_out["depth"] = "these photographs come without truth (--masks FOLDER, or --data synthetic)"
+
+    if model.generator is None:
+        left_out["samples"] = "this model has no generator"
+        return report
+    batches = -(-count // BATCH)
+    if extractor is not None:
+        rendered = (shallow for _, shallow, _ in draw_samples(model, count, seed, device, mixture))
+        photos = photo_batches(data, model.generator.resolution, count, seed, cache)
+        report.rows += samples_against_photos(
+            track(rendered, "features of samples", batches),
+            track(photos, "features of photographs", len(photos)),
+            extractor,
+        )
+    tuples = draw_samples(model, count, seed, device)
+    report.rows += sample_consistency(track(tuples, "consistency of samples", batches))
+    return report
+
+
+def choose_extractor(features: str, device: torch.device) -> tuple[FeatureExtractor | None, dict[str, str]]:
+    """The extractor, or None with what is therefore left out."""
+    if features == "none":
+        return None, {"KID and FID": "no features were asked for"}
+    try:
+        return metrics.feature_extractor("efficientnet-lite0" if features == "auto" else features, device), {}
+    except MissingError as missing:
+        if features != "auto":
+            raise
+        return None, {"KID and FID": f"{missing} ({missing.hint})"}
+
+
+# --- depth ------------------------------------------------------------------------------------------------------------
+
+
+def centre_prior(image: Tensor) -> Tensor:
+    """The bare centre prior as an estimator."""
+    return metrics.center_prior(*image.shape[2:])[None, None].to(image.device)
+
+
+TRUTH_MEASURES = {
+    "Spearman correlation with true disparity": (metrics.spearman, "higher"),
+    "ordinal accuracy": (metrics.ordinal_accuracy, "higher"),
+    "scale-invariant depth error (SIDE)": (metrics.side, "lower"),
+}
+
+
+def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]]) -> list[Row]:
+    """Depth of photographs whose true disparity is known.
+
+    Args:
+        depth: the estimator.
+        photos: pairs of photograph (3, S, S) and true disparity (1, S, S).
+    """
+    estimated: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
+    prior: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
+    for photo, truth in photos:
+        estimate, guess = depth(photo[None])[0].cpu(), centre_prior(photo[None])[0].cpu()
+        for name, (measure, _) in TRUTH_MEASURES.items():
+            estimated[name].append(measure(estimate, truth))
+            prior[name].append(measure(guess, truth))
+    return [row_of_means(name, estimated[name], prior[name], better) for name, (_, better) in TRUTH_MEASURES.items()]
+
+
+def held_out(resolution: int, count: int, seed: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
+    """`count` synthetic photographs with their true disparity; none of them is ever trained on."""
+    photos = synthetic_photos(resolution, 0, seed)
+    return (photos.sample(index) for index in range(count))
+
+
+def synthetic_photos(resolution: int, count: int, seed: int) -> SyntheticPhotos:
+    """Synthetic photographs for evaluation: training uses small seeds, evaluation starts at a million."""
+    return SyntheticPhotos(resolution, count, seed=1_000_000 + seed)
+
+
+def depth_against_masks(depth: Depth, pairs: Iterable[tuple[Tensor, Tensor]]) -> list[Row]:
+    """Is the figure nearer than the ground: area under the ROC curve, averaged over photographs.
+
+    Args:
+        depth: the estimator.
+        pairs: photograph (3, S, S) and figure mask (S, S) bool.
+    """
+    estimated, prior = [], []
+    for photo, mask in pairs:
+        estimated.append(metrics.area_under_roc(depth(photo[None])[0, 0].cpu(), mask))
+        prior.append(metrics.area_under_roc(centre_prior(photo[None])[0, 0].cpu(), mask))
+    return [row_of_means("figure nearer than ground (AUC)", estimated, prior, "higher")]
+
+
+def masked_photos(data: Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
+    """Photographs with a usable figure mask: (3, S, S) float in [0, 1] and (S, S) bool, S the mask's side.
+
+    Masks are PNG files, white on the figure. A mask belongs to the photograph of the same name; one that is named by a
+    number n, to the n-th photograph in order, counted from 0. Both are cropped to the centre square. Used are masks
+    whose figure covers 8 to 85 % and, where the folder has a `manifest.tsv` with the columns `name` and `confidence`,
+    whose confidence is above 0.9.
+
+    Raises:
+        UsageError: there is no usable mask, or a mask has no photograph.
+    """
+    confidence = read_confidence(masks / "manifest.tsv")
+    files = [file for file in sorted(masks.glob("*.png")) if confidence.get(file.name, 1.0) > MIN_CONFIDENCE]
+    pairs = []
+    with open_source(data) as source:
+        names = source.names()
+        by_stem = {PurePosixPath(name).stem: name for name in names}
+        for file in files:
+            with Image.open(file) as image:
+                size = min(image.size)
+            mask = torch.from_numpy(load_square(file, size)[..., 0] > 127)
+            if not FIGURE_SHARE[0] <= mask.float().mean() <= FIGURE_SHARE[1]:
+                continue
+            numbered = file.stem.isdigit() and int(file.stem) < len(names)
+            name = by_stem.get(file.stem) or (names[int(file.stem)] if numbered else None)
+            if name is None:
+                raise UsageError(f"mask {file.name} has no photograph in {data}")
+            photo = torch.tensor(load_square(io.BytesIO(source.read(name)), size)).permute(2, 0, 1) / 255
+            pairs.append((photo, mask))
+    if not pairs:
+        raise UsageError(f"no usable mask in {masks}", hint="PNG files, white on a figure that covers 8 to 85 %")
+    return pairs
+
+
+def read_confidence(manifest: Path) -> dict[str, float]:
+    """The columns `name` and `confidence` of a tab-separated file; nothing where there is no such file."""
+    if not manifest.exists():
+        return {}
+    with manifest.open(newline="") as lines:
+        return {row["name"]: float(row["confidence"]) for row in csv.DictReader(lines, delimiter="\t")}
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+def draw_samples(
+    model: Model, count: int, seed: int, device: torch.device, mixture: Mixture = "shallow"
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches of (deep, rendered, disparity), `count` samples in all, rendered at s ~ p(s) of the mixture."""
+    if model.generator is None or model.renderer is None:
+        raise ValueError("the model has no generator")
+    draw = torch.Generator().manual_seed(seed)
+    z = torch.randn(count, model.generator.z_dim, generator=draw).to(device)
+    scale = draw_scale(count, MIXTURES[mixture], draw).to(device)
+    for z_part, scale_part in zip(z.split(BATCH), scale.split(BATCH), strict=True):
+        deep, disparity = model.generator(z_part)
+        yield deep, model.renderer(deep, disparity, scale_part), disparity
+
+
+def photo_batches(data: str, resolution: int, count: int, seed: int, cache: bool) -> list[Tensor]:
+    """`count` photographs, drawn without replacement (all, where there are fewer): batches (B, 3, S, S) in [0, 1]."""
+    photos: PhotoFolder | SyntheticPhotos
+    if data == "synthetic":
+        photos = synthetic_photos(resolution, count, seed)
+    else:
+        photos = PhotoFolder(data, resolution, cache=cache)
+    chosen = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))[:count]
+    return [photos.batch(part, torch.zeros(len(part), dtype=torch.bool)) for part in chosen.split(BATCH)]
+
+
+def samples_against_photos(
+    samples: Iterable[Tensor], photos: Iterable[Tensor], extractor: FeatureExtractor, seed: int = 0
+) -> list[Row]:
+    """KID and FID of generated images and photographs, both batches of (B, 3, S, S) in [0, 1].
+
+    KID is the mean over 100 subsets of 1,000 (of all, where there are fewer).
+    """
+    fake = torch.cat([extractor(batch) for batch in samples])
+    real = torch.cat([extractor(batch) for batch in photos])
+    kid = metrics.kid(fake, real, seed=seed)
+    count = min(len(fake), len(real))
+    return [
+        Row("KID x 1000", 1000 * kid.value, 1000 * kid.low, 1000 * kid.high, None, "lower", count),
+        Row("FID", metrics.fid(fake, real), None, None, None, "lower", count),
+    ]
+
+
+def sample_consistency(samples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> list[Row]:
+    """Do the samples' images say what their depth says.
+
+    Args:
+        samples: batches of (deep, shallow, disparity), the shallow ones rendered with the lens wide open (s = 1).
+
+    Sharpness: see `metrics.sharpness_consistency`; samples without any pixel in (or out of) focus are left out of that
+    row. A sample is the right side out where the centre (a disc of half the width) is nearer than the rest on average.
+    """
+    in_focus, out_of_focus, upright = [], [], []
+    for batch in samples:
+        for deep, shallow, disparity in zip(*batch, strict=True):
+            sharpness = metrics.sharpness_consistency(deep, shallow, disparity)
+            in_focus.append(sharpness.in_focus)
+            out_of_focus.append(sharpness.out_of_focus)
+            center = metrics.center_prior(*disparity.shape[1:]).to(disparity.device) == 0
+            upright.append(float(disparity[0][center].mean() > disparity[0][~center].mean()))
+    rows = [
+        row_of_means("sharpness shallow / deep, in focus", in_focus, None, "near 1"),
+        row_of_means("sharpness shallow / deep, out of focus", out_of_focus, None, "below 1"),
+        row_of_means("samples with the centre nearer", upright, None, "higher"),
+    ]
+    return [row for row in rows if row.count]
+
+
+def row_of_means(measure: str, values: Sequence[float], prior: Sequence[float] | None, better: str) -> Row:
+    """The mean over photographs with its bootstrap interval; NaN, a photograph without an answer, is left out."""
+    known = [value for value in values if not math.isnan(value)]
+    mean = metrics.mean_interval(known) if known else metrics.Interval(math.nan, math.nan, math.nan)
+    return Row(measure, *mean, fmean(prior) if prior else None, better, len(known))
