@@ -294,10 +294,10 @@ class CacheEntry:
     def load(self) -> Photographs | None:
         try:
             index = json.loads(self.index.read_text())
+            names, skipped = index["names"], [(name, why) for name, why in index["skipped"]]
             images = np.load(self.bytes, mmap_mode="c")  # copy on write: pages are shared and the tensor is writable
-        except (OSError, ValueError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
             return None
-        names, skipped = index["names"], [(name, why) for name, why in index["skipped"]]
         if images.dtype != np.uint8 or images.shape != (len(names), 3, self.resolution, self.resolution):
             return None
         return images, names, skipped
