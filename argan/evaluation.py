@@ -116,9 +116,12 @@ def evaluate_model(
         track: shows progress: (items, description, total) -> the items.
 
     Raises:
-        UsageError: masks with synthetic data or without an estimator, or nothing that could be measured.
+        UsageError: no such data, masks with synthetic data, or masks without a depth estimator.
         MissingError: the package of a feature extractor that was asked for by name.
     """
+    if data != "synthetic":
+        with open_source(Path(data)):  # a wrong path is an error now, also where nothing would read it
+            pass
     extractor, left_out = choose_extractor(features, device)
     report = Report(model.config.name, data, seed, extractor.name if extractor else None, mixture, [], left_out)
 

