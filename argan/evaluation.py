@@ -153,8 +153,9 @@ def evaluate_model(
         photos = photo_batches(data, model.generator.resolution, count, seed, cache)
         report.rows += samples_against_photos(
             track(rendered, "features of samples", batches),
-            track(photos, "features of photographs", len(photos)),
+            track(photos, "features of photographs", batches),
             extractor,
+            seed,
         )
     tuples = draw_samples(model, count, seed, device)
     report.rows += sample_consistency(track(tuples, "consistency of samples", batches))
@@ -289,7 +290,7 @@ def draw_samples(
         yield deep, model.renderer(deep, disparity, scale_part), disparity
 
 
-def photo_batches(data: str, resolution: int, count: int, seed: int, cache: bool) -> list[Tensor]:
+def photo_batches(data: str, resolution: int, count: int, seed: int, cache: bool) -> Iterator[Tensor]:
     """`count` photographs, drawn without replacement (all, where there are fewer): batches (B, 3, S, S) in [0, 1]."""
     photos: PhotoFolder | SyntheticPhotos
     if data == "synthetic":
@@ -297,7 +298,7 @@ def photo_batches(data: str, resolution: int, count: int, seed: int, cache: bool
     else:
         photos = PhotoFolder(data, resolution, cache=cache)
     chosen = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))[:count]
-    return [photos.batch(part, torch.zeros(len(part), dtype=torch.bool)) for part in chosen.split(BATCH)]
+    return (photos.batch(part, torch.zeros(len(part), dtype=torch.bool)) for part in chosen.split(BATCH))
 
 
 def samples_against_photos(
