@@ -19,7 +19,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of samples and photographs.")] = 0,
     features: Annotated[
         Literal["auto", "efficientnet-lite0", "inception", "none"],
-        typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 where the extra 'metrics' is installed."),
+        typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 if 'metrics' is installed."),
     ] = "auto",
     mixture: Annotated[
         Literal["bernoulli", "uniform", "deep", "shallow"],
