@@ -1,8 +1,8 @@
 """Light field rendering in Triton: the reference's values and gradients without a stack of views (see README.md).
 
-A program owns BLOCK_P consecutive pixels of one image, one thread a pixel, and walks through the views and channels.
-Tensors inside are [channels, pixels] tiles. Positions, interpolation and sums are in COMPUTE (float32 or float64),
-whatever the tensors are stored in. Offsets inside a plane are int32, offsets between planes int64.
+A program owns BLOCK_P consecutive pixels of one image, one thread a pixel, and walks through views and channels; every
+tensor in a kernel is [BLOCK_P]. Positions, interpolation and sums are in COMPUTE (float32 or float64), whatever the
+tensors are stored in. Offsets inside a plane are int32, offsets between planes int64.
 """
 
 import torch
@@ -14,22 +14,21 @@ from argan.kernels import backend
 
 BLOCK_P = 128
 NUM_WARPS = 4
-MAX_BLOCK_C = 8
+MAX_GROUP = 4  # channels whose sums a thread holds while it walks through the views
 
 COMPUTE_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
-# Unspecialised sizes mean one compilation for all of them, and one thread a pixel: were sizes known to be multiples of
-# 16, Triton would give a thread four neighbouring pixels of one channel, and each warp would work out every position.
+# One compilation for all sizes.
 kernel = triton.jit(do_not_specialize=["height", "width", "count"])
 
 
 @triton.jit
 def _pixels(height, width, BLOCK_P: tl.constexpr):
-    """This program's image, and its pixels: offset in the plane, column, row, and whether it exists. [1, P]"""
+    """This program's image, and its pixels: offset in the plane, column, row, and whether it exists."""
     plane = height * width
     blocks = tl.cdiv(plane, BLOCK_P)
     program = tl.program_id(0)
-    pixel = (program % blocks) * BLOCK_P + tl.arange(0, BLOCK_P)[None, :]
+    pixel = (program % blocks) * BLOCK_P + tl.arange(0, BLOCK_P)
     return (program // blocks).to(tl.int64), pixel, pixel % width, pixel // width, pixel < plane
 
 
@@ -85,7 +84,7 @@ def warp_backward_kernel(
     disparity += batch * plane
     grad_disparity += batch * plane
     ray = tl.load(disparity + pixel, mask=exists, other=0.0).to(COMPUTE)
-    through_position = tl.zeros([1, BLOCK_P], COMPUTE)
+    through_position = tl.zeros([BLOCK_P], COMPUTE)
     for view in range(count):
         grad = tl.load(grad_out + (batch * count + view) * plane + pixel, mask=exists, other=0.0).to(COMPUTE)
         ux, uy = tl.load(views + 2 * view), tl.load(views + 2 * view + 1)
@@ -104,65 +103,71 @@ def warp_backward_kernel(
 @kernel
 def render_forward_kernel(
     image, rays, views, weights, out, height, width, count,
-    CHANNELS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+    CHANNELS: tl.constexpr, GROUP: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     batch, pixel, column, row, exists = _pixels(height, width, BLOCK_P)
     plane = (height * width).to(tl.int64)
-    for start in range(0, CHANNELS, BLOCK_C):
-        channel = start + tl.arange(0, BLOCK_C)[:, None]
-        channel_plane = (batch * CHANNELS + channel) * plane  # [C, 1]
-        real = channel < CHANNELS
-        total = tl.zeros([BLOCK_C, BLOCK_P], COMPUTE)
+    for first in range(0, CHANNELS, GROUP):
+        totals = ()
+        for _ in tl.static_range(GROUP):
+            totals = totals + (tl.zeros([BLOCK_P], COMPUTE),)
         for view in range(count):
-            ray = tl.load(rays + (batch * count + view) * plane + pixel, mask=exists, other=0.0).to(COMPUTE)  # [1, P]
+            ray = tl.load(rays + (batch * count + view) * plane + pixel, mask=exists, other=0.0).to(COMPUTE)
             x0, x1, fx = _neighbours(column + tl.load(views + 2 * view) * ray, width)
             y0, y1, fy = _neighbours(row + tl.load(views + 2 * view + 1) * ray, height)
-            a, b, c, d = _corners(image + channel_plane, x0, x1, y0, y1, width, real & exists, COMPUTE)  # [C, P]
-            top = a + fx * (b - a)
-            bottom = c + fx * (d - c)
-            total += tl.load(weights + view) * (top + fy * (bottom - top))
-        tl.store(out + channel_plane + pixel, total, mask=real & exists)
+            weight = tl.load(weights + view)
+            sums = ()
+            for offset in tl.static_range(GROUP):
+                channel = min(first + offset, CHANNELS - 1)  # a short last group repeats the last channel
+                source = image + (batch * CHANNELS + channel) * plane
+                a, b, c, d = _corners(source, x0, x1, y0, y1, width, exists, COMPUTE)
+                top = a + fx * (b - a)
+                bottom = c + fx * (d - c)
+                sums = sums + (totals[offset] + weight * (top + fy * (bottom - top)),)
+            totals = sums
+        for offset in tl.static_range(GROUP):
+            channel = min(first + offset, CHANNELS - 1)
+            tl.store(out + (batch * CHANNELS + channel) * plane + pixel, totals[offset], mask=exists)
 
 
 @kernel
 def render_backward_kernel(
     grad_out, image, rays, views, weights, grad_image, grad_rays, grad_weights, height, width, count,
     NEED_IMAGE: tl.constexpr, NEED_RAYS: tl.constexpr, NEED_WEIGHTS: tl.constexpr,
-    CHANNELS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+    CHANNELS: tl.constexpr, COMPUTE: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     batch, pixel, column, row, exists = _pixels(height, width, BLOCK_P)
     plane = (height * width).to(tl.int64)
     for view in range(count):
         ray_pixel = (batch * count + view) * plane + pixel
-        ray = tl.load(rays + ray_pixel, mask=exists, other=0.0).to(COMPUTE)  # [1, P]
+        ray = tl.load(rays + ray_pixel, mask=exists, other=0.0).to(COMPUTE)
         ux, uy = tl.load(views + 2 * view), tl.load(views + 2 * view + 1)
         weight = tl.load(weights + view)
         x, y = column + ux * ray, row + uy * ray
         x0, x1, fx = _neighbours(x, width)
         y0, y1, fy = _neighbours(y, height)
-        slope = tl.zeros([1, BLOCK_P], COMPUTE)  # of the loss along the ray's disparity
-        product = tl.zeros([1, BLOCK_P], COMPUTE)  # of the incoming gradient and the sample
-        for start in range(0, CHANNELS, BLOCK_C):
-            channel = start + tl.arange(0, BLOCK_C)[:, None]
-            channel_plane = (batch * CHANNELS + channel) * plane  # [C, 1]
-            mask = (channel < CHANNELS) & exists
-            grad = tl.load(grad_out + channel_plane + pixel, mask=mask, other=0.0).to(COMPUTE)  # [C, P]
+        slope_x = tl.zeros([BLOCK_P], COMPUTE)  # of the loss along the position
+        slope_y = tl.zeros([BLOCK_P], COMPUTE)
+        product = tl.zeros([BLOCK_P], COMPUTE)  # of the incoming gradient and the sample
+        for channel in range(CHANNELS):
+            channel_plane = (batch * CHANNELS + channel) * plane
+            grad = tl.load(grad_out + channel_plane + pixel, mask=exists, other=0.0).to(COMPUTE)
             if NEED_RAYS or NEED_WEIGHTS:
-                a, b, c, d = _corners(image + channel_plane, x0, x1, y0, y1, width, mask, COMPUTE)
+                a, b, c, d = _corners(image + channel_plane, x0, x1, y0, y1, width, exists, COMPUTE)
             if NEED_RAYS:
-                slope_x = tl.sum(grad * ((b - a) + fy * ((d - c) - (b - a))), 0, keep_dims=True)
-                slope_y = tl.sum(grad * ((c - a) + fx * ((d - b) - (c - a))), 0, keep_dims=True)
-                slope += tl.where(x > 0, ux * slope_x, 0.0) + tl.where(y > 0, uy * slope_y, 0.0)  # clamped: no motion
+                slope_x += grad * ((b - a) + fy * ((d - c) - (b - a)))
+                slope_y += grad * ((c - a) + fx * ((d - b) - (c - a)))
             if NEED_WEIGHTS:
                 top = a + fx * (b - a)
                 bottom = c + fx * (d - c)
-                product += tl.sum(grad * (top + fy * (bottom - top)), 0, keep_dims=True)
+                product += grad * (top + fy * (bottom - top))
             if NEED_IMAGE:
-                _scatter(grad_image + channel_plane, weight * grad, x0, x1, fx, y0, y1, fy, width, mask)
+                _scatter(grad_image + channel_plane, weight * grad, x0, x1, fx, y0, y1, fy, width, exists)
         if NEED_RAYS:
+            slope = tl.where(x > 0, ux * slope_x, 0.0) + tl.where(y > 0, uy * slope_y, 0.0)  # clamped: it does not move
             tl.store(grad_rays + ray_pixel, weight * slope, mask=exists)
         if NEED_WEIGHTS:
-            tl.store(grad_weights + tl.program_id(0).to(tl.int64) * count + view, tl.sum(product))
+            tl.store(grad_weights + tl.program_id(0).to(tl.int64) * count + view, tl.sum(product, 0))
 
 
 def warp_forward(disparity: Tensor, views: Tensor) -> Tensor:
@@ -181,7 +186,8 @@ def warp_backward(grad_out: Tensor, disparity: Tensor, views: Tensor) -> Tensor:
 
 def render_forward(image: Tensor, rays: Tensor, views: Tensor, weights: Tensor) -> Tensor:
     out = image.new_empty(image.shape)
-    _launch(render_forward_kernel, views, image, rays, views, weights, out, **_channel_blocks(image))
+    groups = {"CHANNELS": image.shape[1], "GROUP": min(image.shape[1], MAX_GROUP)}
+    _launch(render_forward_kernel, views, image, rays, views, weights, out, **groups)
     return out
 
 
@@ -204,7 +210,7 @@ def render_backward(
     grad_weights = views.new_empty(partial_sums if need_weights else 0)
     _launch(
         render_backward_kernel, views, grad_out, image, rays, views, weights, grad_image, grad_rays, grad_weights,
-        NEED_IMAGE=need_image, NEED_RAYS=need_rays, NEED_WEIGHTS=need_weights, **_channel_blocks(image),
+        NEED_IMAGE=need_image, NEED_RAYS=need_rays, NEED_WEIGHTS=need_weights, CHANNELS=image.shape[1],
     )  # fmt: skip
     grad_weights = grad_weights.sum(0).to(weights.dtype) if need_weights else grad_weights
     return grad_image.to(image.dtype), grad_rays, grad_weights
@@ -213,11 +219,6 @@ def render_backward(
 def _programs(image: Tensor) -> int:
     batch, _, height, width = image.shape
     return batch * triton.cdiv(height * width, BLOCK_P)
-
-
-def _channel_blocks(image: Tensor) -> dict[str, int]:
-    channels = image.shape[1]
-    return {"CHANNELS": channels, "BLOCK_C": min(triton.next_power_of_2(channels), MAX_BLOCK_C)}
 
 
 def _launch(function, views: Tensor, *tensors: Tensor, **constants) -> None:
