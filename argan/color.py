@@ -15,9 +15,10 @@ FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
 
 
 class Curve(Protocol):
-    """`decode`: stored value in [0, 1] -> linear light; `encode`: its inverse. Elementwise, on floats, differentiable."""
+    """`decode`: stored value in [0, 1] -> linear light; `encode`: its inverse. Elementwise, floats, differentiable."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def decode(self, stored: Tensor) -> Tensor: ...
 
@@ -72,6 +73,7 @@ class Sampled:
 
 # IEC 61966-2-1. The lower branch of `encode` begins where that of `decode` ends, so that each inverts the other.
 SRGB = Parametric("sRGB", g=2.4, a=1 / 1.055, b=0.055 / 1.055, c=1 / 12.92, d=0.04045)
+STRAIGHT = Parametric("linear", g=1.0)  # for values that are no light, such as alpha
 
 
 def to_linear(pixels: Tensor, curve: Curve = SRGB) -> Tensor:
@@ -107,7 +109,7 @@ def quantise(stored: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def curve_of(icc: bytes | None) -> Curve:
-    """The transfer curve of an ICC profile, if it is one curve for all channels; else sRGB's. `.name` says which it is."""
+    """The transfer curve of an ICC profile, if it is one curve for all channels; else sRGB's. `.name` says which."""
     if not icc:
         return SRGB
     try:
@@ -133,7 +135,8 @@ def _icc_curve(data: bytes, name: str) -> Curve:
     if kind == b"para":
         (function,) = struct.unpack_from(">H", data, 8)
         count = (1, 3, 4, 5, 7)[function]
-        g, a, b, c, d, e, f = [value / 65536 for value in struct.unpack_from(f">{count}i", data, 12)] + [0.0] * (7 - count)
+        values = [value / 65536 for value in struct.unpack_from(f">{count}i", data, 12)]
+        g, a, b, c, d, e, f = values + [0.0] * (7 - count)
         if function == 0:
             a = 1.0
         if function in (1, 2):  # zero, or the constant c, below x = -b / a; c is added above too

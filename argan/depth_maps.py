@@ -1,0 +1,146 @@
+"""Depth maps as files: disparity in [0, 1], 1 = nearest, in 16-bit grey PNG or TIFF or in .npy, and as a picture."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from argan.errors import ArganError, UsageError
+from argan.images import reading, writing
+
+KINDS = ("disparity", "distance")
+ARRAYS = (".npy", ".npz")
+WRITES = (".png", ".tif", ".tiff", ".npy")
+NEAR_CLIP = 0.1  # percent of the pixels of a distance map that may be nearer than what becomes disparity 1
+
+
+def read_depth(path: Path, kind: str = "disparity") -> tuple[np.ndarray, str | None]:
+    """Read a depth map: float32 (H, W) disparity in [0, 1], and a note on what was done to its values, if anything.
+
+    disparity   8- and 16-bit integers are fractions of their full scale. Floats are taken as they are if they lie in
+                [0, 1]; others are stretched so that their least becomes 0 and their greatest 1.
+    distance    values are proportional to distance from the camera, in any unit: inverted, then stretched so that the
+                nearest becomes 1 and the farthest 0. 0, negative and infinite values count as farthest.
+
+    Raises ArganError for files that are no depth map: colour pictures, arrays that are not 2-D, not-a-number values.
+    """
+    values = _read_array(path) if path.suffix.lower() in ARRAYS else _read_picture(path)
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values.squeeze(0 if values.shape[0] == 1 else 2)
+    if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "uif":
+        raise ArganError(f"{path}: a depth map is a 2-D array of numbers, not {values.dtype} of shape {values.shape}")
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise ArganError(f"{path}: {int(np.isnan(values).sum())} values are not numbers", hint="fill them first")
+    disparity, note = _from_distance(values) if kind == "distance" else _from_disparity(values)
+    return disparity, f"{path}: {note}" if note else None
+
+
+def write_depth(path: Path, disparity: np.ndarray) -> None:
+    """Write disparity (H, W) in [0, 1]: 16-bit grey .png or .tif, or float32 .npy."""
+    check_depth_suffix(path)
+    with writing(path) as temporary:
+        if path.suffix.lower() == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, disparity.astype(np.float32))
+        else:
+            steps = np.clip(disparity * 65535 + 0.5, 0, 65535).astype(np.uint16)
+            Image.fromarray(steps).save(temporary, format="PNG" if path.suffix.lower() == ".png" else "TIFF")
+
+
+def write_depth_view(path: Path, disparity: np.ndarray) -> None:
+    """Write a PNG to look at: the least disparity dark blue, the greatest light yellow."""
+    low, high = float(disparity.min()), float(disparity.max())
+    levels = ((disparity - low) * (255 / max(high - low, 1e-6)) + 0.5).astype(np.uint8)
+    with writing(path) as temporary:
+        Image.fromarray(depth_colours()[levels]).save(temporary, format="PNG")
+
+
+def check_depth_suffix(path: Path) -> None:
+    if path.suffix.lower() not in WRITES:
+        raise UsageError(f"{path}: depth maps are written as {', '.join(WRITES)}")
+
+
+def depth_colours() -> np.ndarray:
+    """A ramp (256, 3) uint8, far to near: even steps of lightness in Oklab, blue through green to yellow.
+
+    Oklab: Ottosson, "A perceptual color space for image processing", 2020. Chroma stays inside sRGB.
+    """
+    t = np.linspace(0, 1, 256)
+    lightness, chroma = 0.16 + 0.80 * t, 0.045 + 0.085 * np.sin(np.pi * t) ** 0.8
+    hue = np.deg2rad(290 - 190 * t)
+    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
+    cone_responses = np.stack(
+        [
+            lightness + 0.3963377774 * a + 0.2158037573 * b,
+            lightness - 0.1055613458 * a - 0.0638541728 * b,
+            lightness - 0.0894841775 * a - 1.2914855480 * b,
+        ]
+    )
+    to_linear_rgb = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    linear = np.clip(to_linear_rgb @ cone_responses**3, 0, 1).T
+    stored = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return (stored * 255 + 0.5).astype(np.uint8)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    with reading(path) as image:
+        if image.mode in ("P", "1", "CMYK", "LAB"):
+            raise ArganError("not a depth map: 8- or 16-bit grey is one")
+        values = np.asarray(image)
+    if values.ndim == 3:
+        grey = values[:, :, : values.shape[2] - (values.shape[2] in (2, 4))]  # without alpha
+        if (grey != grey[:, :, :1]).any():
+            raise ArganError(f"{path}: a colour picture, not a depth map", hint="8- or 16-bit grey is one")
+        values = grey[:, :, 0]
+    if values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535:
+        values = values.astype(np.uint16)  # Pillow's mode I, its older way to hold 16 bits
+    return values
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            names = [name for name in ("disparity", "depth", "distance") if name in loaded] or list(loaded)
+            if len(names) != 1:
+                raise ArganError(f"{path}: holds {', '.join(names) or 'nothing'}", hint="name the array 'disparity'")
+            return loaded[names[0]]
+    except OSError as error:
+        raise ArganError(f"{path}: {(error.strerror or 'damaged or cut short').lower()}") from error
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ArganError(f"{path}: not a numpy array file, or cut short") from error
+
+
+def _from_disparity(values: np.ndarray) -> tuple[np.ndarray, str | None]:
+    if values.dtype in (np.uint8, np.uint16):
+        return values.astype(np.float32) / np.iinfo(values.dtype).max, None
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ArganError("infinite disparity", hint="--depth-kind distance for maps of distance")
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 1:
+        return values.astype(np.float32), None
+    disparity = (values - low) / max(high - low, np.finfo(np.float64).tiny)
+    return disparity.astype(np.float32), f"disparity from {low:.4g} to {high:.4g} was stretched to [0, 1]"
+
+
+def _from_distance(values: np.ndarray) -> tuple[np.ndarray, str | None]:
+    distance = values.astype(np.float64)
+    known = (distance > 0) & np.isfinite(distance)
+    if not known.any():
+        raise ArganError("no distance in it is above 0")
+    near, far = np.percentile(distance[known], NEAR_CLIP), distance[known].max()
+    disparity = np.zeros(distance.shape)
+    disparity[known] = 1 / distance[known] - 1 / far
+    disparity = np.clip(disparity / max(1 / near - 1 / far, np.finfo(np.float64).tiny), 0, 1)
+    unknown = "" if known.all() else f"; {int((~known).sum())} pixels without a distance count as farthest"
+    return disparity.astype(np.float32), f"distance from {near:.4g} to {far:.4g} became disparity 1 to 0{unknown}"

@@ -1,0 +1,343 @@
+"""Photographs: read upright with what belongs to them, written again in the format and quality they had.
+
+Kept: the ICC profile, EXIF and XMP (with the orientation set to upright, since the pixels are), resolution, PNG text,
+JPEG quantisation tables and chroma subsampling, alpha, grey, 8 or 16 bits. Changed: palettes and 1-bit pictures become
+RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB through its profile. Dropped: the thumbnail inside EXIF
+(it shows the picture before), MakerNotes stay. Refused, in one line: CMYK without a profile, Lab, 32-bit, animations.
+"""
+
+import re
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
+
+from argan.errors import ArganError, UsageError
+from argan.files import atomic_file
+from argan.png16 import has_16_bit_colour, png_16_bit_colour, read_16_bit_colour
+
+WRITES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
+READS = {*WRITES, ".avif", ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what a folder is searched for
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
+PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
+XMP_MAX = 65_000  # bytes that fit into one JPEG segment
+
+ORIENTATION = int(ExifTags.Base.Orientation)
+# What to do with the pixel array for each EXIF orientation.
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+# Tags of a TIFF file that describe how its pixels are laid out, or that are written from elsewhere (XMP, ICC, IPTC).
+LAYOUT_TAGS = {254, 255, *range(256, 267), 269, 273, 274, *range(277, 282), 284, 292, 293, 297, 301, 317, 318, 319}
+LAYOUT_TAGS |= {*range(320, 326), 330, *range(332, 348), *range(512, 522), *range(529, 533), 700, 33723, 34377, 34675}
+
+
+@dataclass
+class Photo:
+    """An upright photograph as it is stored: `pixels` (H, W, C), C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA."""
+
+    pixels: np.ndarray  # uint8, uint16, or float in [0, 1]
+    format: str = ""  # Pillow's name of the format it came in
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    text: dict[str, str] = field(default_factory=dict)  # of a PNG
+    jpeg: dict[str, Any] = field(default_factory=dict)  # Pillow's options that reproduce a JPEG's quality
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.pixels.shape[2] in (2, 4)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def with_pixels(self, pixels: np.ndarray) -> "Photo":
+        return replace(self, pixels=pixels)
+
+
+def read_photo(path: Path) -> Photo:
+    """Read a photograph. ArganError, one line, for whatever is wrong with the file."""
+    with reading(path) as image:
+        deep = has_16_bit_colour(image)
+        photo = from_pil(image)
+        if deep:
+            photo.pixels = _upright(read_16_bit_colour(path), image)
+        return photo
+
+
+def from_pil(image: Image.Image) -> Photo:
+    """A Pillow image, turned upright by its EXIF orientation."""
+    if getattr(image, "is_animated", False) and image.format not in ("MPO", "TIFF"):
+        raise ArganError("an animation is not a photograph", hint="save one of its frames as a picture")
+    photo = _describe(image)
+    if image.mode == "CMYK":
+        plain, photo.icc = _cmyk_to_srgb(image), None
+    else:
+        plain = _plain(image)
+    pixels = np.array(plain)
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
+        pixels = pixels.astype(np.uint16)  # in this machine's byte order
+    photo.pixels = _upright(pixels.reshape(*pixels.shape[:2], -1), image)
+    return photo
+
+
+def to_pil(photo: Photo) -> Image.Image:
+    """A Pillow image that carries the photo's profile and metadata in `info`."""
+    channels, pixels = photo.pixels.shape[2], np.ascontiguousarray(photo.pixels)
+    if pixels.dtype == np.uint16 and channels > 1:
+        raise ArganError("Pillow has no 16-bit colour images", hint="work with numpy arrays instead")
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    assert image.mode == ("I;16" if pixels.dtype == np.uint16 else MODES[channels])
+    info = {"icc_profile": photo.icc, "exif": photo.exif, "xmp": photo.xmp, "dpi": photo.dpi}
+    image.info.update({name: value for name, value in info.items() if value is not None})
+    return image
+
+
+def write_photo(path: Path, photo: Photo) -> None:
+    """Write a photograph in the format of `path`'s suffix, whole or not at all."""
+    data = encode(photo, path.suffix)
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def output_suffix(path: Path) -> str:
+    """The suffix for a photo made from the one at `path`: its own where that can be written, else PNG's."""
+    return path.suffix if path.suffix.lower() in WRITES else ".png"
+
+
+def check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in WRITES:
+        wanted = f"as {path.suffix}" if path.suffix else "without a suffix"
+        raise UsageError(f"{path}: photos cannot be written {wanted}", hint=f"it may end in {', '.join(WRITES)}")
+
+
+def encode(photo: Photo, suffix: str) -> bytes:
+    """The bytes of an image file. Formats with 8 bits only (JPEG, WebP) get 16-bit pixels rounded."""
+    kind = WRITES[suffix.lower()]
+    if photo.has_alpha and kind == "JPEG":
+        raise ArganError("JPEG holds no transparency", hint="give an output that ends in .png, .tif or .webp")
+    if photo.pixels.dtype == np.uint16 and kind in ("JPEG", "WEBP"):
+        photo = photo.with_pixels(((photo.pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    if photo.pixels.dtype == np.uint16 and photo.pixels.shape[2] > 1:
+        if kind == "TIFF":
+            raise ArganError("16-bit colour is written as PNG only", hint="give an output that ends in .png")
+        return png_16_bit_colour(photo.pixels, _png_chunks(photo))
+    image, buffer = to_pil(photo), BytesIO()
+    image.save(buffer, format=kind, **_save_options(photo, kind))
+    return buffer.getvalue()
+
+
+def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"icc_profile": photo.icc, "exif": photo.exif, "dpi": photo.dpi}
+    if kind == "JPEG":
+        options |= photo.jpeg or {"quality": 95, "subsampling": 0}
+        options["xmp"] = photo.xmp if photo.xmp and len(photo.xmp) < XMP_MAX else None
+    elif kind == "WEBP":
+        options |= {"quality": 95, "xmp": photo.xmp}
+    elif kind == "PNG":
+        options["pnginfo"] = _png_info(photo)
+    else:
+        options |= {"compression": "tiff_adobe_deflate", "exif": _tiff_tags(photo)}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Image.Image]:
+    """An opened image file; what goes wrong while it is read becomes an ArganError of one line that names it."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns from 89 megapixels on and refuses from 179 on: only the refusal counts here.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                yield image
+    except ArganError as error:
+        raise ArganError(f"{path}: {error}", error.hint) from error
+    except Image.DecompressionBombError as error:
+        raise ArganError(f"{path}: too large a picture ({2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels at most)") from error
+    except UnidentifiedImageError as error:
+        empty = path.stat().st_size == 0
+        raise ArganError(f"{path}: {'an empty file' if empty else 'not an image that argan can read'}") from error
+    except OSError as error:
+        raise ArganError(f"{path}: {_lower(error.strerror or f'damaged or cut short ({error})')}") from error
+    except (SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, struct.error) as error:
+        raise ArganError(f"{path}: damaged or cut short ({_lower(str(error))})") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary file that becomes `path` when the block ends well; a one-line ArganError when the disk refuses."""
+    try:
+        with atomic_file(path) as temporary:
+            yield temporary
+    except OSError as error:
+        folder_missing = isinstance(error, FileNotFoundError) and not path.parent.exists()
+        reason = "its folder does not exist" if folder_missing else error.strerror or str(error)
+        raise ArganError(f"{path}: cannot be written: {_lower(reason)}") from error
+
+
+def _describe(image: Image.Image) -> Photo:
+    """All that belongs to an image but its pixels, said of an upright picture."""
+    if image.format == "PNG":
+        image.load()  # its metadata may stand behind the pixels; a TIFF's must be read before them
+    info = image.info
+    exif, xmp = _exif(image), info.get("xmp")
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    text = {key: str(value) for key, value in getattr(image, "text", {}).items() if key in PNG_TEXT}
+    return Photo(
+        pixels=np.empty((0, 0, 0), np.uint8),
+        format="JPEG" if image.format == "MPO" else image.format or "",  # MPO: a JPEG with further pictures behind it
+        icc=info.get("icc_profile") or None,
+        exif=_upright_exif(exif) if exif else None,
+        xmp=re.sub(rb'(tiff:Orientation(?:="|>)\s*)\d', rb"\g<1>1", xmp) if xmp else None,
+        dpi=_dpi(info.get("dpi")),
+        text=text,
+        jpeg=_jpeg_options(image),
+    )
+
+
+def _jpeg_options(image: Image.Image) -> dict[str, Any]:
+    tables = getattr(image, "quantization", None)
+    if not tables or image.mode == "CMYK":
+        return {}
+    sampling = JpegImagePlugin.get_sampling(image)
+    options = {
+        "qtables": {index: list(table) for index, table in tables.items()},
+        "subsampling": sampling if sampling in (0, 1, 2) else 0,  # unknown to Pillow: keep all colour
+        "progressive": bool(image.info.get("progressive")),
+        "comment": image.info.get("comment"),
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _dpi(dpi: Any) -> tuple[float, float] | None:
+    try:
+        x, y = (float(value) for value in dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return (x, y) if 0 < x < 1e5 and 0 < y < 1e5 else None
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image in one of the modes L, LA, RGB, RGBA, I;16."""
+    if image.mode in ("F", "I", "LAB", "HSV"):
+        raise ArganError(f"{image.mode} pixels are not supported", hint="save it as RGB or grey, with 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        return image
+    transparent = image.has_transparency_data
+    grey = image.mode in ("1", "L", "LA", "La")
+    return image.convert(("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB"))
+
+
+def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
+    icc = image.info.get("icc_profile")
+    if not icc:
+        raise ArganError("CMYK without a colour profile", hint="save it as RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        raise ArganError("its CMYK colour profile is damaged", hint="save it as RGB") from None
+    assert converted is not None
+    return converted
+
+
+def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    return np.ascontiguousarray(turn(pixels)) if turn else pixels
+
+
+def _exif(image: Image.Image) -> bytes | None:
+    """EXIF as in a JPEG, byte for byte where the file has it so; a TIFF's from those of its tags that describe."""
+    exif = image.info.get("exif")
+    if exif:
+        return exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
+    found = image.getexif()
+    kept = _copy_exif(found)
+    return kept.tobytes() if len(kept) else None
+
+
+def _copy_exif(exif: Image.Exif) -> Image.Exif:
+    """EXIF without the tags of a file's layout."""
+    kept = Image.Exif()
+    pointers = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+    kept.update({tag: value for tag, value in exif.items() if tag not in LAYOUT_TAGS and tag not in pointers})
+    for pointer in pointers:
+        if directory := exif.get_ifd(pointer):
+            kept.get_ifd(pointer).update(directory)
+            kept[int(pointer)] = 0
+    return kept
+
+
+def _upright_exif(exif: bytes) -> bytes:
+    """The same bytes with orientation 1 and without the thumbnail, which shows the picture as it was.
+
+    Written in place, so that nothing moves: MakerNotes hold absolute offsets and do not survive a new layout.
+    """
+    data, start = bytearray(exif), len(b"Exif\0\0")
+    try:
+        order = {b"II": "<", b"MM": ">"}[exif[start : start + 2]]
+        directory = start + struct.unpack_from(order + "I", data, start + 4)[0]
+        (count,) = struct.unpack_from(order + "H", data, directory)
+        end = directory + 2 + 12 * count
+        for entry in range(directory + 2, end, 12):
+            if struct.unpack_from(order + "H", data, entry)[0] == ORIENTATION:
+                struct.pack_into(order + "HIHH", data, entry + 2, 3, 1, 1, 0)  # one SHORT: 1
+        struct.pack_into(order + "I", data, end, 0)  # no second directory: that is the thumbnail's
+    except (KeyError, struct.error):
+        return exif  # unreadable: nobody can find an orientation in it either
+    return bytes(data)
+
+
+def _tiff_tags(photo: Photo) -> Image.Exif | None:
+    tags = Image.Exif()
+    if photo.exif:
+        tags.load(photo.exif)
+        tags = _copy_exif(tags)
+    if photo.xmp:
+        tags[700] = photo.xmp
+    return tags if len(tags) else None
+
+
+def _png_info(photo: Photo) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    for key, value in photo.text.items():
+        info.add_itxt(key, value)
+    if photo.xmp:
+        info.add_itxt("XML:com.adobe.xmp", photo.xmp.decode("utf-8", "replace"))
+    return info
+
+
+def _png_chunks(photo: Photo) -> list[tuple[bytes, bytes]]:
+    """Profile, resolution, text, XMP and EXIF as PNG chunks, as Pillow would write them."""
+    import zlib
+
+    chunks: list[tuple[bytes, bytes]] = []
+    if photo.icc:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc)))
+    if photo.dpi:
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in photo.dpi), 1)))
+    chunks += [(kind, data) for kind, data, *_ in _png_info(photo).chunks]
+    if photo.exif:
+        chunks.append((b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
+    return chunks
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,291 @@
+"""Shallow depth of field on real photographs: `argan.render` and `argan.estimate_depth`."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
+from argan.devices import resolve_device
+from argan.errors import UsageError
+from argan.guided import FINE, guided_upsample, resize
+from argan.images import Photo, from_pil, to_pil
+from argan.kernels import render_bokeh
+from argan.models.hub import Model, load
+
+Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
+Focus = str | float | tuple[float, float]
+
+CENTRE_WIDTH = 0.25  # standard deviation of the centre's weight, in fractions of width and height
+POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
+MISFIT = 0.05  # by how much a depth map's aspect ratio may differ from the photo's: coarse maps have few pixels
+
+
+def render(
+    image: Picture,
+    *,
+    blur: float = 2.0,
+    focus: Focus = "auto",
+    depth: Any = None,
+    model: Model | str | Path | None = None,
+    aperture: Any = "disk",
+    device: str = "auto",
+) -> Picture:
+    """A shallow-focus version of an all-in-focus photo, of the same kind, type and size.
+
+    Args:
+        image: a PIL image (turned upright by its EXIF orientation), a numpy array (H, W) or (H, W, C), or a torch
+            tensor (C, H, W) or (B, C, H, W); C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; uint8, uint16, or floats in
+            [0, 1], highlights beyond. Values are display-encoded: as sRGB, or as a PIL image's own ICC profile says.
+        blur: diameter of the blur disc where |disparity - focus| = 1, in percent of the photo's long side. 0 returns
+            the pixels as they are.
+        focus: "auto", a point (x, y) in fractions of width and height, or a disparity in [0, 1]. "auto" is the model's
+            learned focal plane; with `depth` it is the centre-weighted median disparity.
+        depth: disparity, 1 = nearest, as a PIL image, array or tensor (H, W): floats in [0, 1], or 8- or 16-bit
+            integers. Of any size: it is brought to the photo's. Without it the model estimates it.
+        model: what estimates depth: a loaded model, or what `argan.load` takes; None is the shipped one.
+        aperture: a name of `argan.kernels.bokeh.APERTURES`, or an image of one: a 2-D array, 0 where closed.
+        device: "auto", "cpu" or "cuda[:n]". "auto" is a tensor's own device; else the first GPU, else the CPU.
+
+    Returns:
+        The picture. Alpha is blurred with the colour (premultiplied): transparent pixels lend no colour. Integers are
+        rounded to the nearest. Float tensors are differentiable.
+
+    Raises:
+        UsageError: a value out of range, or a depth map of another shape than the photo.
+        MissingError: the device that was asked for is not here.
+    """
+    check_blur(blur)
+    if isinstance(image, Tensor):
+        where = image.device if device == "auto" else resolve_device(device)
+        pictures = image if image.ndim == 4 else image[None]
+        _check_channels(pictures.shape[1], tuple(image.shape))
+        maps = _depth_tensors(depth, len(pictures))
+        model = None if depth is not None else _loaded(model, where)
+        rendered = torch.stack(
+            [
+                _render(picture.to(where), d, blur, focus, aperture, SRGB, model).to(image.device)
+                for picture, d in zip(pictures, maps, strict=True)
+            ]
+        )
+        return rendered if image.ndim == 4 else rendered[0]
+    where = resolve_device(device)
+    photo = _as_photo(image)
+    (disparity,) = _depth_tensors(depth, 1)
+    model = None if depth is not None else _loaded(model, where)
+    with torch.no_grad():
+        pixels = _to_tensor(photo.pixels).to(where)
+        rendered = _render(pixels, disparity, blur, focus, aperture, curve_of(photo.icc), model)
+    result = photo.with_pixels(_to_array(rendered))
+    return to_pil(result) if isinstance(image, Image.Image) else result.pixels.reshape(image.shape)
+
+
+def estimate_depth(
+    image: Picture, *, model: Model | str | Path | None = None, device: str = "auto"
+) -> np.ndarray | Tensor:
+    """Disparity of a photo, 1 = nearest: float32 (H, W), a numpy array for PIL images and arrays.
+
+    For torch tensors (C, H, W) or (B, C, H, W) it is a tensor (H, W) or (B, H, W). Arguments and errors as in `render`.
+    """
+    if isinstance(image, Tensor):
+        where = image.device if device == "auto" else resolve_device(device)
+        pictures = image if image.ndim == 4 else image[None]
+        _check_channels(pictures.shape[1], tuple(image.shape))
+        model = _loaded(model, where)
+        maps = torch.cat([predict(picture.to(where), model)[0] for picture in pictures]).to(image.device)
+        return maps if image.ndim == 4 else maps[0]
+    where = resolve_device(device)
+    pixels = _to_tensor(_as_photo(image).pixels).to(where)
+    return predict(pixels, _loaded(model, where))[0, 0].cpu().numpy()
+
+
+def render_photo(photo: Photo, disparity: Tensor, *, blur: float, focus: float, aperture: Any = "disk") -> Photo:
+    """`render` for a photo from a file, with disparity (1, 1, H, W) at its size and focus resolved, on its device."""
+    with torch.no_grad():
+        pixels = _to_tensor(photo.pixels).to(disparity.device)
+        return photo.with_pixels(_to_array(_defocus(pixels, disparity, blur, focus, aperture, curve_of(photo.icc))))
+
+
+def photo_disparity(photo: Photo, source: Model | np.ndarray, device: torch.device) -> Tensor:
+    """Disparity (1, 1, H, W) of a photo from a file: a model's estimate, or a depth map brought to the photo's size."""
+    pixels = _to_tensor(photo.pixels).to(device)
+    if isinstance(source, np.ndarray):
+        return fit_depth(torch.from_numpy(source)[None, None].to(device), pixels)
+    return predict(pixels, source)
+
+
+def predict(pixels: Tensor, model: Model) -> Tensor:
+    """The model's disparity (1, 1, H, W) for pixels (C, H, W) of any type."""
+    if model.depth is None:
+        raise UsageError(f"the model {model.config.name} estimates no depth", hint="argan train-depth teaches it to")
+    if min(pixels.shape[1:]) < 16:
+        raise UsageError(f"a photo needs 16 pixels each way to estimate depth, not {_size(pixels)}", hint="use --depth")
+    with torch.no_grad():
+        return model.depth(_display_rgb(pixels)).clamp(0, 1)
+
+
+def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
+    """Bring disparity (1, 1, h, w) to the size of pixels (C, H, W).
+
+    A coarse map (at most 1 / FINE of the photo) gets its edges from the photo, others are resized.
+    """
+    (height, width), (h, w) = pixels.shape[1:], disparity.shape[2:]
+    if (height, width) == (h, w):
+        return disparity
+    if abs(np.log((w / h) / (width / height))) > MISFIT + 1 / (2 * min(h, w)):
+        raise UsageError(
+            f"the depth map is {w} x {h}, the photo {width} x {height}: they differ in shape",
+            hint="the depth map must show the whole photo, upright",
+        )
+    if h * FINE <= height and w * FINE <= width:
+        return guided_upsample(disparity, _display_rgb(pixels))
+    return resize(disparity, (height, width))
+
+
+def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:
+    """The disparity in focus. `disparity` (1, 1, H, W); `model` is what estimated it, None for a given depth map."""
+    if isinstance(focus, str):
+        if focus != "auto":
+            raise UsageError(f"focus {focus!r}", hint='"auto", a point (x, y), or a disparity in [0, 1]')
+        return float(model.depth.focus) if model is not None and model.depth is not None else centre_median(disparity)
+    if isinstance(focus, tuple | list):
+        if len(focus) != 2 or not all(0 <= value <= 1 for value in focus):
+            raise UsageError(f"a focus point is x, y in fractions of width and height, not {focus}")
+        return _disparity_at(disparity, *focus)
+    if not 0 <= focus <= 1:
+        raise UsageError(f"focus is a disparity in [0, 1], not {focus}")
+    return float(focus)
+
+
+def centre_median(disparity: Tensor) -> float:
+    """Median of disparity (1, 1, H, W), weighted towards the centre: what photographers focus on (AR-GAN's prior)."""
+    step = max(1, min(disparity.shape[2:]) // 256)
+    disparity = disparity[0, 0, ::step, ::step].detach().cpu()
+    y, x = (((torch.arange(size) + 0.5) / size - 0.5) / CENTRE_WIDTH for size in disparity.shape)
+    weight = torch.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2)).flatten()
+    values, order = disparity.flatten().sort()
+    total = weight[order].double().cumsum(0)
+    return float(values[int(torch.searchsorted(total, total[-1] / 2))])
+
+
+def check_blur(blur: float) -> None:
+    if not 0 <= blur <= 100:
+        raise UsageError(f"blur is a diameter in percent of the long side, from 0 to 100, not {blur}")
+
+
+def _render(
+    pixels: Tensor, depth: Tensor | None, blur: float, focus: Focus, aperture: Any, curve: Curve, model: Model | None
+) -> Tensor:
+    """One picture (C, H, W) of any type; `depth` (1, 1, h, w), or None for the model's."""
+    if depth is not None:
+        disparity = fit_depth(depth.to(pixels.device), pixels)
+    else:
+        assert model is not None
+        disparity = predict(pixels, model)
+    plane = resolve_focus(focus, disparity, model if depth is None else None)
+    return _defocus(pixels, disparity, blur, plane, aperture, curve)
+
+
+def _defocus(pixels: Tensor, disparity: Tensor, blur: float, focus: float, aperture: Any, curve: Curve) -> Tensor:
+    """The rendering itself: decode to linear light, blur, encode. Pixels (C, H, W), disparity (1, 1, H, W)."""
+    if blur == 0:
+        return pixels.clone()
+    radius = blur / 200 * max(pixels.shape[1:])
+    aperture = aperture if isinstance(aperture, str) else torch.as_tensor(np.asarray(aperture), dtype=torch.float32)
+
+    def through_lens(linear: Tensor) -> Tensor:
+        rgb = linear.expand(3, -1, -1)[None]
+        return render_bokeh(rgb, disparity.to(rgb.dtype), radius, focus, aperture=aperture)[0, : len(linear)]
+
+    has_alpha = len(pixels) in (2, 4)
+    colour = to_linear(_float(pixels[: len(pixels) - has_alpha]), curve)
+    if not has_alpha:
+        return from_linear(through_lens(colour), curve, pixels.dtype)
+    alpha = to_linear(_float(pixels[-1:]), STRAIGHT)
+    if bool((alpha == 1).all()):
+        return torch.cat([from_linear(through_lens(colour), curve, pixels.dtype), pixels[-1:]])
+    coverage = through_lens(alpha)
+    blurred = through_lens(colour * alpha) / coverage.clamp(min=1e-4)
+    return torch.cat([from_linear(blurred, curve, pixels.dtype), from_linear(coverage, STRAIGHT, pixels.dtype)])
+
+
+def _display_rgb(pixels: Tensor) -> Tensor:
+    """Pixels (C, H, W) of any type -> what models look at: (1, 3, H, W) float32 in [0, 1], without alpha."""
+    colour = pixels[: len(pixels) - (len(pixels) in (2, 4))]
+    unit = colour.float() / FULL_SCALE[pixels.dtype] if pixels.dtype in FULL_SCALE else colour.float().clamp(0, 1)
+    return unit.expand(3, -1, -1)[None]
+
+
+def _float(pixels: Tensor) -> Tensor:
+    """Half precision as float32; integers and wider floats as they are."""
+    return pixels.float() if pixels.dtype in (torch.float16, torch.bfloat16) else pixels
+
+
+def _as_photo(image: Any) -> Photo:
+    if isinstance(image, Image.Image):
+        return from_pil(image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"a picture is a PIL image, a numpy array or a torch tensor, not {type(image).__name__}")
+    pixels = image[:, :, None] if image.ndim == 2 else image
+    if pixels.ndim != 3:
+        raise UsageError(f"a numpy picture is (H, W) or (H, W, C), not {image.shape}")
+    _check_channels(pixels.shape[2], image.shape)
+    return Photo(pixels)
+
+
+def _check_channels(channels: int, shape: tuple[int, ...]) -> None:
+    if not 1 <= channels <= 4:
+        raise UsageError(f"a picture has 1 to 4 channels; this one has the shape {shape}")
+
+
+def _to_tensor(pixels: np.ndarray) -> Tensor:
+    """(H, W, C) array -> (C, H, W) tensor."""
+    if pixels.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
+        raise UsageError(f"pixels are uint8, uint16 or floats, not {pixels.dtype}")
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)
+
+
+def _to_array(pixels: Tensor) -> np.ndarray:
+    """(C, H, W) tensor -> (H, W, C) array."""
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
+    """A depth map as given -> one (1, 1, h, w) tensor of disparity in [0, 1] for each of `count` pictures."""
+    if depth is None:
+        return [None] * count
+    if not isinstance(depth, Tensor):
+        depth = torch.from_numpy(np.array(depth))
+    if depth.ndim == 3 and count == 1 and depth.shape[-1] == 1:
+        depth = depth[..., 0]
+    if depth.ndim == 2:
+        depth = depth.expand(count, *depth.shape)
+    if depth.ndim == 4 and depth.shape[1] == 1:
+        depth = depth[:, 0]
+    if depth.ndim != 3 or len(depth) != count:
+        raise UsageError(f"depth is one disparity map (H, W) for each picture, not {tuple(depth.shape)}")
+    full_scale = FULL_SCALE.get(depth.dtype, 1)
+    depth = depth.float() / full_scale
+    if not bool(((depth >= 0) & (depth <= 1)).all()):
+        raise UsageError("depth is disparity in [0, 1], 1 = nearest; this map has other values")
+    return list(depth[:, None, None].unbind())
+
+
+def _loaded(model: Model | str | Path | None, device: torch.device) -> Model:
+    return (load(model) if model is None or isinstance(model, str | Path) else model).to(device)
+
+
+def _disparity_at(disparity: Tensor, x: float, y: float) -> float:
+    """Median of disparity (1, 1, H, W) in a small square around a point given in fractions of width and height."""
+    height, width = disparity.shape[2:]
+    reach = int(POINT_SIZE / 2 * max(height, width))
+    row, column = min(int(y * height), height - 1), min(int(x * width), width - 1)
+    square = disparity[0, 0, max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
+    return float(square.median())
+
+
+def _size(pixels: Tensor) -> str:
+    return f"{pixels.shape[2]} x {pixels.shape[1]}"

@@ -1,0 +1,69 @@
+"""16-bit colour, which Pillow reads and writes with 8 bits only: read by decoding each half, written as PNG here."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from argan.errors import ArganError
+
+OTHER_HALF = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}  # big, little and this machine's byte order
+
+
+def has_16_bit_colour(image: Image.Image) -> bool:
+    """Whether an opened, not yet loaded image has 16-bit samples that Pillow would cut to 8 bits."""
+    return any(";16" in _raw_mode(tile) for tile in _tiles(image)) and not image.mode.startswith("I")
+
+
+def read_16_bit_colour(path: Path) -> np.ndarray:
+    """(H, W, 3 or 4) uint16 from a PNG or TIFF file.
+
+    Pillow keeps the more significant byte of every sample, by the byte order that it finds in the file. Told the
+    opposite order, it keeps the less significant one: so the file is decoded twice.
+    """
+    with Image.open(path) as high, Image.open(path) as low:
+        raw_mode = _raw_mode(_tiles(high)[0])
+        if high.mode not in ("RGB", "RGBA") or raw_mode.startswith("LA"):
+            raise ArganError("16-bit samples in this layout are not supported", hint="save it as 16-bit RGB or grey")
+        other = raw_mode[:-1] + OTHER_HALF[raw_mode[-1]]
+        low.tile = [_with_raw_mode(tile, other) for tile in _tiles(low)]
+        return (np.asarray(high).astype(np.uint16) << 8) | np.asarray(low)
+
+
+def png_16_bit_colour(pixels: np.ndarray, chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """(H, W, C) uint16 -> the bytes of a PNG, with `chunks` (type, data) before the image data.
+
+    C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+    """
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = pixels.astype(">u2").reshape(height, -1).view(np.uint8)
+    up = 2  # the PNG filter that stores a row as its difference to the one above, modulo 256
+    filtered = np.full((height, rows.shape[1] + 1), up, np.uint8)
+    filtered[0, 1:] = rows[0]
+    filtered[1:, 1:] = rows[1:] - rows[:-1]
+    data = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(filtered.data, 4)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in data)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _tiles(image: Image.Image) -> list:
+    return getattr(image, "tile", None) or []
+
+
+def _raw_mode(tile: tuple) -> str:
+    """The name of the sample layout in a Pillow tile (codec, box, offset, arguments)."""
+    arguments = tile[3]
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
+    arguments = (raw_mode, *tile[3][1:]) if isinstance(tile[3], tuple) else raw_mode
+    return tile._replace(args=arguments)
