@@ -28,6 +28,8 @@ def why_not_triton(device: torch.device | str) -> str | None:
         return None
     if device.type != "cuda":
         return f"Triton needs a CUDA device and the tensors are on {device} (TRITON_INTERPRET=1 emulates one, slowly)"
+    if not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return f"Triton needs compute capability 8.0 and {torch.cuda.get_device_name(device)} has less"
     return None
