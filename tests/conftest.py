@@ -40,7 +40,7 @@ def _seeded() -> None:
 
 @pytest.fixture
 def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill what argan.kernels allocates uninitialised with NaN, so that an element a kernel forgets to write is seen."""
+    """Fill what argan.kernels allocates uninitialised with NaN: an element that a kernel forgets to write is seen."""
 
     def poison(allocate):
         def allocate_poisoned(*args, **kwargs):
