@@ -1,0 +1,75 @@
+"""argan depth: the disparity of photographs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from argan.cli import _batch, _output
+
+
+def depth(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos, or folders of photos.")],
+    output: Annotated[Path | None, typer.Option(help="Folder for the results; default beside each photo.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name or folder; default the shipped one.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Estimate depth: PHOTO.depth.png (16 bits, 65535 = nearest) and PHOTO.depth-view.png (a picture to look at).
+
+    Examples:
+
+        argan depth photo.jpg
+
+        argan depth holiday/ --output maps/                           every photo of a folder
+
+        argan render photo.jpg --depth photo.depth.png --blur 4       use the map
+    """
+    from argan.errors import UsageError
+
+    if output is not None and output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output}: a folder, and this is a file")
+    files = _batch.find_photos(photos)
+    folders = [output or photo.parent for photo in files]
+    maps = _batch.output_paths(files, output and output / "", lambda _: ".depth.png")
+
+    # From here on it takes torch.
+    import time
+
+    from argan import depth_maps
+    from argan.devices import resolve_device
+    from argan.images import read_photo
+    from argan.models.hub import load
+    from argan.photo import photo_disparity, resolve_focus
+
+    where = resolve_device(device)
+    estimator = load(model).to(where)
+    _output.info(f"depth: {estimator.config.name}; device: {where}")
+
+    def work(path: Path) -> _batch.Row:
+        start = time.perf_counter()
+        folder = folders[files.index(path)]
+        written = [maps[files.index(path)], folder / f"{path.stem}.depth-view.png"]
+        _batch.check_new(written, overwrite)
+        photo = read_photo(path)
+        disparity = photo_disparity(photo, estimator, where)
+        values = disparity[0, 0].cpu().numpy()
+        _batch.make_folder(folder)
+        depth_maps.write_depth(written[0], values)
+        depth_maps.write_depth_view(written[1], values)
+        width, height = photo.size
+        return {
+            "photo": path,
+            "files": written,
+            "width": width,
+            "height": height,
+            "focus": round(resolve_focus("auto", disparity, estimator), 4),
+            "least": round(float(values.min()), 4),
+            "greatest": round(float(values.max()), 4),
+            "model": estimator.config.name,
+            "device": str(where),
+            "seconds": round(time.perf_counter() - start, 2),
+        }
+
+    _batch.run_batch(files, "depth", work, as_json)
