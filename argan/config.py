@@ -4,7 +4,7 @@ import dataclasses
 import json
 import tomllib
 import typing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -43,7 +43,7 @@ class LossConfig:
     """Weight of the regulariser of T."""
     smoothness: float = 0.0
     """Weight of the edge-aware smoothness of disparity."""
-    r1: float = 1.0
+    r1: float = 0.2
     """Gradient penalty gamma / 2 on real photographs."""
     r1_interval: int = 8
     """Steps between gradient penalties; their weight is multiplied to match."""
@@ -56,6 +56,8 @@ class TrainConfig:
     name: str = "argan"
     data: str = "synthetic"
     """A folder or zip of photographs, or "synthetic" for the built-in ones."""
+    synthetic_photos: int = 8_192
+    """How many of the built-in photographs are drawn."""
     steps: int = 100_000
     batch: int = 32
     seed: int = 0
@@ -87,9 +89,14 @@ class DepthConfig:
 
 PRESETS: dict[str, TrainConfig] = {
     "synthetic-cpu": TrainConfig(
-        name="synthetic-cpu", steps=5_000, model=ModelConfig(resolution=32, z_dim=64, width=48, discriminator_width=32), data="synthetic"
+        name="synthetic-cpu",
+        steps=5_000,
+        model=ModelConfig(resolution=32, z_dim=64, width=48, discriminator_width=32),
+        data="synthetic",
     ),
-    "cpu": TrainConfig(name="cpu", steps=6_000, model=ModelConfig(resolution=32, z_dim=64, width=48, discriminator_width=32)),
+    "cpu": TrainConfig(
+        name="cpu", steps=6_000, model=ModelConfig(resolution=32, z_dim=64, width=48, discriminator_width=32)
+    ),
     "argan-32": TrainConfig(name="argan-32", model=ModelConfig(resolution=32)),
     "argan-64": TrainConfig(name="argan-64", model=ModelConfig(resolution=64)),
     "argan-128": TrainConfig(name="argan-128", model=ModelConfig(resolution=128, views=9)),
@@ -116,10 +123,25 @@ def override(config: T, values: dict[str, Any], path: str = "") -> T:
             raise UsageError(f"no setting {path}{name}", hint=f"there are: {', '.join(known)}")
         current = getattr(config, name)
         if dataclasses.is_dataclass(current):
+            if not isinstance(value, dict):
+                raise UsageError(
+                    f"{path}{name} is a group of settings", hint=f"{path}{name}.{fields(current)[0].name}=…"
+                )
             changes[name] = override(current, value, f"{path}{name}.")
         else:
             changes[name] = _checked(value, known[name], f"{path}{name}")
     return replace(config, **changes)  # type: ignore[type-var]
+
+
+def resolve_config(preset: str | None, file: Path | None, settings: list[str], options: dict[str, Any]) -> TrainConfig:
+    """The settings of a run: the preset's, then the file's, then `--set`, then the command's other options."""
+    name = preset or DEFAULT_PRESET
+    if name not in PRESETS:
+        raise UsageError(f"no preset {name!r}", hint=f"there are: {', '.join(PRESETS)}")
+    config = PRESETS[name]
+    for values in (read_config(file) if file else {}, parse_settings(settings), options):
+        config = override(config, values)
+    return config
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:

@@ -18,5 +18,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdigit())):
         raise UsageError(f"no device {name!r}", hint="auto, cpu, cuda or cuda:N")
     if kind == "cuda" and (count := torch.cuda.device_count()) <= int(index or 0):
-        raise MissingError(f"{name} was asked for, and there are {count} CUDA devices", hint="--device cpu, or: argan doctor")
+        raise MissingError(
+            f"{name} was asked for, and there are {count} CUDA devices", hint="--device cpu, or: argan doctor"
+        )
     return torch.device(name)

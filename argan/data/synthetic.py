@@ -12,13 +12,14 @@ to measure with, never to learn from: training sees `batch` alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 SUPERSAMPLING = 2
 LENS_SAMPLES = 32
@@ -33,8 +34,8 @@ class SyntheticPhotos:
     Args:
         resolution: side S of the square photographs, px.
         count: how many; take a larger one where drawing is cheap beside training.
-        seed: photographs of different seeds are independent.
-        progress: called with the number drawn so far.
+        seed: photographs of different seeds are independent; training uses 0
+        progress: called as `progress(drawn, count)` after every photograph.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ def draw_scene(rng: np.random.Generator) -> Planes:
     return Planes(**columns, lights=lights.astype(np.float32))
 
 
-def draw_plane(kind: str, rng: np.random.Generator) -> dict[str, object]:
+def draw_plane(kind: str, rng: np.random.Generator) -> dict[str, Any]:
     """Size, place, outline, colours and pattern of one plane."""
     subject = kind == "subject"
     around = rng.uniform(0, 2 * np.pi)
@@ -121,7 +122,7 @@ def draw_plane(kind: str, rng: np.random.Generator) -> dict[str, object]:
         "subject": lambda: rng.uniform(-0.05, 0.05),
         "foreground": lambda: rng.uniform(0.5, 1.0),
     }[kind]()
-    # A subject is a bright saturated flower, the rest duller: as in real close-ups, kind and colour go together a little.
+    # A subject is a bright saturated flower, the rest duller: as in real close-ups, kind and colour go together.
     hue, saturation = rng.random(), rng.uniform(0.6, 0.95) if subject else rng.uniform(0.2, 0.7)
     value = rng.uniform(0.65, 1.0) if subject else rng.uniform(0.2, 0.7)
     color = hsv(hue, saturation, value)
@@ -171,7 +172,7 @@ PATTERNS: tuple[Callable[[Array, Array, Array, Array], Array], ...] = (
 
 
 def rasterize(scene: Planes, side: int, margin: int) -> tuple[Array, Array]:
-    """Colour (K, 3, N, N), linear light, and coverage (K, N, N) of every plane, `side` px plus `margin` on each side."""
+    """Colour (K, 3, N, N) in linear light and coverage (K, N, N) of every plane, N = `side` + 2 `margin` px."""
     axis = (np.arange(-margin, side + margin, dtype=np.float32) + 0.5) / side - 0.5
     x = axis[None, None, :] - scene.center[:, 0, None, None]
     y = axis[None, :, None] - scene.center[:, 1, None, None]

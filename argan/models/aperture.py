@@ -34,8 +34,9 @@ class DepthExpansion(nn.Module):
 
     def __init__(self, views: int):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(views, views, 3, padding=1, bias=False) for _ in range(3))
-        nn.init.zeros_(self.convs[-1].weight)
+        convs = [nn.Conv2d(views, views, 3, padding=1, bias=False) for _ in range(3)]
+        nn.init.zeros_(convs[-1].weight)
+        self.convs = nn.ModuleList(convs)
 
     def forward(self, rays: Tensor) -> Tensor:
         """(B, V, H, W) -> (B, V, H, W), px per aperture step."""
@@ -80,9 +81,7 @@ class ApertureRenderer(nn.Module):
         return self.lens(deep, rays)
 
 
-def render_mixture(
-    renderer: ApertureRenderer, deep: Tensor, disparity: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
+def render_mixture(renderer: ApertureRenderer, deep: Tensor, disparity: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """R(I, s D) for s that is often 0, and the regulariser of T.
 
     R(I, 0) = I, so only the samples with s > 0 are rendered: half the work under Bernoulli mixing.

@@ -1,5 +1,7 @@
 """The discriminator C: real photographs against rendered ones."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,13 +22,13 @@ class Discriminator(nn.Module):
         sizes = [2**k for k in range(resolution.bit_length() - 2, 1, -1)]
         channels = [3, *(channels_at(size, width) for size in sizes)]
         # Named by their output size, so that a larger discriminator can take a smaller one's blocks over.
-        self.blocks = nn.ModuleDict(
-            {
-                str(size): nn.Conv2d(channels[i], channels[i + 1], 4, stride=2, padding=1)
-                for i, size in enumerate(sizes)
-            }
-        )
+        convs = [nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in itertools.pairwise(channels)]
+        self.blocks = nn.ModuleDict({str(size): conv for size, conv in zip(sizes, convs, strict=True)})
         self.logit = nn.Linear(channels[-1] * 16 + 1, 1)
+        # He et al. (2015): features keep their size through the layers. PyTorch's default shrinks them, and the
+        # discriminator then takes hundreds of steps to say anything.
+        for layer in [*convs, self.logit]:
+            nn.init.kaiming_normal_(layer.weight, a=0.2)
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [0, 1] -> logits (B,), larger = more like a photograph."""

@@ -41,7 +41,7 @@ class DepthEstimator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, H, W) in [0, 1] -> signed disparity (B, 1, H, W), px per aperture step of the generator."""
         x = 2 * image - 1
-        skips = []
+        skips: list[Tensor] = []
         for block in self.down:
             x = block(F.avg_pool2d(x, 2) if skips else x)
             skips.append(x)

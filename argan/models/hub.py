@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class DepthInfo:
-    """How a depth estimator was built: its width, working resolution, and the signed disparities that become 0 and 1."""
+    """How a depth estimator was built; see `argan.models.estimator.DepthPredictor`."""
 
     width: int = 32
     resolution: int = 64

@@ -1,5 +1,6 @@
 """Bring a photo to an estimator's working size, in a form that every exporter keeps dynamic."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,7 +13,8 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
     ONNX and torch.jit.trace all carry over to sizes that they have not seen.
     """
     height, width = image.shape[-2:]
-    short = (height + width - abs(height - width)) // 2  # min(height, width) would be frozen by tracing
+    # The tracer's sizes are tensors, the exporter's are symbols, and built-in min would freeze either.
+    short = torch.minimum(height, width) if torch.jit.is_tracing() else torch.sym_min(height, width)
 
     def scaled(side: int) -> int:
         return (2 * side * size + short) // (2 * short)  # side * size / short, rounded

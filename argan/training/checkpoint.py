@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -55,20 +56,24 @@ def resume(run: Path, players: Players, config: TrainConfig) -> int:
     except UsageError:
         raise
     except Exception as error:
-        raise ArganError(f"{folder} is not a readable checkpoint: {error}", hint="delete that folder to go on from the one before it") from error
+        raise ArganError(
+            f"{folder} is not a readable checkpoint: {error}", hint="delete that folder to go on from the one before it"
+        ) from error
 
 
 def refuse_other_settings(before: TrainConfig, now: TrainConfig, run: Path) -> None:
     """A run goes on with the settings that it began with."""
     was, wanted = flatten(to_dict(before)), flatten(to_dict(now))
-    changed = [f"{key} {was[key]!r} -> {wanted[key]!r}" for key in wanted if key not in MAY_CHANGE and was[key] != wanted[key]]
+    changed = [
+        f"{key} {was[key]!r} -> {wanted[key]!r}" for key in wanted if key not in MAY_CHANGE and was[key] != wanted[key]
+    ]
     if changed:
         raise UsageError(f"{run} was begun with other settings: {'; '.join(changed)}", hint="give --out another folder")
 
 
-def flatten(values: dict, prefix: str = "") -> dict:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

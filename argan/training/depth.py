@@ -30,6 +30,7 @@ def train_depth(
     """
     if model.generator is None:
         raise UsageError(f"{model.config.name} has no generator to learn depth from")
+    resolution = model.generator.resolution
     place = resolve_device(device)
     model = model.to(place)
     torch.manual_seed(config.seed)
@@ -45,16 +46,17 @@ def train_depth(
         optimizer.step()
         schedule.step()
         if report is not None and (step % 20 == 19 or step + 1 == config.steps):
-            report(Progress(step + 1, config.steps, {"error": float(error)}))
+            report(Progress(step + 1, config.steps, {"error": float(error.detach())}))
     far, near = disparity_range(model, config.seed)
-    depth = DepthInfo(config.width, model.generator.resolution, far, near)
+    depth = DepthInfo(config.width, resolution, far, near)
     return with_estimator(model, estimator, depth)
 
 
 @torch.no_grad()
 def draw_pairs(model: Model, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Augmented images (N, 3, S, S), deep or shallow at even odds, and their signed disparity (N, 1, S, S)."""
-    assert model.generator is not None and model.renderer is not None
+    assert model.generator is not None
+    assert model.renderer is not None
     place = next(model.generator.parameters()).device
     z = torch.randn(count, model.generator.z_dim, generator=rng)
     scale = torch.rand(count, generator=rng).round()
@@ -65,7 +67,7 @@ def draw_pairs(model: Model, count: int, rng: torch.Generator) -> tuple[Tensor, 
 
 @torch.no_grad()
 def disparity_range(model: Model, seed: int) -> tuple[float, float]:
-    """Signed disparities that become 0 and 1: nearly all that the generator makes, the focal plane 0 strictly within."""
+    """Signed disparities that become 0 and 1: nearly all that the generator makes, the focal plane 0 within."""
     assert model.generator is not None
     z = torch.randn(RANGE_SAMPLES, model.generator.z_dim, generator=torch.Generator().manual_seed(seed))
     signed = model.generator(z.to(next(model.generator.parameters()).device))[1].float().flatten().cpu()

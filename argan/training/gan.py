@@ -12,6 +12,8 @@ from argan.models.generator import Generator
 from argan.training import losses
 from argan.training.ema import Average
 
+BETAS = (0.0, 0.99)  # of Adam: no momentum, as usual in adversarial training
+
 
 class RenderingGenerator(nn.Module):
     """The generator and the renderer that it learns through; both are trained, averaged and shipped together."""
@@ -41,17 +43,18 @@ def make_players(config: TrainConfig, device: torch.device) -> Players:
         ApertureRenderer(model.views, model.expansion),
     ).to(device)
     discriminator = Discriminator(model.resolution, model.discriminator_width).to(device)
-    adam = {"betas": (0.0, 0.99), "eps": 1e-8}
     return Players(
         generator,
         discriminator,
         Average(generator, config.ema_images),
-        torch.optim.Adam(generator.parameters(), lr=config.generator_lr, **adam),
-        torch.optim.Adam(discriminator.parameters(), lr=config.discriminator_lr, **adam),
+        torch.optim.Adam(generator.parameters(), lr=config.generator_lr, betas=BETAS),
+        torch.optim.Adam(discriminator.parameters(), lr=config.discriminator_lr, betas=BETAS),
     )
 
 
-def train_step(players: Players, real: Tensor, config: TrainConfig, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+def train_step(
+    players: Players, real: Tensor, config: TrainConfig, step: int, rng: torch.Generator
+) -> dict[str, Tensor]:
     """real (B, 3, S, S) -> the step's losses, detached. All randomness comes from `rng` (CPU)."""
     loss = config.loss
     generator, renderer = players.generator.generator, players.generator.renderer

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from torch import Tensor
 
@@ -61,12 +62,14 @@ class Log:
     def __enter__(self) -> "Log":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.writer is not None:
             self.writer.close()
 
 
-def _tensorboard(run: Path):
+def _tensorboard(run: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

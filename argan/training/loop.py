@@ -44,7 +44,7 @@ class Progress:
 def open_photos(config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> Photos:
     """The photographs that `config.data` names."""
     if config.data == "synthetic":
-        return SyntheticPhotos(config.model.resolution, seed=config.seed, progress=progress)
+        return SyntheticPhotos(config.model.resolution, config.synthetic_photos, progress=progress)
     return PhotoFolder(config.data, config.model.resolution, progress=progress)
 
 
@@ -135,12 +135,10 @@ def stop_signals() -> Iterator[list[str]]:
         received.append(signal.Signals(number).name)
         signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
+    for watched in (signal.SIGINT, signal.SIGTERM):
+        before[watched] = signal.signal(watched, note)
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-

@@ -10,7 +10,7 @@ from argan.models.generator import REFERENCE_RESOLUTION
 
 
 def draw_scale(batch: int, config: LossConfig, generator: torch.Generator) -> Tensor:
-    """DoF mixture learning: s ~ p(s), one draw a sample, (B,). s = 0 shows the deep image itself, s = 1 the shallow one."""
+    """DoF mixture learning: s ~ p(s), one draw a sample, (B,); s = 0 shows the deep image, s = 1 the shallow one."""
     uniform = torch.rand(batch, generator=generator)
     if config.mixture == "bernoulli":
         return (uniform < 0.5).float()

@@ -1,6 +1,7 @@
 """Pictures of what a generator makes: deep image, shallow image and depth, one above the other."""
 
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -9,12 +10,16 @@ from torch import Tensor
 from argan.files import atomic_file
 
 
-@torch.no_grad()
-def generate(model, noise: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """noise (N, Z) -> deep (N, 3, S, S), shallow (N, 3, S, S), signed disparity (N, 1, S, S).
+class Generates(Protocol):
+    """`argan.models.hub.Model`, or the pair that is being trained."""
 
-    `model` has a `generator` and a `renderer`: `argan.models.Model`, or what is being trained.
-    """
+    generator: Any
+    renderer: Any
+
+
+@torch.no_grad()
+def generate(model: Generates, noise: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """noise (N, Z) -> deep (N, 3, S, S), shallow (N, 3, S, S), signed disparity (N, 1, S, S)."""
     device = next(model.generator.parameters()).device
     deep, disparity = model.generator(noise.to(device))
     shallow = model.renderer(deep, disparity, torch.full((len(noise),), scale, device=device))
@@ -39,8 +44,30 @@ def to_image(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
-def save_samples(model, noise: Tensor, path: Path) -> None:
+def save_samples(model: Generates, noise: Tensor, path: Path) -> None:
     """The fixed grid of a run."""
+    save_grid(*generate(model, noise), path, columns=len(noise))
+
+
+def save_grid(deep: Tensor, shallow: Tensor, disparity: Tensor, path: Path, columns: int) -> list[Path]:
+    """All samples in one picture, `columns` a row."""
+    rows = [sheet(*part) for part in zip(*(x.split(columns) for x in (deep, shallow, disparity)), strict=True)]
+    grid = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
+    for index, row in enumerate(rows):
+        grid.paste(row, (0, index * row.height))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
-        sheet(*generate(model, noise)).save(temporary)
+        grid.save(temporary)
+    return [path]
+
+
+def save_singles(deep: Tensor, shallow: Tensor, disparity: Tensor, folder: Path) -> list[Path]:
+    """Three pictures a sample, `00000.deep.png`, `.shallow.png` and `.depth.png`, in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, images in {"deep": deep, "shallow": shallow, "depth": depth_picture(disparity)}.items():
+        for index, image in enumerate(images):
+            paths.append(folder / f"{index:05d}.{name}.png")
+            with atomic_file(paths[-1]) as temporary:
+                to_image(image).save(temporary)
+    return sorted(paths)

@@ -1,0 +1,80 @@
+"""argan train."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from argan.cli import _output
+
+
+def train(
+    data: Annotated[str | None, typer.Option(help="Folder or zip of photographs, or 'synthetic'.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings; --dry-run shows them.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="TOML or JSON file of settings.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, e.g. loss.prior=0.05.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with the run in that folder, or refuse if there is one.")
+    ] = True,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those of earlier lives included.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Learn depth and depth-of-field from photographs. The same command again goes on where it stopped.
+
+    Settings: the preset's, then --config, then --set, then the other options.
+
+    Examples:
+
+        argan train                                          the built-in synthetic photographs
+
+        argan train --data photos/ --preset argan-64         your own, on a GPU
+    """
+    from argan.config import resolve_config, to_dict
+    from argan.errors import UsageError
+
+    overrides = {
+        name: value for name, value in {"data": data, "steps": steps, "seed": seed}.items() if value is not None
+    }
+    resolved = resolve_config(preset, config, settings or [], overrides)
+    if dry_run:
+        _output.result(to_dict(resolved), as_json=True)
+        return
+    run = out or Path("runs") / resolved.name
+    if not resume and (run / "checkpoints").exists():
+        raise UsageError(
+            f"{run} already holds a run", hint="leave --no-resume away to go on with it, or give another --out"
+        )
+
+    from argan.devices import resolve_device
+    from argan.training.loop import Progress
+    from argan.training.loop import train as run_training
+
+    _output.info(f"training {resolved.name} on {resolve_device(device)}, in {run}")
+    with _output.progress() as bar:
+        preparing, training = bar.add_task("photographs", total=None), bar.add_task("train", total=resolved.steps)
+
+        def show(progress: Progress) -> None:
+            stats = progress.stats
+            text = f"train  d {stats['d']:.2f}  g {stats['g']:.2f}  {stats['steps_per_second']:.1f} steps/s"
+            bar.update(training, completed=progress.step, description=text)
+
+        checkpoint = run_training(
+            resolved,
+            run,
+            device=device,
+            preparing=lambda done, total: bar.update(preparing, completed=done, total=total),
+            report=show,
+        )
+    _output.result(
+        {"run": run, "checkpoint": checkpoint, "steps": resolved.steps},
+        as_json=as_json,
+        human=f"{checkpoint}\nnext: argan train-depth {run}",
+    )

@@ -1,0 +1,101 @@
+"""`argan train`, `train-depth` and `sample` through their real entry point."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SMALL = [
+    *("--set", "synthetic_photos=12", "--set", "batch=4", "--set", "model.resolution=16", "--set", "model.z_dim=8"),
+    *("--set", "model.width=8", "--set", "model.discriminator_width=8", "--set", "log_every=1", "--device", "cpu"),
+]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+COMMAND = [sys.executable, "-m", "argan"]
+
+
+def argan(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A tiny trained run with its depth model."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    trained = argan("train", "--out", folder, "--steps", "2", *SMALL)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.splitlines()[0] == str(folder / "checkpoints" / "step-0000002")
+    learned = argan("train-depth", folder, "--steps", "2", "--width", "8", "--device", "cpu", "--json")
+    assert learned.returncode == 0, learned.stderr
+    assert json.loads(learned.stdout)["model"] == str(folder / "model")
+    return folder
+
+
+def test_sample_draws_a_grid_and_single_files(run, tmp_path):
+    grid = argan("sample", run, "--num", "5", "--columns", "2", "--out", tmp_path / "grid.png", "--device", "cpu")
+    assert grid.returncode == 0, grid.stderr
+    assert Image.open(tmp_path / "grid.png").size == (2 * 16, 3 * 3 * 16)
+    singles = argan("sample", run, "--num", "2", "--out", tmp_path / "singles", "--json")
+    assert len(json.loads(singles.stdout)["files"]) == 6
+    assert sorted(path.name for path in (tmp_path / "singles").iterdir())[:2] == ["00000.deep.png", "00000.depth.png"]
+
+
+def test_same_seed_same_samples(run, tmp_path):
+    for name in ("a.png", "b.png"):
+        argan("sample", run, "--num", "2", "--seed", "7", "--out", tmp_path / name, "--device", "cpu")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_ctrl_c_saves_and_exits_130(tmp_path):
+    command = [*COMMAND, "train", "--out", str(tmp_path), "--steps", "100000", *SMALL]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    metrics, patience = tmp_path / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().strip()) and time.monotonic() < patience:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "error: stopped by SIGINT" in stderr
+    assert "Traceback" not in stderr
+    assert list((tmp_path / "checkpoints").glob("step-*"))
+
+
+def test_dry_run_prints_the_settings(tmp_path):
+    shown = argan("train", "--preset", "argan-128", "--set", "loss.prior=0.5", "--dry-run", "--out", tmp_path / "none")
+    settings = json.loads(shown.stdout)
+    assert settings["model"]["resolution"] == 128
+    assert settings["loss"]["prior"] == 0.5
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["train", "--preset", "best"], 2, "no preset 'best'"),
+        (["train", "--set", "loss.nothing=1"], 2, "no setting loss.nothing"),
+        (["train", "--data", "nowhere", "--out", "OUT"], 2, "nowhere"),
+        (["train", "--steps", "0"], 2, "0"),
+        (["train", "--device", "cuda:99", "--out", "OUT"], 4, "cuda:99"),
+        (["train-depth", "nowhere"], 2, "no model nowhere"),
+        (["sample", "nowhere"], 2, "no model nowhere"),
+    ],
+)
+def test_errors_are_one_line_with_the_right_code(arguments, code, said, tmp_path):
+    done = argan(*(str(tmp_path / "run") if word == "OUT" else word for word in arguments))
+    assert done.returncode == code
+    error = done.stderr.splitlines()
+    assert sum(line.startswith("error: ") for line in error) == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_resume_refuses_an_existing_run(run):
+    done = argan("train", "--out", run, "--no-resume", "--steps", "4", *SMALL)
+    assert done.returncode == 2
+    assert "already holds a run" in done.stderr

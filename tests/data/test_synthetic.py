@@ -1,0 +1,94 @@
+"""The built-in photographs: reproducible, varied, and photographed by the physics that they claim."""
+
+import numpy as np
+import pytest
+import torch
+
+from argan.data import synthetic
+from argan.data.synthetic import SyntheticPhotos, draw_photo, draw_scene, photograph, true_disparity
+
+
+def test_photograph_depends_on_seed_and_index_alone():
+    some, more = SyntheticPhotos(16, count=3), SyntheticPhotos(16, count=5)
+    assert torch.equal(some.images, more.images[:3])
+    assert not torch.equal(some.images, SyntheticPhotos(16, count=3, seed=1).images)
+    assert len({image.numpy().tobytes() for image in more.images}) == 5
+
+
+def test_sample_is_the_training_photograph_with_its_disparity():
+    photos = SyntheticPhotos(16, count=2)
+    photo, disparity = photos.sample(1)
+    assert photo.shape == (3, 16, 16)
+    assert disparity.shape == (1, 16, 16)
+    assert torch.equal((photo * 255).round().to(torch.uint8), photos.images[1])
+    assert disparity.min() >= 0
+    assert disparity.max() <= 1
+
+
+def test_batch_mirrors_where_asked():
+    photos = SyntheticPhotos(16, count=2)
+    plain = photos.batch(torch.tensor([0, 1]), torch.tensor([False, False]))
+    mirrored = photos.batch(torch.tensor([0, 1]), torch.tensor([False, True]))
+    assert torch.equal(mirrored[0], plain[0])
+    assert torch.equal(mirrored[1], plain[1].flip(2))
+
+
+def test_subjects_vary_in_place_and_size_and_are_in_focus():
+    scenes = [draw_scene(np.random.default_rng(seed)) for seed in range(60)]
+    subjects = [np.flatnonzero(np.abs(scene.disparity) <= 0.05)[0] for scene in scenes]
+    centers = np.stack([scene.center[k] for scene, k in zip(scenes, subjects, strict=True)])
+    radii = np.array([scene.radius[k] for scene, k in zip(scenes, subjects, strict=True)])
+    assert centers.std(axis=0).min() > 0.05
+    assert radii.max() > 1.5 * radii.min()
+    assert all(np.all(np.diff(scene.disparity) >= 0) for scene in scenes), "planes must be sorted far to near"
+
+
+def one_plane(disparity: float, light: bool = False) -> synthetic.Planes:
+    """A scene of the background alone."""
+    scene = draw_scene(np.random.default_rng(3))
+    first = {name: getattr(scene, name)[:1] for name in scene.__dataclass_fields__ if name != "lights"}
+    first["disparity"] = np.array([disparity], dtype=np.float32)
+    if light:
+        first["color"], first["second"] = np.zeros((2, 1, 3), dtype=np.float32)
+    lights = np.array([[0.0, 0.0, 0.01, 1.0]] if light else np.zeros((0, 4)), dtype=np.float32)
+    return synthetic.Planes(**first, lights=lights)
+
+
+def sharpness(photo) -> float:
+    return float(np.abs(np.diff(photo, axis=-1)).mean())
+
+
+def test_a_plane_in_focus_is_sharp_at_any_aperture():
+    scene = one_plane(0.0)
+    pinhole, wide = (photograph(scene, 32, aperture, np.random.default_rng(0)) for aperture in (0.0, 1.0))
+    np.testing.assert_allclose(pinhole, wide, atol=1e-6)
+
+
+def test_a_plane_out_of_focus_is_blurred_by_the_aperture():
+    scene = one_plane(-1.0)
+    photos = [photograph(scene, 32, aperture, np.random.default_rng(0)) for aperture in (0.0, 0.5, 1.0)]
+    assert sharpness(photos[0]) > sharpness(photos[1]) > sharpness(photos[2])
+
+
+def test_a_point_of_light_becomes_a_disc_of_the_stated_radius():
+    photo = photograph(one_plane(-1.0, light=True), 128, 1.0, np.random.default_rng(0))
+    light = synthetic.decode(photo).sum(axis=0)
+    rows, columns = np.mgrid[:128, :128] - 63.5
+    spread = np.sqrt((light * (rows**2 + columns**2)).sum() / light.sum())
+    own = 2 * (0.01 * 128) ** 2  # the light's own variance, a Gaussian's in the plane
+    assert spread == pytest.approx(np.sqrt((synthetic.BLUR_RADIUS * 128) ** 2 / 2 + own), rel=0.05)
+
+
+def test_nearer_planes_hide_farther_ones():
+    photo, scene = draw_photo(32, np.random.default_rng(5))
+    disparity = true_disparity(scene, 32)
+    assert photo.shape == (3, 32, 32)
+    middle = disparity[0, 12:20, 12:20]
+    assert np.median(middle) == pytest.approx(0.5, abs=0.05), "the subject near the centre is in the focal plane"
+    assert disparity.min() < 0.35
+
+
+def test_shares_of_pinholes_and_open_lenses():
+    rng = [np.random.default_rng([0, index]) for index in range(40)]
+    sharp = [sharpness(draw_photo(16, generator)[0]) for generator in rng]
+    assert np.std(sharp) > 0.01

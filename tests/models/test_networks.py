@@ -1,0 +1,151 @@
+"""Generator, discriminator, aperture renderer, estimator: shapes, and the properties that the paper rests on."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from argan.models.aperture import ApertureRenderer, aperture_views, render_mixture
+from argan.models.discriminator import Discriminator
+from argan.models.estimator import DepthEstimator, DepthPredictor
+from argan.models.generator import Generator, UpBlock
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128])
+def test_generator_makes_images_and_disparities_in_range(resolution):
+    generator = Generator(resolution, z_dim=16, width=8, max_disparity=3.0)
+    image, disparity = generator(torch.randn(2, 16))
+    assert image.shape == (2, 3, resolution, resolution)
+    assert disparity.shape == (2, 1, resolution, resolution)
+    assert image.min() >= 0
+    assert image.max() <= 1
+    assert disparity.abs().max() <= 3.0 * resolution / 64
+
+
+def test_generator_starts_nearly_flat_but_not_at_the_dead_point_of_zero_disparity():
+    _, disparity = Generator(32, z_dim=16, width=8)(torch.randn(4, 16))
+    assert 1e-4 < disparity.std() < 0.5
+
+
+def test_generator_disparity_scales_with_resolution():
+    assert Generator(128, width=8).max_disparity == 2 * Generator(64, width=8).max_disparity
+
+
+@pytest.mark.parametrize("resolution", [4, 48, 0])
+def test_generator_refuses_other_sizes(resolution):
+    with pytest.raises(ValueError, match="power of two"):
+        Generator(resolution)
+
+
+def test_up_block_is_nearest_upsampling_and_convolution():
+    block = UpBlock(5, 7, z_dim=3).double()
+    x, z = torch.randn(2, 5, 6, 6, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    kernel = block.weight.transpose(0, 1).flip(2, 3)  # a transposed convolution correlates with the mirrored kernel
+    expected = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), kernel, padding=1)
+    torch.testing.assert_close(block(x, z), F.leaky_relu(block.norm(expected, z), 0.2))
+
+
+def test_discriminator_judges_each_image():
+    logits = Discriminator(32, width=8)(torch.rand(3, 3, 32, 32))
+    assert logits.shape == (3,)
+
+
+def test_aperture_is_the_papers_five_by_five_less_the_corners():
+    views = aperture_views(5)
+    assert views.shape == (21, 2)
+    assert not any((view.abs() == 2).all() for view in views)
+    torch.testing.assert_close(views.sum(dim=0), torch.zeros(2))
+    assert aperture_views(1).tolist() == [[0.0, 0.0]]
+    with pytest.raises(ValueError, match="odd"):
+        aperture_views(4)
+
+
+def random_renderer(expansion: bool = True) -> ApertureRenderer:
+    """One whose expansion T has learned something."""
+    torch.manual_seed(0)
+    renderer = ApertureRenderer(5, expansion)
+    if renderer.expansion is not None:
+        torch.nn.init.normal_(renderer.expansion.convs[-1].weight, std=0.1)
+    return renderer
+
+
+@pytest.mark.parametrize("expansion", [False, True])
+def test_no_disparity_and_a_pinhole_both_leave_the_image_alone(expansion):
+    renderer = random_renderer(expansion)
+    image, disparity = torch.rand(2, 3, 15, 17), torch.randn(2, 1, 15, 17)
+    torch.testing.assert_close(renderer(image, torch.zeros_like(disparity), torch.ones(2)), image)
+    torch.testing.assert_close(renderer(image, disparity, torch.zeros(2)), image)
+
+
+def test_expansion_starts_as_the_identity():
+    renderer = ApertureRenderer(5)
+    expanded, warped = renderer.rays(torch.randn(2, 1, 9, 9))
+    torch.testing.assert_close(expanded, warped)
+    assert renderer.expansion_loss(expanded, warped) == 0
+
+
+def test_without_expansion_rendering_is_even_in_disparity():
+    """The ambiguity that the centre focus prior is there to resolve."""
+    renderer = ApertureRenderer(5, expansion=False).double()
+    image, disparity = torch.rand(1, 3, 16, 16).double(), torch.full((1, 1, 16, 16), 0.7).double()
+    one = torch.ones(1).double()
+    torch.testing.assert_close(renderer(image, disparity, one), renderer(image, -disparity, one))
+
+
+def test_mixture_renders_the_open_lenses_only():
+    renderer = random_renderer()
+    image, disparity = torch.rand(3, 3, 16, 16), torch.randn(3, 1, 16, 16)
+    scale = torch.tensor([0.0, 1.0, 0.3])
+    mixed, loss = render_mixture(renderer, image, disparity, scale)
+    torch.testing.assert_close(mixed, renderer(image, disparity, scale))
+    assert torch.equal(mixed[0], image[0])
+    assert loss > 0
+    pinholes, loss = render_mixture(renderer, image, disparity, torch.zeros(3))
+    assert torch.equal(pinholes, image)
+    assert loss == 0
+
+
+def test_renderer_passes_gradients_to_image_and_disparity():
+    renderer = random_renderer()
+    image, disparity = torch.rand(1, 3, 16, 16, requires_grad=True), torch.randn(1, 1, 16, 16, requires_grad=True)
+    renderer(image, disparity, torch.ones(1)).square().sum().backward()
+    assert image.grad.abs().sum() > 0
+    assert disparity.grad.abs().sum() > 0
+    assert all(conv.weight.grad.abs().sum() > 0 for conv in renderer.expansion.convs)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (33, 47), (64, 24)])
+def test_estimator_takes_any_size(size):
+    assert DepthEstimator(8)(torch.rand(1, 3, *size)).shape == (1, 1, *size)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (97, 133), (200, 64)])
+def test_predictor_gives_unit_disparity_at_the_photos_size(size):
+    predictor = DepthPredictor(DepthEstimator(8), resolution=32, far=-1.0, near=0.25)
+    assert predictor.focus == pytest.approx(0.8)
+    with torch.no_grad():
+        disparity = predictor(torch.rand(2, 3, *size))
+    assert disparity.shape == (2, 1, *size)
+    assert disparity.min() >= 0
+    assert disparity.max() <= 1
+
+
+def test_predictor_maps_the_generators_focal_plane_to_its_focus():
+    predictor = DepthPredictor(DepthEstimator(8), resolution=32, far=-1.5, near=0.5)
+    torch.nn.init.zeros_(predictor.estimator.head.weight)
+    torch.nn.init.zeros_(predictor.estimator.head.bias)  # signed disparity 0 everywhere
+    with torch.no_grad():
+        disparity = predictor(torch.rand(1, 3, 40, 50))
+    torch.testing.assert_close(disparity, torch.full_like(disparity, predictor.focus))
+
+
+def test_predictor_sees_a_photo_and_its_mirror_image_alike():
+    predictor = DepthPredictor(DepthEstimator(8), resolution=32, far=-1.0, near=1.0)
+    photo = torch.rand(1, 3, 48, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(predictor.coarse(photo.flip(3)), predictor.coarse(photo).flip(3), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("far", "near"), [(0.0, 1.0), (-1.0, 0.0), (0.2, 1.0)])
+def test_predictor_refuses_a_range_without_the_focal_plane(far, near):
+    with pytest.raises(ValueError, match="focal plane"):
+        DepthPredictor(DepthEstimator(8), 32, far, near)

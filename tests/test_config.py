@@ -1,0 +1,53 @@
+"""Settings: precedence, checks, and errors that name the setting."""
+
+import json
+
+import pytest
+
+from argan.config import PRESETS, TrainConfig, override, parse_settings, resolve_config, to_dict
+from argan.errors import UsageError
+
+
+def test_later_sources_win(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("steps = 11\nbatch = 7\n[loss]\nprior = 0.5\nr1 = 3\n")
+    config = resolve_config("argan-64", file, ["batch=9", "loss.prior=0.25"], {"steps": 13})
+    assert (config.steps, config.batch, config.loss.prior, config.loss.r1) == (13, 9, 0.25, 3.0)
+    assert config.model.resolution == 64
+
+
+def test_json_files_and_round_trip(tmp_path):
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(to_dict(PRESETS["argan-128"])))
+    assert resolve_config(None, file, [], {}) == PRESETS["argan-128"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["nothing=1"], "no setting nothing"),
+        (["loss.nothing=1"], "no setting loss.nothing"),
+        (["steps=many"], "steps takes int"),
+        (["steps=1.5"], "steps takes int"),
+        (["batch=true"], "batch takes int"),
+        (["loss.mixture=sometimes"], "loss.mixture is one of bernoulli, uniform, fixed"),
+        (["steps"], "key=value"),
+        (["loss=1"], "loss"),
+    ],
+)
+def test_wrong_settings_are_named(settings, said):
+    with pytest.raises(UsageError, match=said):
+        override(TrainConfig(), parse_settings(settings))
+
+
+def test_text_needs_no_quotes():
+    assert parse_settings(["data=photos/my folder"]) == {"data": "photos/my folder"}
+    assert parse_settings(['name="x"', "loss.r1=1"]) == {"name": "x", "loss": {"r1": 1}}
+
+
+def test_unknown_presets_and_broken_files(tmp_path):
+    with pytest.raises(UsageError, match="no preset"):
+        resolve_config("best", None, [], {})
+    (tmp_path / "broken.toml").write_text("steps = ")
+    with pytest.raises(UsageError, match="not valid TOML"):
+        resolve_config(None, tmp_path / "broken.toml", [], {})

@@ -1,0 +1,78 @@
+"""AR-GAN-DR: an estimator learned from a generator's samples, and the augmentations that carry it to photos."""
+
+import pytest
+import torch
+
+from argan.config import DepthConfig, ModelConfig
+from argan.errors import UsageError
+from argan.models.hub import Config, DepthInfo, Model
+from argan.training.augment import augment, compress, reframe
+from argan.training.depth import disparity_range, train_depth
+
+
+def make_model() -> Model:
+    """A generator whose disparity is one of its image's channels, so that there is something to estimate."""
+    torch.manual_seed(0)
+    model = Model(Config("tiny", ModelConfig(resolution=16, z_dim=8, width=8)))
+    model.generator.depth_head.weight.data = 2 * model.generator.image_head.weight[:1]
+    return model.eval().requires_grad_(False)
+
+
+def test_estimator_learns_the_generators_depth():
+    errors = []
+    config = DepthConfig(width=8, steps=120, batch=8, lr=3e-3)
+    learned = train_depth(make_model(), config, device="cpu", report=lambda p: errors.append(p.stats["error"]))
+    assert errors[-1] < 0.7 * errors[0]
+    assert learned.depth is not None
+    assert learned.config.depth.resolution == 16
+    assert 0 < learned.depth.focus < 1
+    assert not any(p.requires_grad for p in learned.parameters())
+
+
+def test_training_is_reproducible():
+    config = DepthConfig(width=8, steps=3, batch=2)
+    first, second = (train_depth(make_model(), config, device="cpu").state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_range_covers_the_generators_disparity_and_the_focal_plane():
+    model = make_model()
+    far, near = disparity_range(model, seed=0)
+    signed = model.generator(torch.randn(256, 8))[1]
+    assert far < 0 < near
+    assert ((signed >= far) & (signed <= near)).float().mean() > 0.95
+
+
+def test_a_model_without_generator_has_nothing_to_learn_from():
+    with pytest.raises(UsageError, match="no generator"):
+        train_depth(Model(Config("depth only", depth=DepthInfo(8, 16))), DepthConfig(steps=1), device="cpu")
+
+
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_augmentation_keeps_shapes_and_range_and_is_reproducible():
+    image, disparity = torch.rand(6, 3, 16, 16), torch.randn(6, 1, 16, 16)
+    new_image, new_disparity = augment(image, disparity, rng())
+    again, _ = augment(image, disparity, rng())
+    assert new_image.shape == image.shape
+    assert new_disparity.shape == disparity.shape
+    assert new_image.min() >= 0
+    assert new_image.max() <= 1
+    assert torch.equal(new_image, again)
+    assert not torch.equal(new_image, image)
+
+
+def test_framing_moves_image_and_disparity_together():
+    disparity = torch.rand(4, 1, 16, 16)
+    image, moved = reframe(disparity.expand(-1, 3, -1, -1), disparity, rng())
+    torch.testing.assert_close(image[:, :1], moved)
+    assert not torch.equal(moved, disparity)
+
+
+def test_compression_touches_a_share_of_the_images():
+    image = torch.rand(8, 3, 16, 16)
+    assert torch.equal(compress(image.clone(), rng(), share=0.0), image)
+    changed = compress(image.clone(), rng(), share=1.0)
+    assert (changed - image).abs().amax(dim=(1, 2, 3)).min() > 0.01

@@ -1,0 +1,159 @@
+"""The training run: it learns something, resumes bit for bit, stops cleanly, and refuses what it should."""
+
+import json
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from argan.config import LossConfig, ModelConfig, TrainConfig
+from argan.errors import ArganError, Interrupted, UsageError
+from argan.models import hub
+from argan.training import checkpoint, loop
+from argan.training.gan import make_players
+
+TINY = TrainConfig(
+    name="tiny",
+    steps=6,
+    batch=4,
+    synthetic_photos=12,
+    log_every=2,
+    sample_every=3,
+    checkpoint_every=2,
+    model=ModelConfig(resolution=16, z_dim=8, width=8, discriminator_width=8),
+    loss=LossConfig(r1_interval=2, smoothness=0.1),
+)
+
+
+def final_state(run) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint.existing(run)[-1] / "state.safetensors")
+
+
+def assert_same(ours: dict, theirs: dict) -> None:
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert not different
+
+
+def test_a_run_leaves_what_it_promises(tmp_path):
+    reports = []
+    last = loop.train(TINY, tmp_path, device="cpu", report=reports.append)
+    assert last == checkpoint.existing(tmp_path)[-1]
+    assert last.name == "step-0000006"
+    assert len(checkpoint.existing(tmp_path)) == TINY.keep_checkpoints
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6] == [report.step for report in reports]
+    assert {"d", "g", "prior", "r1", "steps_per_second", "images_per_second"} <= set(lines[0])
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
+        f"step-{step:07d}.png" for step in (0, 3, 6)
+    ]
+    assert Image.open(tmp_path / "samples" / "step-0000000.png").size == (loop.GRID_SAMPLES * 16, 3 * 16)
+    model = hub.load(tmp_path)
+    assert model.generator is not None
+    assert model.depth is None
+
+
+def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path):
+    loop.train(TINY, tmp_path / "whole", device="cpu")
+    loop.train(replace(TINY, steps=2), tmp_path / "parts", device="cpu")
+    loop.train(TINY, tmp_path / "parts", device="cpu")
+    assert_same(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 6]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
+    loop.train(TINY, tmp_path / "whole", device="cpu")
+
+    def interrupt(progress: loop.Progress) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=signal.Signals(number).name) as caught:
+        loop.train(TINY, tmp_path / "parts", device="cpu", report=interrupt)
+    assert caught.value.exit_code == 130
+    assert signal.getsignal(number) is before
+    loop.train(TINY, tmp_path / "parts", device="cpu")
+    assert_same(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
+
+
+def test_the_weights_change_and_the_average_follows(tmp_path):
+    loop.train(TINY, tmp_path, device="cpu")
+    state, start = final_state(tmp_path), checkpoint.collect(make_players(TINY, torch.device("cpu")))
+    for part in ("player", "average", "discriminator"):
+        assert any(not torch.equal(state[name], start[name]) for name in start if name.startswith(f"{part}.")), (
+            f"{part} did not learn"
+        )
+
+
+def test_other_settings_are_refused_with_a_list(tmp_path):
+    loop.train(replace(TINY, steps=2), tmp_path, device="cpu")
+    with pytest.raises(UsageError, match=r"batch 4 -> 8"):
+        loop.train(replace(TINY, batch=8), tmp_path, device="cpu")
+    with pytest.raises(UsageError, match=r"loss.prior"):
+        loop.train(replace(TINY, loss=replace(TINY.loss, prior=0.5)), tmp_path, device="cpu")
+
+
+def test_not_a_number_stops_with_its_cause_and_the_last_good_checkpoint(tmp_path, monkeypatch):
+    real_step, calls = loop.train_step, []
+
+    def poisoned(*arguments):
+        calls.append(1)
+        stats = real_step(*arguments)
+        return stats | {"g": torch.tensor(float("nan"))} if len(calls) == 4 else stats
+
+    monkeypatch.setattr(loop, "train_step", poisoned)
+    with pytest.raises(ArganError, match="g not finite at step 4") as caught:
+        loop.train(TINY, tmp_path, device="cpu")
+    assert "step-0000002" in caught.value.hint
+    assert [path.name for path in checkpoint.existing(tmp_path)] == ["step-0000002"]
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
+    loop.train(replace(TINY, steps=2), tmp_path, device="cpu")
+    state = checkpoint.existing(tmp_path)[-1] / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:500])
+    with pytest.raises(ArganError, match="not a readable checkpoint"):
+        loop.train(TINY, tmp_path, device="cpu")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_no_half_written_one(tmp_path, monkeypatch):
+    loop.train(replace(TINY, steps=2), tmp_path, device="cpu")
+
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        loop.train(TINY, tmp_path, device="cpu")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000002"]
+
+
+def test_own_photographs_are_read_from_a_folder(tmp_path):
+    folder = tmp_path / "photos" / "deeper"
+    folder.mkdir(parents=True)
+    for index in range(5):
+        Image.effect_noise((40, 30), 20 + index).convert("RGB").save(folder / f"{index}.png")
+    (folder / "broken.jpg").write_bytes(b"not a picture")
+    loop.train(replace(TINY, data=str(tmp_path / "photos"), steps=2), tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "checkpoints" / "step-0000002").is_dir()
+
+
+def test_steps_are_seeded_apart():
+    assert len({loop.step_seed(seed, step) for seed in range(3) for step in range(100)}) == 300
+
+
+def test_signals_are_restored_outside_the_main_flow():
+    assert threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    with loop.stop_signals() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert received == ["SIGINT"]
+    assert signal.getsignal(signal.SIGINT) is before

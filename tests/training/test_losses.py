@@ -1,0 +1,79 @@
+"""Each term of the objective against its formula."""
+
+import pytest
+import torch
+
+from argan.config import LossConfig
+from argan.models.discriminator import Discriminator
+from argan.training import losses
+from argan.training.ema import Average
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_scales_follow_their_distribution():
+    bernoulli = losses.draw_scale(4000, LossConfig(), rng())
+    assert set(bernoulli.tolist()) == {0.0, 1.0}
+    assert abs(bernoulli.mean() - 0.5) < 0.03
+    uniform = losses.draw_scale(4000, LossConfig(mixture="uniform"), rng())
+    assert abs(uniform.mean() - 0.5) < 0.03
+    assert abs(uniform.var() - 1 / 12) < 0.01
+    fixed = losses.draw_scale(5, LossConfig(mixture="fixed", fixed_scale=0.7), rng())
+    torch.testing.assert_close(fixed, torch.full((5,), 0.7))
+
+
+def test_adversarial_losses_are_the_logistic_ones():
+    real, fake = torch.tensor([0.3, -1.0]), torch.tensor([0.2, 2.0])
+    torch.testing.assert_close(losses.generator_loss(fake), -torch.sigmoid(fake).log().mean())
+    expected = -torch.sigmoid(real).log().mean() - (1 - torch.sigmoid(fake)).log().mean()
+    torch.testing.assert_close(losses.discriminator_loss(real, fake), expected)
+
+
+def test_gradient_penalty_is_half_the_squared_gradient():
+    class Linear(torch.nn.Module):
+        def forward(self, x):
+            return 3 * x.sum(dim=(1, 2, 3))
+
+    penalty = losses.gradient_penalty(Linear(), torch.rand(2, 3, 4, 4))
+    torch.testing.assert_close(penalty, torch.tensor(0.5 * 9 * 48))
+
+
+def test_gradient_penalty_reaches_the_discriminator():
+    discriminator = Discriminator(16, width=8)
+    losses.gradient_penalty(discriminator, torch.rand(4, 3, 16, 16)).backward()
+    assert discriminator.blocks["8"].weight.grad.abs().sum() > 0
+
+
+def test_prior_is_flat_in_the_middle_and_recedes_outside():
+    config = LossConfig(prior_radius=0.25, prior_slope=0.1)
+    prior = losses.center_prior(64, config)[0, 0]
+    assert prior[24:40, 24:40].abs().max() == 0
+    radius = 31.5 * 2**0.5
+    torch.testing.assert_close(prior[0, 0], torch.tensor(-0.1 * (radius - 16)))
+    torch.testing.assert_close(prior, prior.flip(0))
+
+
+def test_prior_loss_means_the_same_at_every_resolution():
+    config = LossConfig()
+    small, large = (losses.prior_loss(torch.zeros(1, 1, size, size), config) for size in (32, 128))
+    torch.testing.assert_close(small, large, rtol=0.05, atol=0)
+    assert losses.prior_loss(losses.center_prior(32, config), config) == 0
+
+
+def test_smoothness_forgives_depth_edges_on_image_edges():
+    step = torch.zeros(1, 1, 8, 8)
+    step[..., 4:] = 1
+    flat, edge = torch.zeros(1, 3, 8, 8), step.expand(-1, 3, -1, -1)
+    assert losses.smoothness_loss(step, edge) < 0.01 * losses.smoothness_loss(step, flat)
+    assert losses.smoothness_loss(torch.ones(1, 1, 8, 8), flat) == 0
+
+
+def test_average_follows_with_its_half_life():
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(module.weight)
+    average = Average(module, half_life=64)
+    torch.nn.init.ones_(module.weight)
+    average.update(module, batch=64, step=10_000)
+    assert average.module.weight.item() == pytest.approx(0.5)
