@@ -1,0 +1,101 @@
+"""Every Triton kernel compiles for the GPUs that argan is meant for, within its registers, and spills none."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.triton
+
+ARCHITECTURES = (80, 90)  # A100; H100 and H200
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One compilation of a kernel, and the registers that a thread of it may take."""
+
+    module: str
+    kernel: str
+    types: dict[str, str]  # of the arguments that are not constants, as Triton writes them: "*fp32", "i32"
+    registers: int
+    constants: dict[str, Any] = field(default_factory=dict)  # a value "tl.…" is looked up in triton.language
+    warps: int = 4
+    note: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.kernel, self.note)))
+
+
+def light_field(kernel: str, registers: int, storage: str = "fp32", compute: str = "fp32", **constants: Any) -> Kernel:
+    stored = ("image", "rays", "disparity", "out", "grad_out", "grad_rays")
+    computed = ("views", "weights", "grad_image", "grad_weights", "grad_disparity")
+    types = dict.fromkeys(stored, f"*{storage}") | dict.fromkeys(computed, f"*{compute}")
+    types |= dict.fromkeys(("height", "width", "count"), "i32")
+    note = " ".join([storage, *(f"{name}={value}" for name, value in constants.items())])
+    constants |= {"COMPUTE": f"tl.{'float64' if compute == 'fp64' else 'float32'}", "BLOCK_P": 128}
+    return Kernel("argan.kernels.light_field.triton", kernel, types, registers, constants, note=note)
+
+
+RGB = {"CHANNELS": 3}
+ALL = {"NEED_IMAGE": True, "NEED_RAYS": True, "NEED_WEIGHTS": True}
+TRAINING = ALL | {"NEED_WEIGHTS": False}
+
+# With 72 registers a thread, 7 blocks of 128 threads fit on a multiprocessor; with 40, 12. float64 is for checks.
+KERNELS = [
+    light_field("warp_forward_kernel", 40),
+    light_field("warp_backward_kernel", 40),
+    light_field("render_forward_kernel", 40, **RGB, GROUP=3),
+    light_field("render_forward_kernel", 40, **RGB, GROUP=3, storage="fp16"),
+    light_field("render_forward_kernel", 40, **RGB, GROUP=3, storage="bf16"),
+    light_field("render_forward_kernel", 64, CHANNELS=11, GROUP=4),
+    light_field("render_forward_kernel", 64, **RGB, GROUP=3, storage="fp64", compute="fp64"),
+    light_field("render_backward_kernel", 72, **RGB, **TRAINING),
+    light_field("render_backward_kernel", 72, **RGB, **TRAINING, storage="bf16"),
+    light_field("render_backward_kernel", 80, **RGB, **ALL),
+    light_field("render_backward_kernel", 80, CHANNELS=11, **ALL),
+    light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
+]
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[tuple[int, int], dict[str, Any]]:
+    """All kernels compiled in one process that has Triton's interpreter switched off."""
+    jobs = [(kernel, arch) for kernel in KERNELS for arch in ARCHITECTURES]
+    requests = [
+        {name: getattr(kernel, name) for name in ("module", "kernel", "types", "constants", "warps")} | {"arch": arch}
+        for kernel, arch in jobs
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"PYTHONPATH": os.pathsep.join(map(str, filter(None, sys.path)))}
+    command = [sys.executable, Path(__file__).with_name("aot_compile.py")]
+    done = subprocess.run(
+        command, input=json.dumps(requests), capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip(((id(kernel), arch) for kernel, arch in jobs), json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids="sm_{}".format)
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+def test_compiles_within_limits(kernel, arch, reports):
+    report = reports[id(kernel), arch]
+    assert "error" not in report, report["error"]
+    assert report["stack"] == 0, f"spills {report['stack']} bytes a thread: {report}"
+    assert report["registers"] <= kernel.registers, report
+
+
+def test_all_kernels_are_in_the_table():
+    """Kernels are the functions named …_kernel of the modules called triton; a new one must be listed above."""
+    folder = Path(__file__).parents[2] / "kernels"
+    defined = {
+        (f"argan.kernels.{path.parent.name}.triton", line.split("(")[0].removeprefix("def "))
+        for path in folder.glob("*/triton.py")
+        for line in path.read_text().splitlines()
+        if line.startswith("def ") and line.split("(")[0].endswith("_kernel")
+    }
+    assert defined == {(kernel.module, kernel.kernel) for kernel in KERNELS}
