@@ -80,10 +80,10 @@ class TrainConfig:
 class DepthConfig:
     """AR-GAN-DR: how the depth estimator is learned from the generator's own samples."""
 
-    width: int = 32
+    width: int = 16
     steps: int = 2_000
-    batch: int = 32
-    lr: float = 1e-3
+    batch: int = 16
+    lr: float = 2e-3
     seed: int = 0
 
 

@@ -29,9 +29,9 @@ class DepthEstimator(nn.Module):
         width: channels at full size, a multiple of 8, doubled at each of three halvings.
     """
 
-    def __init__(self, width: int = 32):
+    def __init__(self, width: int = 16):
         super().__init__()
-        widths = [width, 2 * width, 4 * width, 4 * width]
+        widths = [width, 2 * width, 4 * width, 8 * width]
         self.down = nn.ModuleList(ConvBlock(i, o) for i, o in zip([3, *widths], widths, strict=False))
         self.up = nn.ModuleList(
             ConvBlock(widths[level + 1] + widths[level], widths[level]) for level in reversed(range(3))

@@ -25,7 +25,7 @@ FORMAT = 1
 class DepthInfo:
     """How a depth estimator was built; see `argan.models.estimator.DepthPredictor`."""
 
-    width: int = 32
+    width: int = 16
     resolution: int = 64
     far: float = -1.0
     near: float = 1.0
