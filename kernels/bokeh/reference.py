@@ -1,22 +1,24 @@
 """The photo renderer in plain PyTorch: the definition, the CPU path, and what gradients are taken of.
 
-README.md beside this file derives every formula. In short, with c = radius * (disparity - focus) the signed blur radius
-in pixels (positive in front of the focal plane):
+README.md beside this file derives the formulas. With c = radius * (disparity - focus), the signed blur radius in pixels
+(positive in front of the focal plane), the steps are:
 
-1. *Slabs.* The scene is cut at signed radii ... -2, -1, 0, 1, 2, ... (`slab_radii`). A pixel belongs to the two slabs around
-   its c, with tent weights in c|c|, so the mean squared radius - the size of the disc - is exact between slabs too.
-2. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`inpaint`).
-3. *Discs.* Colour and alpha of every slab are spread by the normalised aperture, at the resolution where the radius is
-   FINE to 2 FINE pixels (`Working`).
-4. *Compositing.* Front to back with `over`, with the alpha of a slab taken *given that the ray passed its nearer
-   neighbour's share of the same surface* (`Composite.add`): surfaces that run through many slabs stay opaque.
+1. *Sheets.* A pixel at a depth edge is a mixture of the near and the far surface and is taken apart (`unmix`).
+2. *Slabs.* The scene is cut at signed radii ... -2, -1, 0, 1, 2, ... (`Plan`). A sample belongs to the two slabs around its
+   c, with tent weights in c|c|, so that the mean squared radius - the size of the disc - is exact between slabs too.
+3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`inpaint`).
+4. *Discs.* Colour and alpha of every slab are spread by the normalised aperture (`spread`), at a resolution where the
+   radius is FINE to 2 FINE pixels.
+5. *Compositing.* Front to back with `over`, with the alpha of a slab taken *given that the ray passed its nearer
+   neighbour's share of the same surface* (`Composite`): surfaces that run through many slabs stay opaque.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +26,83 @@ from torch import Tensor
 
 from argan.kernels.bokeh.aperture import Aperture, aperture_kernel, reach
 
-FINE = 8.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (all radii below 2 FINE: at full size)
+FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
 STEP = 0.12  # distance of neighbouring slabs relative to their radius (at least one pixel)
-FILL = 2  # hidden surfaces are smooth: they are filled in at a quarter of the full size or coarser
+TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
+EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
+TILE = 768  # photos are worked in tiles of at least this side
+BLOCK = 64  # discs are spread in blocks of this side
 EPS = 1e-6
 
-Spread = Callable[[Tensor, float, float], Tensor]  # (layer, radius in its pixels, sign) -> blurred layer
+Sheet = tuple[Tensor, Tensor]  # premultiplied RGBA (B,4,h,w) and signed squared blur radius c|c| (B,1,h,w)
+Spread = Callable[[Tensor, Tensor, Tensor], Tensor]  # RGBA (B,4,h,w), where it is visible (B,1,h,w), kernel -> RGBA
+
+
+@dataclass
+class Plan:
+    """How one picture is cut into slabs, and what is needed to work on them. Slab 0 is the farthest."""
+
+    radii: list[float]  # signed
+    aperture: Aperture
+    full_size: bool = False  # work every slab at full size
+    kernels: dict[int, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, coc: Tensor, aperture: Aperture, full_size: bool = False) -> Plan:
+        """The slabs that all blur radii in `coc` lie between."""
+        farthest, nearest = float(coc.detach().amin()), float(coc.detach().amax())
+        behind, before = slab_radii(max(-farthest, 0.0)), slab_radii(max(nearest, 0.0))
+        return cls([-r for r in reversed(behind[1:])] + before, aperture, full_size)
+
+    @property
+    def largest(self) -> float:
+        return max(-self.radii[0], self.radii[-1])
+
+    @property
+    def fill(self) -> int:
+        """Levels of the pyramid that fills in hidden surfaces: deeper than a quarter of the largest radius little is seen."""
+        return max(3, math.ceil(math.log2(max(self.largest, 1) / 4)), self.level_of(self.largest) + 1)
+
+    @property
+    def cell(self) -> int:
+        """The grid that regions are aligned to, so that they share all pyramids' cells."""
+        return 2**self.fill
+
+    @property
+    def margin(self) -> int:
+        """How far, at most, a pixel can lie from another that it depends on; a multiple of `cell`."""
+        return round_up(reach(self.aperture, self.largest) + 2 * self.cell, self.cell)
+
+    def level(self, k: int) -> int:
+        """How many times slab k halves the resolution."""
+        return self.level_of(abs(self.radii[k]))
+
+    def level_of(self, radius: float) -> int:
+        return 0 if self.full_size else max(0, math.floor(math.log2(max(radius, FINE) / FINE)))
+
+    def kernel(self, k: int) -> Tensor:
+        """Slab k's image of a point at its level. Averaging down and bilinear up blur like one more pixel of radius."""
+        if k not in self.kernels:
+            radius, level = self.radii[k], self.level(k)
+            if level:
+                radius = math.copysign(math.sqrt((radius / 2**level) ** 2 - 1), radius)
+            self.kernels[k] = aperture_kernel(self.aperture, radius)
+        return self.kernels[k]
+
+    def cut(self, k: int) -> float:
+        """Where slab k lies in c|c|; infinitely far away beyond the ends."""
+        if k < 0 or k >= len(self.radii):
+            return math.copysign(math.inf, k)
+        return self.radii[k] * abs(self.radii[k])
+
+    def nearer(self, c2: Tensor, k: int) -> Tensor:
+        """0 for what lies behind slab k - 1, rising to 1 at slab k."""
+        low, high = self.cut(k - 1), self.cut(k)
+        if low == -math.inf:
+            return torch.ones_like(c2)
+        if high == math.inf:
+            return torch.zeros_like(c2)
+        return (c2 * (1 / (high - low)) - low / (high - low)).clamp(0, 1)
 
 
 def slab_radii(largest: float) -> list[float]:
@@ -40,180 +113,216 @@ def slab_radii(largest: float) -> list[float]:
     return radii
 
 
-def level_of(radius: float) -> int:
-    """How many times to halve the resolution for a slab of this radius."""
-    return max(0, math.floor(math.log2(max(abs(radius), FINE) / FINE)))
-
-
-def spread(layer: Tensor, radius: float, aperture: Aperture) -> Tensor:
-    """Every pixel's light spread over the aperture's image of signed `radius`; the frame's edge is extended."""
-    kernel = aperture_kernel(aperture, radius)
-    half = kernel.shape[-1] // 2
-    if half == 0:
-        return layer
-    channels = layer.shape[1]
-    weight = kernel.flip(0, 1).to(layer).expand(channels, 1, -1, -1)  # conv2d correlates
-    return F.conv2d(F.pad(layer, (half,) * 4, mode="replicate"), weight, groups=channels)
-
-
-def inpaint(layer: Tensor, known: Tensor, levels: int) -> Tensor:
-    """Fills `layer` (B,C,h,w), premultiplied by `known` (B,1,h,w) in [0, 1], smoothly into where nothing is known.
-
-    Pull: averages of what is known, at half the size each time. Push: what is unknown at a size comes from the next
-    coarser one. A cell of which a quarter is known trusts itself. What is farther than 2^levels from all known is 0.
-    """
-    pyramid = [torch.cat([layer, known], 1)]
-    for _ in range(levels):
-        mean = F.avg_pool2d(pyramid[-1], 2, ceil_mode=True)
-        seen = mean[:, -1:]
-        pyramid.append(mean * ((4 * seen).clamp(max=1) / seen.clamp(min=EPS)))
-    filled = pyramid.pop()
-    for finer in reversed(pyramid):
-        filled = finer + (1 - finer[:, -1:]) * enlarge(filled, 2, finer)
-    return filled[:, :-1] / filled[:, -1:].clamp(min=EPS)
-
-
-def enlarge(small: Tensor, factor: int, like: Tensor) -> Tensor:
-    """`small` made `factor` times larger, bilinearly, cropped to the size of `like`."""
-    if factor == 1:
-        return small
-    height, width = like.shape[-2:]
-    return F.interpolate(small, scale_factor=factor, mode="bilinear", align_corners=False)[..., :height, :width]
-
-
-@dataclass
-class Slabs:
-    """The cuts of one picture, back to front: slab k holds what lies between radii[k - 1] and radii[k + 1]."""
-
-    radii: list[float]
-
-    @classmethod
-    def covering(cls, lowest: float, highest: float) -> Slabs:
-        """Slabs for all signed blur radii in [lowest, highest], with two spare ones at either end."""
-        behind, before = slab_radii(max(-lowest, 0.0) + 1), slab_radii(max(highest, 0.0) + 1)
-        return cls([-r for r in reversed(behind[1:])] + before)
-
-    def cut(self, k: int) -> float:
-        """Where slab k lies in c|c|."""
-        return self.radii[k] * abs(self.radii[k])
-
-    def ramp(self, c2: Tensor, k: int) -> Tensor:
-        """0 for what lies behind slab k - 1, rising to 1 at slab k: how much of a pixel is nearer than the gap between them."""
-        if k <= 0:
-            return torch.ones_like(c2)
-        if k >= len(self.radii):
-            return torch.zeros_like(c2)
-        low, high = self.cut(k - 1), self.cut(k)
-        return ((c2 - low) / (high - low)).clamp(0, 1)
-
-
-class Composite:
-    """A front-to-back `over` of blurred layers at one resolution: colour gathered and transmittance left."""
-
-    def __init__(self, like: Tensor, nearer: Tensor | None):
-        self.colour = torch.zeros_like(like[:, :3])
-        self.through = torch.ones_like(like[:, :1])
-        self.nearer = torch.zeros_like(self.through) if nearer is None else nearer  # alpha of the slab just in front
-
-    def add(self, layer: Tensor) -> None:
-        """Put the premultiplied RGBA `layer` behind all that is here.
-
-        The slab just in front holds parts of the same surfaces: they block disjoint parts of the aperture, so of the
-        rays that pass it a share alpha / (1 - its alpha) is blocked here. All others are independent, as in `over`.
-        """
-        alpha = layer[:, 3:]
-        layer = layer / torch.maximum(alpha, 1 - self.nearer).clamp(min=EPS)
-        self.colour = self.colour + self.through * layer[:, :3]
-        self.through = self.through * (1 - layer[:, 3:])
-        self.nearer = alpha
-
-
-def render_region(image: Tensor, coc: Tensor, slabs: Slabs, aperture: Aperture, fill_levels: int) -> Tensor:
-    """Renders (B,3,h,w) from the signed blur radii `coc` (B,1,h,w); sizes are multiples of the coarsest cell."""
-    c2 = coc * coc.abs()
-    rgba = torch.cat([image, torch.ones_like(coc)], 1)
-    colour, through = torch.zeros_like(image), torch.ones_like(coc)
-    group, group_level, nearer = None, 0, None
-
-    def flush():
-        nonlocal colour, through
-        scale = 2**group_level
-        colour = colour + through * enlarge(group.colour, scale, image)
-        through = through * enlarge(group.through, scale, image)
-
-    for k in reversed(occupied(c2, slabs)):
-        level = level_of(slabs.radii[k])
-        layer = slab(rgba, c2, slabs, k, level, fill_levels)
-        layer = spread(layer, working_radius(slabs.radii[k], level), aperture)
-        if group is None or level != group_level:
-            if group is not None:
-                flush()
-                nearer = resize(group.nearer, group_level, level)
-            group, group_level = Composite(layer, nearer), level
-        group.add(layer)
-    flush()
-    return colour / (1 - through).clamp(min=EPS)
-
-
-def resize(x, old, new):
-    if new > old:
-        return F.avg_pool2d(x, 2 ** (new - old))
-    return enlarge(x, 2 ** (old - new), torch.empty(x.shape[-2] * 2 ** (old - new), x.shape[-1] * 2 ** (old - new)))
-
-
-def occupied(c2: Tensor, slabs: Slabs) -> list[int]:
-    """The slabs that hold at least one pixel."""
-    cuts = torch.tensor([slabs.cut(k) for k in range(len(slabs.radii))], dtype=c2.dtype, device=c2.device)
-    gap = torch.bucketize(c2.detach(), cuts, right=True) - 1  # cuts[gap] <= c2 < cuts[gap + 1]
-    counts = torch.bincount(gap.flatten(), minlength=len(cuts)).tolist()
-    return [k for k in range(len(cuts)) if counts[k] or (k and counts[k - 1])]
-
-
-def working_radius(radius: float, level: int) -> float:
-    """Radius in pixels of a level; averaging down and bilinear up blur by themselves like a disc of one pixel there."""
-    if level == 0:
-        return radius
-    return math.copysign(math.sqrt((radius / 2**level) ** 2 - 1), radius)
-
-
-def slab(rgba: Tensor, c2: Tensor, slabs: Slabs, k: int, level: int, fill_levels: int) -> Tensor:
-    """Premultiplied RGBA of slab k at a level: what is seen of it, and what it may hold behind nearer things."""
-    nearer = slabs.ramp(c2, k + 1)
-    shrink = (lambda x, n: F.avg_pool2d(x, 2**n)) if True else None
-    seen = rgba * (slabs.ramp(c2, k) - nearer)
-    hidden = slabs.ramp(c2, k + 2)
-    small = max(level, FILL)
-    if level:
-        seen, hidden, nearer = (shrink(x, level) for x in (seen, hidden, nearer))
-    if not bool((hidden.detach() > 0).any()):
-        return seen
-    filled = inpaint(shrink(seen, small - level), shrink(1 - nearer, small - level), max(0, fill_levels - small))
-    return seen + hidden * enlarge(filled, 2 ** (small - level), seen)
-
-
 def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = None) -> Tensor:
-    """Renders linear light (B,3,H,W) from signed blur radii (B,1,H,W), tile by tile: memory does not grow with the photo."""
-    lowest, highest = float(coc.detach().min()), float(coc.detach().max())
-    slabs = Slabs.covering(lowest, highest)
-    largest = max(-lowest, highest)
-    fill_levels = max(FILL + 1, math.ceil(math.log2(max(largest, 1) / 2)))
-    cell = 2 ** max(fill_levels, level_of(largest))
-    halo = round_up(reach(aperture, largest) + 2**(fill_levels + 1), cell)
-    tile = round_up(tile or max(512, 8 * halo), cell)
+    """Renders linear light (B,3,H,W) from signed blur radii (B,1,H,W) in pixels.
+
+    Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed beside
+    the input and the output does not grow with the photo. `tile` is the side to use.
+    """
+    plan = Plan.of(coc, aperture)
+    return render_tiles(image, coc, plan, spread, round_up(tile or max(TILE, 2 * plan.margin), plan.cell))
+
+
+def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: int) -> Tensor:
     height, width = image.shape[-2:]
-    pad = (0, round_up(width, cell) - width, 0, round_up(height, cell) - height)
-    image, coc = (F.pad(x, pad, mode="replicate") for x in (image, coc))
-    out = []
+    below, right = round_up(height, plan.cell) - height, round_up(width, plan.cell) - width
+    image, coc = (F.pad(x, (0, right, 0, below), mode="replicate") for x in (image, coc))
+    rows = []
     for top in range(0, height, tile):
         row = []
         for left in range(0, width, tile):
-            y, x = max(0, top - halo), max(0, left - halo)
-            area = (..., slice(y, top + tile + halo), slice(x, left + tile + halo))
-            region = render_region(image[area], coc[area], slabs, aperture, fill_levels)
-            row.append(region[..., top - y : min(top + tile, height) - y, left - x : min(left + tile, width) - x])
-        out.append(torch.cat(row, -1))
-    return torch.cat(out, -2)
+            y, x = max(0, top - plan.margin), max(0, left - plan.margin)
+            region = (..., slice(y, top + tile + plan.margin), slice(x, left + tile + plan.margin))
+            rendered = render_region(image[region], coc[region], plan, spread)
+            row.append(rendered[..., top - y : min(top + tile, height) - y, left - x : min(left + tile, width) - x])
+        rows.append(torch.cat(row, -1))
+    return torch.cat(rows, -2)
 
 
-def round_up(n: int, cell: int) -> int:
-    return -(-n // cell) * cell
+def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread) -> Tensor:
+    """Renders one region whose sides are multiples of `plan.cell`."""
+    sheets = unmix(image, coc)
+    depths = DepthMap(sheets, plan)
+    front = Composite(image)
+    for level, slabs in groupby(reversed(range(len(plan.radii))), plan.level):
+        areas = [(k, depths.reach_of(k)) for k in slabs]
+        if all(area is None for _, area in areas):
+            front.nearer = torch.zeros_like(front.nearer)
+            continue
+        visible = F.max_pool2d(front.through.detach(), 2**level)
+        group = Composite(halved(image, level), halved(front.nearer, level))
+        for k, area in areas:
+            if area is None:
+                group.nearer = torch.zeros_like(group.nearer)
+                continue
+            layer = slab([(rgba[area(0)], c2[area(0)]) for rgba, c2 in sheets], plan, k)
+            here = area(level)
+            group.add(spread(layer, visible[here] * group.through.detach()[here], plan.kernel(k)), here)
+        front.add_group(group, 2**level)
+    return front.colour / (1 - front.through).clamp(min=EPS)
+
+
+def unmix(image: Tensor, coc: Tensor) -> list[Sheet]:
+    """Takes the pixels at depth edges apart into a near and a far surface, with shares a and 1 - a of the pixel.
+
+    What the two sides look like is predicted by a straight line of colour over c, fitted to the 5 x 5 neighbourhood (mostly
+    to its unmixed pixels); a is where the pixel's colour lies between the predictions, held near to the side that its own
+    disparity names. What the predictions leave unexplained is given back, so that the two add up to the pixel exactly.
+    """
+    window = F.pad(coc, (1,) * 4, mode="replicate")
+    near, far = F.max_pool2d(window, 3, 1), -F.max_pool2d(-window, 3, 1)
+    edge = ((near - far - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
+    rgba = torch.cat([image, torch.ones_like(coc)], 1)
+    if not bool((edge.detach() > 0).any()):
+        return [(rgba, coc * coc.abs())]
+
+    weight, shown = 1 - 0.8 * edge, image.clamp(max=1)  # lights tell nothing about the mixture
+    sums = box(torch.cat([weight, weight * coc, weight * coc * coc, weight * shown, weight * coc * shown], 1), 5)
+    c, cc, colour, product = (x / sums[:, :1] for x in sums[:, 1:].split([1, 1, 3, 3], 1))
+    slope = (product - c * colour) / (cc - c * c).clamp(min=0).add(0.01)
+    near_colour, far_colour = colour + slope * (near - c), colour + slope * (far - c)
+
+    side = (coc - far) / (near - far).clamp(min=EPS)
+    contrast = near_colour - far_colour
+    share = ((shown - far_colour) * contrast).sum(1, keepdim=True) + 0.03 * side
+    share = share / (contrast.square().sum(1, keepdim=True) + 0.03)
+    share = torch.minimum(torch.maximum(share, side / 2), (1 + side) / 2)
+    share = torch.where(edge > 0, side + edge * (share - side), torch.ones_like(share))
+
+    rest = (image - share * near_colour - (1 - share) * far_colour) / (share.square() + (1 - share).square())
+    near_colour = torch.where(edge > 0, near_colour + share * rest, image)
+    far_colour = far_colour + (1 - share) * rest
+    near, far = (torch.where(edge > 0, x, coc) for x in (near, far))
+    return [
+        (share * torch.cat([near_colour, rgba[:, 3:]], 1), near * near.abs()),
+        ((1 - share) * torch.cat([far_colour, rgba[:, 3:]], 1), far * far.abs()),
+    ]
+
+
+def slab(sheets: list[Sheet], plan: Plan, k: int) -> Tensor:
+    """Premultiplied RGBA of slab k at its level: what is seen of it, and what it may hold behind nearer things."""
+    level = plan.level(k)
+    nearer = [plan.nearer(c2, k + 1) for _, c2 in sheets]
+    seen = sum(rgba * (plan.nearer(c2, k) - n) for (rgba, c2), n in zip(sheets, nearer, strict=True))
+    hidden = sum(rgba[:, 3:] * plan.nearer(c2, k + 2) for rgba, c2 in sheets)
+    if not bool((hidden.detach() > 0).any()):
+        return halved(seen, level)
+    known = 1 - sum(rgba[:, 3:] * n for (rgba, _), n in zip(sheets, nearer, strict=True))
+    seen, hidden, known = (halved(x, level) for x in (seen, hidden, known))
+    return seen + hidden * inpaint(seen, known, plan.fill - level)
+
+
+def inpaint(layer: Tensor, known: Tensor, levels: int) -> Tensor:
+    """Fills `layer` (B,4,h,w), premultiplied by a part of `known` (B,1,h,w), smoothly into where nothing is known.
+
+    Pull: the averages of what is known, at half the size each time. Push: what is unknown at a size comes from the next
+    coarser one. What lies farther than two cells of the coarsest level from all that is known is left empty.
+    """
+    pyramid = [torch.cat([layer, known], 1)]
+    for _ in range(levels):
+        mean = halved(pyramid[-1], 1)
+        part = mean[:, 4:]
+        pyramid.append(mean * ((TRUST * part).clamp(max=1) / part.clamp(min=EPS)))
+    filled = pyramid.pop()
+    for finer in reversed(pyramid):
+        filled = finer + (1 - finer[:, 4:]) * enlarged(filled, 2)
+    return filled[:, :4] / filled[:, 4:].clamp(min=EPS)
+
+
+def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
+    """Every pixel's light spread over `kernel`, the image of a point; the frame's edge is extended.
+
+    Worked in blocks, side by side as channels of one depthwise convolution. Blocks that nothing reaches, or of which
+    nothing is `visible`, are left empty.
+    """
+    half = kernel.shape[-1] // 2
+    if half == 0:
+        return layer
+    (batch, channels, height, width), window = layer.shape, BLOCK + 2 * half
+    right, below = round_up(width, BLOCK) - width, round_up(height, BLOCK) - height
+    padded = F.pad(layer, (half, half + right, half, half + below), mode="replicate")
+    reached = F.max_pool2d(padded[:, 3:].detach(), window, BLOCK) > 0
+    busy = (reached & (F.max_pool2d(visible, BLOCK, ceil_mode=True) > 0))[:, 0]
+    blocks = padded.unfold(2, window, BLOCK).unfold(3, window, BLOCK).permute(0, 2, 3, 1, 4, 5)[busy]
+    out = layer.new_zeros(*busy.shape, channels, BLOCK, BLOCK)
+    if len(blocks):
+        many = len(blocks) * channels
+        weight = kernel.flip(0, 1).to(layer).expand(many, 1, -1, -1)  # flipped: conv2d correlates
+        out[busy] = F.conv2d(blocks.reshape(1, many, window, window), weight, groups=many).reshape(-1, *out.shape[3:])
+    out = out.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height + below, width + right)
+    return out[..., :height, :width]
+
+
+class Composite:
+    """Layers put one behind the other: the colour gathered, and the transmittance of all of them."""
+
+    def __init__(self, like: Tensor, nearer: Tensor | None = None):
+        self.colour = torch.zeros_like(like)
+        self.through = torch.ones_like(like[:, :1])
+        self.nearer = torch.zeros_like(self.through) if nearer is None else nearer  # alpha of the slab just in front
+
+    def add(self, layer: Tensor, area: tuple) -> None:
+        """Puts spread, premultiplied RGBA behind all that is here.
+
+        The slab just in front holds parts of the same surfaces. They block other points of the aperture than this slab's
+        parts do, so of the rays that pass it, alpha / (1 - its alpha) is blocked here. All other layers are independent.
+        """
+        alpha, through = layer[:, 3:], self.through[area].clone()
+        layer = layer / torch.maximum(alpha, 1 - self.nearer[area]).clamp(min=EPS)
+        self.colour[area] += through * layer[:, :3]
+        self.through[area] = through * (1 - layer[:, 3:])
+        self.nearer = torch.zeros_like(self.nearer)
+        self.nearer[area] = alpha
+
+    def add_group(self, group: Composite, scale: int) -> None:
+        """Puts a finished group of layers, worked at 1 / scale of the size, behind all that is here."""
+        self.colour = self.colour + self.through * enlarged(group.colour, scale)
+        self.through = self.through * enlarged(group.through, scale)
+        self.nearer = enlarged(group.nearer, scale)
+
+
+class DepthMap:
+    """Which slabs occur where, coarsely."""
+
+    def __init__(self, sheets: list[Sheet], plan: Plan):
+        self.plan, c2 = plan, [c2.detach() for _, c2 in sheets]
+        self.farthest = -F.max_pool2d(-c2[-1], plan.cell).amax(0)[0]
+        self.nearest = F.max_pool2d(c2[0], plan.cell).amax(0)[0]
+
+    def reach_of(self, k: int) -> Callable[[int], tuple] | None:
+        """The rectangle that slab k can be seen in, as an index of pictures of a given level; None if it holds nothing."""
+        plan = self.plan
+        cells = ((self.nearest > plan.cut(k - 1)) & (self.farthest < plan.cut(k + 1))).nonzero()
+        if not len(cells):
+            return None
+        around = 2 + -(-reach(plan.aperture, abs(plan.radii[k])) // plan.cell)
+        first, last = (cells.amin(0) - around).clamp(min=0).tolist(), (cells.amax(0) + around + 1).tolist()
+
+        def index(level: int) -> tuple:
+            cell = plan.cell >> level
+            return (..., *(slice(a * cell, b * cell) for a, b in zip(first, last, strict=True)))
+
+        return index
+
+
+def halved(x: Tensor, times: int) -> Tensor:
+    """Means over squares of 2^times; sides are multiples of that. (Bilinear interpolation at the half is the mean of four.)"""
+    for _ in range(times):
+        x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
+    return x
+
+
+def enlarged(x: Tensor, times: int) -> Tensor:
+    return x if times == 1 else F.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
+
+
+def box(x: Tensor, side: int) -> Tensor:
+    """Sums over squares of an odd side, the frame's edge extended."""
+    height, width = x.shape[-2:]
+    x = F.pad(x, (side // 2,) * 4, mode="replicate")
+    x = sum(x[..., i : i + height, :] for i in range(1, side)) + x[..., :height, :]
+    return sum(x[..., i : i + width] for i in range(1, side)) + x[..., :width]
+
+
+def round_up(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
