@@ -4,6 +4,8 @@ The reference is called as a plain function: graphs that are exported or traced 
 it can be differentiated twice. The torch ops are opaque to torch.compile and differentiable once.
 """
 
+from typing import Any, NoReturn
+
 import torch
 from torch import Tensor
 
@@ -104,42 +106,54 @@ def _render_backward(
 
 
 @_warp.register_fake
-def _(disparity, views):
+def _(disparity: Tensor, views: Tensor) -> Tensor:
     batch, _, height, width = disparity.shape
     return disparity.new_empty(batch, views.shape[0], height, width)
 
 
 @_warp_backward.register_fake
-def _(grad, disparity, views):
+def _(grad: Tensor, disparity: Tensor, views: Tensor) -> Tensor:
     return disparity.new_empty(disparity.shape)
 
 
 @_render.register_fake
-def _(image, rays, views, weights):
+def _(image: Tensor, rays: Tensor, views: Tensor, weights: Tensor) -> Tensor:
     return image.new_empty(image.shape)
 
 
 @_render_backward.register_fake
-def _(grad, image, rays, views, weights, need_image, need_rays, need_weights):
-    wanted = ((image, need_image), (rays, need_rays), (weights, need_weights))
-    return tuple(tensor.new_empty(tensor.shape if needed else 0) for tensor, needed in wanted)
+def _(
+    grad: Tensor,
+    image: Tensor,
+    rays: Tensor,
+    views: Tensor,
+    weights: Tensor,
+    need_image: bool,
+    need_rays: bool,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        image.new_empty(image.shape if need_image else 0),
+        rays.new_empty(rays.shape if need_rays else 0),
+        weights.new_empty(weights.shape if need_weights else 0),
+    )
 
 
-def _save_inputs(ctx, inputs, output):
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _differentiate_warp(ctx, grad):
+def _differentiate_warp(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
     return _warp_backward(grad, *ctx.saved_tensors), None
 
 
-def _differentiate_render(ctx, grad):
+def _differentiate_render(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     image, rays, _, weights = ctx.needs_input_grad
     grad_image, grad_rays, grad_weights = _render_backward(grad, *ctx.saved_tensors, image, rays, weights)
     return grad_image if image else None, grad_rays if rays else None, None, grad_weights if weights else None
 
 
-def _refuse_to_differentiate(ctx, *grads):
+def _refuse_to_differentiate(ctx: Any, *grads: Any) -> NoReturn:
     raise NotImplementedError("Triton light field rendering can be differentiated once; for more use impl='reference'")
 
 

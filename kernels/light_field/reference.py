@@ -49,7 +49,7 @@ def _pad_to_power_of_two(image: Tensor) -> Tensor:
     symbolic are left as they are: there that rounding stays.
     """
     height, width = image.shape[-2:]
-    if not (isinstance(height, int) and isinstance(width, int)):
+    if not all(isinstance(size, int) for size in (height, width)):
         return image
     below, right = (1 << (height - 1).bit_length()) - height, (1 << (width - 1).bit_length()) - width
     return F.pad(image, (0, right, 0, below), mode="replicate") if below or right else image

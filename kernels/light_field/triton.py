@@ -110,7 +110,7 @@ def render_forward_kernel(
     for first in range(0, CHANNELS, GROUP):
         totals = ()
         for _ in tl.static_range(GROUP):
-            totals = totals + (tl.zeros([BLOCK_P], COMPUTE),)
+            totals = totals + (tl.zeros([BLOCK_P], COMPUTE),)  # type: ignore[assignment]
         for view in range(count):
             ray = tl.load(rays + (batch * count + view) * plane + pixel, mask=exists, other=0.0).to(COMPUTE)
             x0, x1, fx = _neighbours(column + tl.load(views + 2 * view) * ray, width)
@@ -123,7 +123,7 @@ def render_forward_kernel(
                 a, b, c, d = _corners(source, x0, x1, y0, y1, width, exists, COMPUTE)
                 top = a + fx * (b - a)
                 bottom = c + fx * (d - c)
-                sums = sums + (totals[offset] + weight * (top + fy * (bottom - top)),)
+                sums = sums + (totals[offset] + weight * (top + fy * (bottom - top)),)  # type: ignore[assignment]
             totals = sums
         for offset in tl.static_range(GROUP):
             channel = min(first + offset, CHANNELS - 1)
@@ -231,5 +231,6 @@ def _launch(function, views: Tensor, *tensors: Tensor, **constants) -> None:
     with torch.cuda.device_of(tensors[0]):
         function[(programs,)](
             *tensors, height, width, views.shape[0],
-            COMPUTE=COMPUTE_TYPES[views.dtype], BLOCK_P=BLOCK_P, num_warps=NUM_WARPS, **constants,
+            COMPUTE=COMPUTE_TYPES[views.dtype], BLOCK_P=BLOCK_P, **constants,
+            num_warps=NUM_WARPS, enable_fp_fusion=True,
         )  # fmt: skip
