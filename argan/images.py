@@ -153,7 +153,8 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
     elif kind == "PNG":
         options["pnginfo"] = _png_info(photo)
     else:
-        options |= {"compression": "tiff_adobe_deflate", "exif": _tiff_tags(photo)}
+        # Not compressed: Pillow hands compressed files to libtiff, which takes no EXIF directory.
+        options |= {"compression": "raw", "exif": _tiff_tags(photo)}
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -281,7 +282,7 @@ def _copy_exif(exif: Image.Exif) -> Image.Exif:
     for pointer in pointers:
         if directory := exif.get_ifd(pointer):
             kept.get_ifd(pointer).update(directory)
-            kept[int(pointer)] = 0
+            kept[int(pointer)] = 0  # its offset; Pillow writes a directory only where there is one
     return kept
 
 

@@ -1,0 +1,570 @@
+"""Photographs in and out: orientation, metadata, bit depth, quality; one line for every kind of broken file."""
+
+import errno
+import os
+import shutil
+import struct
+import zlib
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
+
+from argan import files, images
+from argan.errors import ArganError, UsageError
+from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
+from argan.png16 import png_16_bit_colour
+
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = (
+    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description'
+    b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" tiff:Artist="Ada"/></rdf:RDF></x:xmpmeta>'
+    b'<?xpacket end="w"?>'
+)
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (40, 28), seed: int = 0) -> Image.Image:
+    """Smooth enough for JPEG, without symmetry, every channel different."""
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : size[1], 0 : size[0]]
+    planes = [
+        127 + 60 * np.sin(x * (0.05 + 0.03 * c) + c) + 60 * np.cos(y * 0.09 + c) + rng.normal(0, 2, x.shape)
+        for c in range(channels)
+    ]
+    pixels = np.clip(np.stack(planes, axis=2), 0, 255).astype(np.uint8)
+    return (
+        Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels, mode=None)
+        if mode != "CMYK"
+        else (Image.merge("CMYK", [Image.fromarray(pixels[:, :, c]) for c in range(4)]))
+    )
+
+
+def deep(channels: int, size: tuple[int, int] = (23, 17)) -> np.ndarray:
+    return np.random.default_rng(channels).integers(0, 65536, (size[1], size[0], channels), dtype=np.uint16)
+
+
+def exif_with(orientation: int, thumbnail: bool = False) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Argan"
+    exif[ExifTags.Base.Orientation] = orientation
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] = 2.8
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    data = exif.tobytes()
+    if thumbnail:  # a second directory, pointed to by the first one, as cameras write it
+        order = "<" if data[6:8] == b"II" else ">"
+        (first,) = struct.unpack_from(order + "I", data, 10)
+        (count,) = struct.unpack_from(order + "H", data, 6 + first)
+        patched = bytearray(data)
+        struct.pack_into(order + "I", patched, 6 + first + 2 + 12 * count, len(data) - 6)
+        data = bytes(patched) + struct.pack(order + "HHHII", 1, 0x0103, 3, 1, 6) + bytes(4)
+    return data
+
+
+def reopened(photo: Photo, suffix: str) -> Image.Image:
+    image = Image.open(BytesIO(encode(photo, suffix)))
+    image.load()
+    return image
+
+
+# Orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_orientation_is_applied_and_reset(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path = tmp_path / f"photo{suffix}"
+    options = {"exif": exif_with(orientation)}
+    picture().save(path, **options, **({"lossless": True} if suffix == ".webp" else {}))
+    with Image.open(path) as image:
+        assert image.getexif()[ExifTags.Base.Orientation] == orientation
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    photo = read_photo(path)
+    assert np.array_equal(photo.pixels, upright)
+    written = reopened(photo, suffix)
+    assert written.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    assert written.getexif()[ExifTags.Base.Make] == "Argan"
+    assert written.size == (upright.shape[1], upright.shape[0])
+
+
+def test_orientation_in_xmp_is_reset(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    picture().save(path, xmp=XMP)
+    photo = read_photo(path)
+    assert photo.size == (28, 40)  # Pillow, like other readers, heeds XMP when EXIF says nothing
+    assert b'tiff:Orientation="1"' in photo.xmp
+    assert b"Ada" in photo.xmp
+
+
+def test_orientation_of_16_bit_colour(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(png_16_bit_colour(deep(3), [(b"eXIf", exif_with(6)[6:])]))
+    assert np.array_equal(read_photo(path).pixels, np.rot90(deep(3), -1))
+
+
+# Metadata
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_metadata_is_carried_over(tmp_path: Path, suffix: str) -> None:
+    source, target = tmp_path / "photo.jpg", tmp_path / f"result{suffix}"
+    picture().save(source, exif=exif_with(3), icc_profile=ICC, xmp=XMP, dpi=(300, 300))
+    write_photo(target, read_photo(source))
+    photo = read_photo(target)
+    assert photo.icc == ICC
+    assert b"Ada" in photo.xmp
+    with Image.open(target) as image:
+        exif = image.getexif()
+        assert exif[ExifTags.Base.Make] == "Argan"
+        assert exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
+        assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+    if suffix != ".webp":  # which has no field for it
+        assert photo.dpi == pytest.approx((300, 300), rel=1e-3)
+
+
+@pytest.mark.parametrize("source", [".jpg", ".png", ".tif", ".webp"])
+def test_metadata_is_found_in_every_format(tmp_path: Path, source: str) -> None:
+    path = tmp_path / f"photo{source}"
+    exif, options = Image.Exif(), {}
+    exif.load(exif_with(1))
+    if source == ".png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
+    elif source == ".tif":
+        exif[700] = XMP
+    else:
+        options["xmp"] = XMP
+    picture().save(path, exif=exif, icc_profile=ICC, **options)
+    image = reopened(read_photo(path), ".jpg")
+    assert image.info["icc_profile"] == ICC
+    assert b"Ada" in image.info["xmp"]
+    assert image.getexif()[ExifTags.Base.Make] == "Argan"
+    assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
+
+
+def test_exif_is_kept_byte_for_byte_but_for_orientation_and_thumbnail(tmp_path: Path) -> None:
+    """MakerNotes hold absolute offsets: nothing in EXIF may move."""
+    before = exif_with(8, thumbnail=True)
+    picture().save(tmp_path / "photo.jpg", exif=before)
+    after = read_photo(tmp_path / "photo.jpg").exif
+    assert len(after) == len(before)
+    changed = [index for index, (a, b) in enumerate(zip(after, before, strict=True)) if a != b]
+    assert 0 < len(changed) <= 6
+    kept = Image.Exif()
+    kept.load(after)
+    assert kept.get_ifd(ExifTags.IFD.IFD1) == {}
+    assert kept[ExifTags.Base.Orientation] == 1
+
+
+def test_no_metadata_stays_none(tmp_path: Path) -> None:
+    picture().save(tmp_path / "photo.png")
+    photo = read_photo(tmp_path / "photo.png")
+    assert (photo.icc, photo.exif, photo.xmp, photo.dpi, photo.text) == (None, None, None, None, {})
+
+
+def test_broken_exif_does_not_matter(tmp_path: Path) -> None:
+    picture().save(tmp_path / "photo.jpg", exif=b"Exif\0\0MM\0*\0\0\xff\xff broken")
+    assert read_photo(tmp_path / "photo.jpg").size == (40, 28)
+
+
+def test_png_text_is_carried_over(tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Author", "Ada")
+    picture().save(tmp_path / "photo.png", pnginfo=info)
+    assert reopened(read_photo(tmp_path / "photo.png"), ".png").text == {"Author": "Ada"}
+
+
+def test_xmp_too_long_for_a_jpeg_is_left_out() -> None:
+    assert "xmp" not in reopened(Photo(np.asarray(picture()), xmp=XMP + bytes(70_000)), ".jpg").info
+
+
+# Quality and bit depth
+
+
+@pytest.mark.parametrize("quality", [35, 75, 92, 100])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpeg_quality_is_kept(tmp_path: Path, quality: int, subsampling: int) -> None:
+    picture().save(tmp_path / "photo.jpg", quality=quality, subsampling=subsampling, progressive=True, comment=b"hello")
+    with Image.open(tmp_path / "photo.jpg") as before:
+        written = reopened(read_photo(tmp_path / "photo.jpg"), ".jpg")
+        assert written.quantization == before.quantization
+        assert written.layer == before.layer  # the sampling factors of each component
+    assert written.info["progressive"]
+    assert written.info["comment"] == b"hello"
+
+
+def test_other_formats_become_good_jpegs() -> None:
+    written = reopened(from_pil(picture()), ".jpg")
+    reference = BytesIO()
+    picture().save(reference, format="JPEG", quality=95, subsampling=0)
+    assert written.quantization == Image.open(reference).quantization
+    assert written.layer[0][1:3] == (1, 1)
+
+
+def test_a_phones_multi_picture_jpeg_is_a_jpeg(tmp_path: Path) -> None:
+    picture().save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[picture(seed=1)])
+    photo = read_photo(tmp_path / "photo.jpg")
+    assert photo.format == "JPEG"
+    assert reopened(photo, ".jpg").format == "JPEG"
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff"])
+def test_8_bit_modes_are_kept_exactly(tmp_path: Path, mode: str, suffix: str) -> None:
+    path = tmp_path / f"photo{suffix}"
+    picture(mode).save(path)
+    photo = read_photo(path)
+    assert photo.pixels.dtype == np.uint8
+    assert photo.pixels.shape == (28, 40, len(mode))
+    written = reopened(photo, suffix)
+    assert written.mode == mode
+    assert np.array_equal(np.asarray(written), np.asarray(picture(mode)))
+
+
+def test_webp_keeps_alpha() -> None:
+    assert reopened(from_pil(picture("RGBA")), ".webp").mode == "RGBA"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_grey_is_kept_exactly(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(deep(1)[:, :, 0]).save(tmp_path / f"photo{suffix}")
+    photo = read_photo(tmp_path / f"photo{suffix}")
+    assert np.array_equal(photo.pixels, deep(1))
+    write_photo(tmp_path / f"result{suffix}", photo)
+    assert np.array_equal(read_photo(tmp_path / f"result{suffix}").pixels, deep(1))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_png_is_kept_exactly(tmp_path: Path, channels: int) -> None:
+    chunks = [(b"iCCP", b"ICC Profile\0\0" + zlib.compress(ICC)), (b"eXIf", exif_with(1)[6:])]
+    (tmp_path / "photo.png").write_bytes(png_16_bit_colour(deep(channels), chunks))
+    photo = read_photo(tmp_path / "photo.png")
+    assert photo.pixels.dtype == np.uint16
+    assert np.array_equal(photo.pixels, deep(channels))
+    photo.dpi, photo.xmp, photo.text = (300, 300), XMP.replace(b'"6"', b'"1"'), {"Author": "Ada"}
+    write_photo(tmp_path / "result.png", photo)
+    again = read_photo(tmp_path / "result.png")
+    assert np.array_equal(again.pixels, deep(channels))
+    assert again.icc == ICC
+    assert (again.exif, again.xmp, again.text["Author"]) == (photo.exif, photo.xmp, "Ada")
+    assert again.dpi == pytest.approx((300, 300), rel=1e-3)
+
+
+def tiff_16(pixels: np.ndarray, order: str, compressed: bool) -> bytes:
+    """A minimal TIFF: one strip."""
+    height, width, channels = pixels.shape
+    data = pixels.astype(order + "u2").tobytes()
+    data = zlib.compress(data) if compressed else data
+    bits = struct.pack(f"{order}{channels}H", *[16] * channels)
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, 8), (259, 3, 1, 8 if compressed else 1)]
+    tags += [(262, 3, 1, 2), (273, 4, 1, 8 + len(bits)), (277, 3, 1, channels), (278, 4, 1, height)]
+    tags += [(279, 4, 1, len(data))] + ([(338, 3, 1, 2)] if channels == 4 else [])
+    directory = struct.pack(order + "H", len(tags))
+    for tag, kind, count, value in tags:
+        form = "HHIHH" if (kind, count) == (3, 1) else "HHII"
+        directory += struct.pack(order + form, tag, kind, count, value, *([0] if form == "HHIHH" else []))
+    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8 + len(bits) + len(data))
+    return header + bits + data + directory + bytes(4)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_16_bit_colour_tiff_is_read_exactly(tmp_path: Path, channels: int, order: str, compressed: bool) -> None:
+    (tmp_path / "photo.tif").write_bytes(tiff_16(deep(channels), order, compressed))
+    assert np.array_equal(read_photo(tmp_path / "photo.tif").pixels, deep(channels))
+
+
+def test_16_bit_colour_tiff_is_not_written() -> None:
+    with pytest.raises(ArganError, match="PNG only") as caught:
+        encode(Photo(deep(3)), ".tif")
+    assert ".png" in caught.value.hint
+
+
+def test_16_bit_grey_with_alpha_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(png_16_bit_colour(deep(2), []))
+    with pytest.raises(ArganError, match="16-bit samples in this layout"):
+        read_photo(tmp_path / "photo.png")
+
+
+def test_16_bits_become_8_where_the_format_has_8() -> None:
+    grey = np.full((16, 16, 1), 257 * 77 + 100, np.uint16)
+    assert abs(int(np.asarray(reopened(Photo(grey), ".jpg"))[8, 8]) - 77) <= 1
+
+
+def test_palette_becomes_colour_and_keeps_transparency(tmp_path: Path) -> None:
+    palette = picture().quantize(16)
+    palette.save(tmp_path / "photo.png")
+    assert np.array_equal(read_photo(tmp_path / "photo.png").pixels, np.asarray(palette.convert("RGB")))
+    palette.save(tmp_path / "photo.png", transparency=3)
+    pixels = read_photo(tmp_path / "photo.png").pixels
+    assert np.array_equal(pixels[:, :, 3] == 0, np.asarray(palette) == 3)
+
+
+def test_1_bit_becomes_grey(tmp_path: Path) -> None:
+    picture("L").convert("1").save(tmp_path / "photo.png")
+    pixels = read_photo(tmp_path / "photo.png").pixels
+    assert pixels.shape == (28, 40, 1)
+    assert set(np.unique(pixels)) == {0, 255}
+
+
+def test_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 3), (10, 20, 30))
+    image.putpixel((1, 1), (200, 100, 50))
+    image.save(tmp_path / "photo.png", transparency=(10, 20, 30))
+    assert read_photo(tmp_path / "photo.png").pixels[:, :, 3].tolist() == [[0] * 4, [0, 255, 0, 0], [0] * 4]
+
+
+# Lab D50 of sRGB's corners, by the inks (cyan, magenta, yellow) that make them.
+INKS = {
+    (0, 0, 0): (100, 0, 0),
+    (1, 0, 0): (91, -51, -15),
+    (0, 1, 0): (60, 94, -61),
+    (0, 0, 1): (98, -16, 93),
+    (1, 1, 0): (30, 68, -112),
+    (1, 0, 1): (88, -79, 81),
+    (0, 1, 1): (54, 81, 70),
+    (1, 1, 1): (0, 0, 0),
+}
+
+
+def cmyk_profile() -> bytes:
+    """A printer of ideal inks: an ICC version 2 profile whose one table (lut8Type) has two grid points a channel."""
+    identity = bytes(range(256))
+    corners = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
+    lab = [(0, 0, 0) if k else INKS[c, m, y] for c, m, y, k in corners]
+    grid = b"".join(bytes([round(light * 2.55), a + 128, b + 128]) for light, a, b in lab)
+    unit_matrix = struct.pack(">9i", *(65536 * (index % 4 == 0) for index in range(9)))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + unit_matrix + identity * 4 + grid + identity * 3
+    header = struct.pack(">I4sI4s4s4s12s4s", 144 + len(table), b"", 0x02400000, b"prtr", b"CMYK", b"Lab ", b"", b"acsp")
+    header += bytes(28) + struct.pack(">3i", 63190, 65536, 54061)  # the D50 white point
+    return header.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+def test_cmyk_becomes_srgb_through_its_profile(tmp_path: Path) -> None:
+    Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "photo.jpg", icc_profile=cmyk_profile(), quality=95)
+    photo = read_photo(tmp_path / "photo.jpg")
+    red, green, blue = photo.pixels[10, 10].astype(int)
+    assert photo.icc is None
+    assert red > 240
+    assert max(green, blue) < 20
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "CMYK without a colour profile"),
+        ({"icc_profile": ICC}, "profile is damaged"),
+        ({"icc_profile": b"x" * 200}, "profile is damaged"),
+    ],
+)
+def test_cmyk_without_a_good_profile_is_refused(tmp_path: Path, options: dict, message: str) -> None:
+    picture("CMYK").save(tmp_path / "photo.jpg", **options)
+    with pytest.raises(ArganError, match=message) as caught:
+        read_photo(tmp_path / "photo.jpg")
+    assert str(caught.value).startswith(str(tmp_path / "photo.jpg"))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "photo.tif")
+    with pytest.raises(ArganError, match="F pixels are not supported"):
+        read_photo(tmp_path / "photo.tif")
+
+
+def test_animations_are_refused(tmp_path: Path) -> None:
+    for suffix in (".gif", ".png", ".webp"):
+        path = tmp_path / f"photo{suffix}"
+        picture().save(path, save_all=True, append_images=[picture(seed=1)])
+        with pytest.raises(ArganError, match="animation"):
+            read_photo(path)
+
+
+def test_transparency_is_not_lost_in_jpeg() -> None:
+    with pytest.raises(ArganError, match="JPEG holds no transparency"):
+        encode(from_pil(picture("RGBA")), ".jpg")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_pil_round_trip(mode: str) -> None:
+    image = picture(mode)
+    image.info.update(icc_profile=ICC, dpi=(72.0, 72.0))
+    result = to_pil(from_pil(image))
+    assert result.mode == mode
+    assert np.array_equal(np.asarray(result), np.asarray(image))
+    assert result.info == {"icc_profile": ICC, "dpi": (72.0, 72.0)}
+
+
+def test_pil_16_bit_grey_round_trip() -> None:
+    assert np.array_equal(np.asarray(to_pil(from_pil(Image.fromarray(deep(1)[:, :, 0])))), deep(1)[:, :, 0])
+
+
+# Files that are wrong
+
+
+def damaged(kind: str, tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    picture(size=(400, 300)).save(path, quality=90)
+    data = path.read_bytes()
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not a picture\n")
+    elif kind == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif kind == "header only":
+        path.write_bytes(data[:30])
+    elif kind == "missing":
+        path.unlink()
+    elif kind == "folder":
+        path.unlink()
+        path.mkdir()
+    elif kind == "truncated png":
+        picture(size=(400, 300)).save(path, format="PNG")
+        path.write_bytes(path.read_bytes()[:9000])
+    elif kind == "damaged png":
+        picture(size=(400, 300)).save(path, format="PNG")
+        data = bytearray(path.read_bytes())
+        data[5000:5200] = bytes(200)
+        path.write_bytes(bytes(data))
+    elif kind == "truncated tiff":
+        picture(size=(400, 300)).save(path, format="TIFF")
+        path.write_bytes(path.read_bytes()[:20000])
+    elif kind == "gigantic":  # a PNG of a few bytes that says it has 2.5 gigapixels
+        chunks = [b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(b"")]
+        written = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "an empty file"),
+        ("text", "not an image"),
+        ("header only", "not an image|cut short"),
+        ("truncated", "cut short"),
+        ("truncated png", "cut short"),
+        ("damaged png", "damaged"),
+        ("truncated tiff", "cut short"),
+        ("gigantic", "too large"),
+        ("missing", "no such file"),
+        ("folder", "is a directory|permission denied"),
+    ],
+)
+def test_broken_files_are_one_line(tmp_path: Path, kind: str, message: str) -> None:
+    path = damaged(kind, tmp_path)
+    with pytest.raises(ArganError, match=message) as caught:
+        read_photo(path)
+    assert caught.value.exit_code == 1
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([".jpg", ".png", ".tif", ".webp", ".gif"]),
+    st.integers(0, 10_000),
+    st.binary(min_size=1, max_size=8),
+)
+def test_damage_anywhere_is_an_argan_error_or_a_photo(tmp_path: Path, suffix: str, at: int, data: bytes) -> None:
+    path = tmp_path / f"photo{suffix}"
+    picture().save(path)
+    content = bytearray(path.read_bytes())
+    at %= len(content)
+    content[at : at + len(data)] = data
+    path.write_bytes(bytes(content))
+    with suppress(ArganError):
+        assert read_photo(path).pixels.ndim == 3
+
+
+# Writing
+
+
+def test_written_whole_with_usual_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    write_photo(path, from_pil(picture()))
+    (tmp_path / "touched").touch()
+    assert path.stat().st_mode == (tmp_path / "touched").stat().st_mode
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photo.png", "touched"]
+
+
+def fails_with(code: int):
+    def fail(*_args, **_kwargs):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photo(tmp_path / "photo.png", from_pil(picture()))
+    before = (tmp_path / "photo.png").read_bytes()
+    monkeypatch.setattr(Path, "write_bytes", fails_with(errno.ENOSPC))
+    for name in ("photo.png", "new.png"):
+        with pytest.raises(ArganError, match="no space left on device") as caught:
+            write_photo(tmp_path / name, from_pil(picture(seed=1)))
+        assert str(caught.value).startswith(f"{tmp_path / name}: cannot be written")
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+    assert (tmp_path / "photo.png").read_bytes() == before
+
+
+def test_a_full_disk_that_shows_in_the_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.os, "fsync", fails_with(errno.ENOSPC))
+    with pytest.raises(ArganError, match="no space left"):
+        write_photo(tmp_path / "photo.png", from_pil(picture()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_path: Path, _data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_photo(tmp_path / "photo.png", from_pil(picture()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(ArganError, match="cannot be written: permission denied"):
+            write_photo(tmp_path / "photo.png", from_pil(picture()))
+    finally:
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="/proc takes no files, not even from root")
+def test_folder_that_takes_no_files() -> None:
+    with pytest.raises(ArganError, match="cannot be written") as caught:
+        write_photo(Path("/proc/self/photo.png"), from_pil(picture()))
+    assert str(caught.value).startswith("/proc/self/photo.png: ")
+
+
+def test_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ArganError, match="its folder does not exist"):
+        write_photo(tmp_path / "none" / "photo.png", from_pil(picture()))
+
+
+def test_suffixes() -> None:
+    assert images.output_suffix(Path("a.JPG")) == ".JPG"
+    assert images.output_suffix(Path("a.heic")) == ".png"
+    images.check_suffix(Path("a.TIFF"))
+    for name in ("a.heic", "a"):
+        with pytest.raises(UsageError, match="cannot be written"):
+            images.check_suffix(Path(name))
+
+
+def test_copies_do_not_share_pixels(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a.png")
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    photo = read_photo(tmp_path / "a.png")
+    photo.pixels[:] = 0
+    assert read_photo(tmp_path / "b.png").pixels.any()
