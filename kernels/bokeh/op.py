@@ -37,7 +37,11 @@ def render_bokeh(
     coc = radius * (disparity.to(dtype) - focus)
     if not bool(coc.detach().any()):
         return image + 0 * coc.to(image.dtype) if torch.is_grad_enabled() else image.clone()
-    return reference.render(image.to(dtype), coc, aperture).to(image.dtype)
+    if impl == "triton":
+        from argan.kernels.bokeh import triton as backend_module
+    else:
+        backend_module = reference
+    return backend_module.render(image.to(dtype), coc, aperture).to(image.dtype)
 
 
 def _per_picture(value: float | Tensor, name: str, image: Tensor, dtype: torch.dtype) -> Tensor:

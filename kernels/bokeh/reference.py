@@ -241,8 +241,7 @@ def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
     (batch, channels, height, width), window = layer.shape, BLOCK + 2 * half
     right, below = round_up(width, BLOCK) - width, round_up(height, BLOCK) - height
     padded = F.pad(layer, (half, half + right, half, half + below), mode="replicate")
-    reached = F.max_pool2d(padded[:, 3:].detach(), window, BLOCK) > 0
-    busy = (reached & (F.max_pool2d(visible, BLOCK, ceil_mode=True) > 0))[:, 0]
+    busy = busy_blocks(layer, visible, half)
     blocks = padded.unfold(2, window, BLOCK).unfold(3, window, BLOCK).permute(0, 2, 3, 1, 4, 5)[busy]
     out = layer.new_zeros(*busy.shape, channels, BLOCK, BLOCK)
     if len(blocks):
@@ -251,6 +250,14 @@ def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
         out[busy] = F.conv2d(blocks.reshape(1, many, window, window), weight, groups=many).reshape(-1, *out.shape[3:])
     out = out.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height + below, width + right)
     return out[..., :height, :width]
+
+
+def busy_blocks(layer: Tensor, visible: Tensor, half: int) -> Tensor:
+    """Which blocks (B,rows,columns) light from at most `half` pixels away reaches, and are visible somewhere."""
+    alpha = F.max_pool2d(layer[:, 3:].detach(), BLOCK, ceil_mode=True)
+    around = -(-half // BLOCK)
+    reached = F.max_pool2d(alpha, 2 * around + 1, 1, around)
+    return ((reached > 0) & (F.max_pool2d(visible, BLOCK, ceil_mode=True) > 0))[:, 0]
 
 
 class Composite:
