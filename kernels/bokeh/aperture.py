@@ -43,19 +43,38 @@ def aperture_kernel(aperture: Aperture, radius: float) -> Tensor:
 
     A point behind the focal plane (radius < 0) shows the aperture upright, one in front shows it turned by half a turn.
     A polygon has the area of the disc of the same radius, one corner up. An image spans the disc's bounding square.
-    Edges are the ramp sat(signed distance to the edge + 1/2): a disc's area is pi r^2 to a fraction of a percent.
+    Edges are the ramp sat(signed distance to the edge + 1/2); the shape is drawn as much smaller as makes its mean
+    squared radius that of the sharp one.
     """
     n, r = reach(aperture, abs(radius)), abs(radius)
     if n == 0:
         return torch.ones(1, 1, dtype=torch.float64)
-    if not isinstance(aperture, str):
-        kernel = _resampled(aperture, r, n)
-    else:
-        y, x = torch.meshgrid(*[torch.arange(-n, n + 1, dtype=torch.float64)] * 2, indexing="ij")
-        inside = r - torch.hypot(x, y) if aperture == "disk" else _inside_polygon(x, y, r, BLADES[aperture])
-        kernel = (inside + 0.5).clamp(0, 1)
-    kernel = kernel / kernel.sum()
+    y, x = torch.meshgrid(*[torch.arange(-n, n + 1, dtype=torch.float64)] * 2, indexing="ij")
+    drawn, wanted = r, r * r * _mean_square(aperture)
+    for _ in range(8):
+        kernel = _draw(aperture, drawn, x, y)
+        drawn = math.sqrt(max(drawn**2 + 2 * (wanted - float((kernel * (x * x + y * y)).sum())), 0.25))
     return kernel.flip(0, 1) if radius > 0 else kernel
+
+
+def _draw(aperture: Aperture, radius: float, x: Tensor, y: Tensor) -> Tensor:
+    if isinstance(aperture, Tensor):
+        kernel = _resampled(aperture, radius, x.shape[0] // 2)
+    else:
+        disk = aperture == "disk"
+        inside = radius - torch.hypot(x, y) if disk else _inside_polygon(x, y, radius, BLADES[aperture])
+        kernel = (inside + 0.5).clamp(0, 1)
+    return kernel / kernel.sum()
+
+
+def _mean_square(aperture: Aperture) -> float:
+    """The mean squared distance from the centre, of the shape of radius 1."""
+    if isinstance(aperture, Tensor):
+        y, x = ((2 * torch.arange(n) + 1 - n) / max(aperture.shape) for n in aperture.shape)
+        return float((aperture * (y[:, None] ** 2 + x**2)).sum() / aperture.sum())
+    if aperture == "disk":
+        return 0.5
+    return _circumradius(BLADES[aperture]) ** 2 * (2 + math.cos(2 * math.pi / BLADES[aperture])) / 6
 
 
 def _circumradius(blades: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,14 @@ def render_bokeh(
     disparity  (B,1,H,W), larger is nearer
     radius     blur radius in pixels at |disparity - focus| = 1; a number, or a tensor of one or B values; >= 0
     focus      disparity in focus; a number, or a tensor of one or B values
-    aperture   a name of `APERTURES`, or an image of one: a 2-D tensor, 0 where closed
+    aperture   a name of `APERTURES`, or an image of one: a 2-D tensor, 0 where closed; it spans the disc's bounding square
+    impl       "reference", "triton", or "auto": Triton on CUDA devices where it can run
+
+    Occlusion-aware and energy-preserving: README.md beside this file has the derivation. Radius 0 returns the pixels
+    exactly; so does whatever is in focus and out of reach of blurred light. Gradients flow to image, disparity, radius and
+    focus; they are those of the reference on either back end (Triton has its own forward and backward gather).
+
+    Raises TypeError and ValueError for bad shapes, types and values, `BackendUnavailable` if `impl` cannot run here.
     """
     backend.check_tensors(image=(image, "B 3 H W"), disparity=(disparity, "B 1 H W"))
     aperture = check_aperture(aperture)
@@ -35,13 +44,16 @@ def render_bokeh(
     if bool((radius.detach() < 0).any()):
         raise ValueError("radius must not be negative")
     coc = radius * (disparity.to(dtype) - focus)
-    if not bool(coc.detach().any()):
-        return image + 0 * coc.to(image.dtype) if torch.is_grad_enabled() else image.clone()
+    farthest, nearest = (float(end) for end in coc.detach().aminmax())
+    if not math.isfinite(farthest) or not math.isfinite(nearest):
+        raise ValueError("disparity must be finite")
+    if farthest == nearest == 0:
+        return image + (0 * coc).to(image.dtype)  # the pixels as they are, and still differentiable
     if impl == "triton":
-        from argan.kernels.bokeh import triton as backend_module
-    else:
-        backend_module = reference
-    return backend_module.render(image.to(dtype), coc, aperture).to(image.dtype)
+        from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
+
+        return triton.render(image.to(dtype), coc, aperture).to(image.dtype)
+    return reference.render(image.to(dtype), coc, aperture).to(image.dtype)
 
 
 def _per_picture(value: float | Tensor, name: str, image: Tensor, dtype: torch.dtype) -> Tensor:

@@ -81,11 +81,11 @@ class Plan:
         return 0 if self.full_size else max(0, math.floor(math.log2(max(radius, FINE) / FINE)))
 
     def kernel(self, k: int) -> Tensor:
-        """Slab k's image of a point at its level. Averaging down and bilinear up blur like one more pixel of radius."""
+        """Slab k's image of a point at its level, smaller by what making layers smaller and larger again blurs by itself."""
         if k not in self.kernels:
             radius, level = self.radii[k], self.level(k)
             if level:
-                radius = math.copysign(math.sqrt((radius / 2**level) ** 2 - 1), radius)
+                radius = math.copysign(math.sqrt((radius**2 + 2 / 3) / 4**level - 5 / 3), radius)
             self.kernels[k] = aperture_kernel(self.aperture, radius)
         return self.kernels[k]
 
@@ -189,9 +189,9 @@ def unmix(image: Tensor, coc: Tensor) -> list[Sheet]:
     share = torch.minimum(torch.maximum(share, side / 2), (1 + side) / 2)
     share = torch.where(edge > 0, side + edge * (share - side), torch.ones_like(share))
 
-    rest = (image - share * near_colour - (1 - share) * far_colour) / (share.square() + (1 - share).square())
-    near_colour = torch.where(edge > 0, near_colour + share * rest, image)
-    far_colour = far_colour + (1 - share) * rest
+    rest = (shown - share * near_colour - (1 - share) * far_colour) / (share.square() + (1 - share).square())
+    near_colour = torch.where(edge > 0, near_colour + share * rest + (image - shown), image)
+    far_colour = far_colour + (1 - share) * rest + (image - shown)
     near, far = (torch.where(edge > 0, x, coc) for x in (near, far))
     return [
         (share * torch.cat([near_colour, rgba[:, 3:]], 1), near * near.abs()),
@@ -206,9 +206,9 @@ def slab(sheets: list[Sheet], plan: Plan, k: int) -> Tensor:
     seen = sum(rgba * (plan.nearer(c2, k) - n) for (rgba, c2), n in zip(sheets, nearer, strict=True))
     hidden = sum(rgba[:, 3:] * plan.nearer(c2, k + 2) for rgba, c2 in sheets)
     if not bool((hidden.detach() > 0).any()):
-        return halved(seen, level)
+        return reduced(seen, level)
     known = 1 - sum(rgba[:, 3:] * n for (rgba, _), n in zip(sheets, nearer, strict=True))
-    seen, hidden, known = (halved(x, level) for x in (seen, hidden, known))
+    seen, hidden, known = (reduced(x, level) for x in (seen, hidden, known))
     return seen + hidden * inpaint(seen, known, plan.fill - level)
 
 
@@ -316,6 +316,13 @@ def halved(x: Tensor, times: int) -> Tensor:
     """Means over squares of 2^times; sides are multiples of that. (Bilinear interpolation at the half is the mean of four.)"""
     for _ in range(times):
         x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
+    return x
+
+
+def reduced(x: Tensor, times: int) -> Tensor:
+    """x at 1 / 2^times of the size, every pixel's light shared by the two nearest in each direction: it stays where it is."""
+    for _ in range(times):
+        x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False, antialias=True)
     return x
 
 

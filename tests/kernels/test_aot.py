@@ -41,6 +41,13 @@ def light_field(kernel: str, registers: int, storage: str = "fp32", compute: str
     return Kernel("argan.kernels.light_field.triton", kernel, types, registers, constants, note=note)
 
 
+def bokeh(registers: int, dtype: str = "fp32") -> Kernel:
+    types = dict.fromkeys(("source", "weights", "out"), f"*{dtype}") | dict.fromkeys(("spans", "blocks"), "*i32")
+    types |= dict.fromkeys(("height", "width", "side"), "i32")
+    constants = {"BLOCK": 64, "BLOCK_P": 128}
+    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, note=dtype)
+
+
 RGB = {"CHANNELS": 3}
 ALL = {"NEED_IMAGE": True, "NEED_RAYS": True, "NEED_WEIGHTS": True}
 TRAINING = ALL | {"NEED_WEIGHTS": False}
@@ -59,6 +66,8 @@ KERNELS = [
     light_field("render_backward_kernel", 80, **RGB, **ALL),
     light_field("render_backward_kernel", 80, CHANNELS=11, **ALL),
     light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
+    bokeh(40),
+    bokeh(48, "fp64"),
 ]
 
 

@@ -1,0 +1,86 @@
+"""The photo renderer and others against what a thin lens would have seen: PSNR in dB around depth edges and over all.
+
+    python benchmarks/bokeh_truth.py [--samples 2000] [--json] [--pictures FOLDER]
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "kernels"))
+import truth
+
+from argan.kernels import render_bokeh
+
+
+def argan(image: torch.Tensor, disparity: torch.Tensor, focus: float) -> torch.Tensor:
+    return render_bokeh(image, disparity, truth.RADIUS, focus)
+
+
+RENDERERS = {
+    "all in focus": lambda image, disparity, focus: image,
+    "light-field gather": truth.light_field_gather,
+    "classical scatter": truth.classical_scatter,
+    "nearest-fill layers": truth.nearest_fill_layers,
+    "argan": argan,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=2000, help="rays a pixel of the true picture")
+    parser.add_argument("--json", action="store_true", help="print every figure as JSON")
+    parser.add_argument("--pictures", type=Path, help="write truth | renderings of every scene here")
+    parser.add_argument("--only", nargs="*", help="names of renderers")
+    options = parser.parse_args()
+    torch.set_grad_enabled(False)
+    rows = [row for scene in truth.scenes() for row in judge(scene, options)]
+    print(json.dumps(rows, indent=1) if options.json else table(rows))
+
+
+def judge(scene: truth.Scene, options: argparse.Namespace) -> list[dict]:
+    image, disparity = scene.all_in_focus()
+    rows = []
+    for name, focus in scene.focus.items():
+        seen, band = truth.photograph(scene, focus, options.samples), scene.edge_band(focus)
+        renderings = {
+            who: truth.crop(render(image, disparity, focus))[0]
+            for who, render in RENDERERS.items()
+            if not options.only or who in options.only
+        }
+        if options.pictures:
+            save(options.pictures / f"{scene.name}-{name}.png", [seen, *renderings.values()])
+        for who, rendering in renderings.items():
+            edge, whole = truth.psnr(rendering, seen, band), truth.psnr(rendering, seen)
+            rows.append({"scene": scene.name, "focus": name, "renderer": who, "edge_db": edge, "whole_db": whole})
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    lines = [f"{'scene':8} {'focus':8} {'renderer':20} {'edges':>6} {'whole':>6}   (dB)"]
+    lines += [
+        f"{r['scene']:8} {r['focus']:8} {r['renderer']:20} {r['edge_db']:6.2f} {r['whole_db']:6.2f}" for r in rows
+    ]
+    means = defaultdict(list)
+    for r in rows:
+        means[r["focus"], r["renderer"]].append(r)
+    for (focus, who), group in means.items():
+        edge, whole = (sum(r[key] for r in group) / len(group) for key in ("edge_db", "whole_db"))
+        lines.append(f"{'mean':8} {focus:8} {who:20} {edge:6.2f} {whole:6.2f}")
+    return "\n".join(lines)
+
+
+def save(path: Path, pictures: list[torch.Tensor]) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet = truth.display(torch.cat(pictures, -1)).permute(1, 2, 0)
+    Image.fromarray((255 * sheet).round().byte().numpy()).save(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,366 @@
+"""The photo renderer: its physics, its gradients, its back ends, and a thin lens's true pictures to compare with."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from argan.kernels import BackendUnavailable, render_bokeh
+from argan.kernels.bokeh import APERTURES, aperture_kernel, reference
+
+sys.path.insert(0, str(Path(__file__).parent))
+import truth
+
+
+def picture(height: int, width: int, batch: int = 1, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """A colourful picture and a disparity with steps and slopes."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    image = torch.rand(batch, 3, height, width, dtype=dtype)
+    figure = (torch.hypot(x - 0.1, y) < 0.5).to(dtype)
+    disparity = 0.25 + 0.15 * y + figure * (0.5 - 0.1 * x)
+    return image, disparity.to(dtype).expand(batch, 1, height, width)
+
+
+def point(radius: float, size: int, **options) -> Tensor:
+    """The image of a point light in the middle, on one plane with blur radius `radius` (behind the focal plane)."""
+    image = torch.zeros(1, 3, size, size, dtype=torch.float64)
+    image[..., size // 2, size // 2] = 1
+    return render_bokeh(image, torch.zeros(1, 1, size, size, dtype=torch.float64), radius, 1.0, **options)[0, 0]
+
+
+# Physics ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("radius", [0.3, 3, 11, 30])
+@pytest.mark.parametrize("focus", [0.0, 0.4, 1.0])
+def test_a_constant_picture_stays_constant(radius, focus):
+    _, disparity = picture(90, 77)
+    color = torch.tensor([0.2, 0.5, 3.0]).view(1, 3, 1, 1).expand(1, 3, 90, 77)
+    torch.testing.assert_close(render_bokeh(color, disparity, radius, focus), color, rtol=4e-6, atol=0)
+
+
+def test_no_blur_returns_the_pixels():
+    image, disparity = picture(37, 50)
+    assert torch.equal(render_bokeh(image, disparity, 0.0, 0.3), image)
+    assert torch.equal(render_bokeh(image, torch.full_like(disparity, 0.3), 20.0, 0.3), image)
+
+
+def test_what_is_in_focus_and_far_from_blur_keeps_its_pixels():
+    image, _ = picture(80, 160)
+    disparity = torch.zeros(1, 1, 80, 160)
+    disparity[..., 80:] = 1
+    for focus, sharp in ((0.0, slice(0, 80 - 12)), (1.0, slice(82, 160))):
+        out = render_bokeh(image, disparity, 10.0, focus)
+        assert torch.equal(out[..., sharp], image[..., sharp])
+
+
+@pytest.mark.parametrize("radius", [1.5, 7, 12, 26])
+def test_light_is_kept(radius):
+    spot = point(radius, 141)
+    assert float(spot.sum()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("radius", [2.5, 5, 9.3, 12, 17.5, 31, 80])
+def test_a_point_becomes_a_centred_disc_of_the_right_radius(radius):
+    size = 2 * math.ceil(1.3 * radius) + 13
+    spot = point(radius, size)
+    at = torch.arange(size, dtype=torch.float64) - size // 2
+    x, y = (spot.sum(0) @ at, spot.sum(1) @ at)
+    assert max(abs(float(x)), abs(float(y))) < 0.1
+    moment = float((spot * (at[:, None] ** 2 + at[None] ** 2)).sum())  # r^2 / 2 for a disc
+    assert math.sqrt(2 * moment) == pytest.approx(radius, abs=0.1)
+
+
+def test_a_disc_is_flat_and_has_an_edge():
+    spot = point(20, 61)
+    y, x = torch.meshgrid(*[torch.arange(61.0) - 30] * 2, indexing="ij")
+    distance = torch.hypot(x, y)
+    inside, outside = spot[distance < 16], spot[distance > 25]
+    assert float(inside.std() / inside.mean()) < 0.02
+    assert float(inside.mean()) == pytest.approx(1 / (math.pi * 20**2), rel=0.05)
+    assert float(outside.max()) < 0.01 * float(inside.mean())
+
+
+@pytest.mark.parametrize("aperture", ["disk", "hexagon"])
+def test_twice_the_photo_is_the_same_picture(aperture):
+    scene = truth.scenes()[2]
+    image, disparity = scene.all_in_focus()
+    image = image.clamp(max=1)
+    large = [torch.repeat_interleave(torch.repeat_interleave(x, 2, -1), 2, -2) for x in (image, disparity)]
+    small = render_bokeh(image, disparity, truth.RADIUS, 0.3, aperture=aperture)
+    back = reference.halved(render_bokeh(*large, 2 * truth.RADIUS, 0.3, aperture=aperture), 1)
+    assert truth.psnr(truth.crop(small)[0], truth.crop(back)[0]) > 34
+
+
+def test_the_frame_edge_is_extended():
+    """A picture of stripes across the edge looks the same at the edge as far from it."""
+    image = torch.rand(1, 3, 1, 90).expand(1, 3, 60, 90)
+    out = render_bokeh(image, torch.zeros(1, 1, 60, 90), 9.0, 1.0)
+    torch.testing.assert_close(out, out[..., 30:31, :].expand_as(out), rtol=0, atol=1e-5)
+
+
+def test_a_slanted_surface_stays_opaque():
+    """Nothing behind it shines through, however many slabs it runs through."""
+    for slope in (0.5, 2.0):  # blur radius over the width of the picture: up to 0.4 pixels a pixel
+        disparity = torch.linspace(-slope / 2, slope / 2, 200).expand(1, 1, 80, 200).clone()
+        image = torch.full((1, 3, 80, 200), 0.25)
+        disparity[..., :20, :] = -slope
+        image[..., :20, :] = 4.0  # a bright wall behind, far from the rows that are looked at
+        out = render_bokeh(image, disparity, 40 / slope, 0.0)
+        torch.testing.assert_close(out[..., 75:, 30:170], image[..., 75:, 30:170], rtol=0.01, atol=0)
+
+
+def test_nearer_blur_covers_and_farther_blur_does_not():
+    """Black half in front of white: in focus it stays black up to its edge; out of focus its edge is soft on both sides."""
+    image = torch.ones(1, 3, 64, 120)
+    image[..., 60:] = 0
+    disparity = (1 - image[:, :1]).clone()
+    sharp = render_bokeh(image, disparity, 8.0, 1.0)[0, 0, 32]
+    assert float(sharp[60:].max()) < 1e-4 and float(sharp[:58].min()) > 0.999
+    soft = render_bokeh(image, disparity, 8.0, 0.0)[0, 0, 32]
+    assert 0.05 < float(soft[64]) < 0.45 and 0.55 < float(soft[55]) < 0.95
+    assert float(soft[60]) == pytest.approx(0.5, abs=0.08)
+    assert float(soft[:48].min()) > 0.999 and float(soft[72:].max()) < 1e-3
+
+
+# Apertures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("aperture", APERTURES)
+@pytest.mark.parametrize("radius", [0.4, 1, 3.3, 20])
+def test_kernels_are_normalised_and_have_the_disc_s_area(aperture, radius):
+    kernel = aperture_kernel(aperture, radius)
+    assert kernel.shape[0] == kernel.shape[1] and kernel.shape[0] % 2 == 1
+    assert float(kernel.sum()) == pytest.approx(1) and float(kernel.min()) >= 0
+    if radius > 10:
+        assert 1 / float(kernel.max()) == pytest.approx(math.pi * radius**2, rel=0.03)
+
+
+def test_an_aperture_stands_upright_behind_and_upside_down_in_front():
+    mask = torch.zeros(9, 9)
+    mask[:4, :4] = 1  # upper left
+    image = torch.zeros(1, 3, 41, 41)
+    image[..., 20, 20] = 1
+    plane = torch.zeros(1, 1, 41, 41)
+    behind, before = (render_bokeh(image, plane, 9.0, f, aperture=mask)[0, 0] for f in (1.0, -1.0))
+    assert float(behind[:20, :20].sum()) > 0.9 and float(before[21:, 21:].sum()) > 0.9
+    torch.testing.assert_close(behind, before.flip(0, 1))
+
+
+def test_an_image_of_a_disc_is_the_disc():
+    y, x = torch.meshgrid(*[torch.arange(200) - 99.5] * 2, indexing="ij")
+    mask = (torch.hypot(x, y) < 100).float()
+    image, disparity = picture(60, 60)
+    options = [render_bokeh(image, disparity, 9.0, 0.9, aperture=a) for a in ("disk", mask)]
+    assert truth.psnr(options[0][0], options[1][0]) > 45
+
+
+# The truth ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[tuple[str, str], list[float]]:
+    """PSNR around depth edges by (renderer, focus), a value a scene."""
+    renderers = {
+        "argan": lambda image, disparity, focus: render_bokeh(image, disparity, truth.RADIUS, focus),
+        "gather": lambda *scene: truth.light_field_gather(*scene, samples=200),
+        "layers": truth.nearest_fill_layers,
+    }
+    table: dict[tuple[str, str], list[float]] = {}
+    for scene in truth.scenes():
+        image, disparity = scene.all_in_focus()
+        for name, focus in scene.focus.items():
+            seen, band = truth.photograph(scene, focus, 400), scene.edge_band(focus)
+            for who, render in renderers.items():
+                rendered = truth.crop(render(image, disparity, focus))[0]
+                table.setdefault((who, name), []).append(truth.psnr(rendered, seen, band))
+    return table
+
+
+@pytest.mark.parametrize(("focus", "margin"), [("near", 5), ("far", 6), ("between", 2)])
+def test_edges_are_nearer_to_the_truth_than_a_gather_s(scores, focus, margin):
+    ours, theirs = (sum(scores[who, focus]) / len(scores[who, focus]) for who in ("argan", "gather"))
+    assert ours > theirs + margin, (ours, theirs)
+
+
+@pytest.mark.parametrize("focus", ["near", "far", "between"])
+def test_edges_are_nearer_to_the_truth_than_nearest_fill_layers(scores, focus):
+    ours, theirs = (sum(scores[who, focus]) / len(scores[who, focus]) for who in ("argan", "layers"))
+    assert ours > theirs, (ours, theirs)
+
+
+def test_the_truth_is_right_where_it_is_known():
+    """One plane: the thin lens gives the picture convolved with a disc."""
+    scene = truth.Scene("plane", [truth.Plane(truth.noise(1), truth.everywhere(), 0.2)], {})
+    image, disparity = scene.all_in_focus()
+    seen = truth.photograph(scene, 0.9, 1500)
+    assert truth.psnr(truth.crop(render_bokeh(image, disparity, truth.RADIUS, 0.9))[0], seen) > 50
+
+
+# Shapes, types, memory ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (17, 31), (65, 129)])
+def test_any_size(size):
+    image, disparity = picture(*size)
+    out = render_bokeh(image, disparity, 6.0, 0.5)
+    assert out.shape == image.shape and bool(torch.isfinite(out).all())
+
+
+def test_tiles_have_no_seams():
+    image, disparity = picture(150, 190)
+    coc = 14 * (disparity - 0.4)
+    whole, tiles = (reference.render(image, coc, "disk", tile) for tile in (1024, 48))
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
+
+
+def test_levels_agree_with_full_size():
+    image, disparity = truth.scenes()[0].all_in_focus()
+    coc = 40 * (disparity - 0.1)
+    levels, full = (reference.Plan.of(coc, "disk", full_size) for full_size in (False, True))
+    assert max(levels.level(k) for k in range(len(levels.radii))) >= 2
+    a, b = (reference.render_tiles(image, coc, plan, reference.spread, 256) for plan in (levels, full))
+    assert truth.psnr(a[0], b[0]) > 45
+
+
+def test_a_batch_is_its_pictures():
+    image, disparity = picture(40, 50, batch=3)
+    disparity = disparity * torch.tensor([0.5, 1, 0.8]).view(3, 1, 1, 1)
+    radius, focus = torch.tensor([2.0, 9.0, 0.0]), torch.tensor([0.1, 0.5, 0.9])
+    together = render_bokeh(image, disparity, radius, focus)
+    for i in range(3):
+        alone = render_bokeh(image[i : i + 1], disparity[i : i + 1], float(radius[i]), focus[i])
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=2e-3)
+    assert torch.equal(together[2], image[2])
+
+
+def test_non_contiguous():
+    image, disparity = picture(40, 60)
+    expected = render_bokeh(image, disparity, 7.0, 0.5)
+    last = [x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) for x in (image, disparity)]
+    torch.testing.assert_close(render_bokeh(*last, 7.0, 0.5), expected)
+    strided = [torch.repeat_interleave(x, 2, -1)[..., ::2] for x in (image, disparity)]
+    torch.testing.assert_close(render_bokeh(*strided, 7.0, 0.5), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_types(dtype):
+    image, disparity = picture(32, 40)
+    out = render_bokeh(image.to(dtype), disparity.to(dtype), 5.0, 0.5)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), render_bokeh(image, disparity, 5.0, 0.5), rtol=0, atol=0.03)
+
+
+def test_the_input_is_left_alone():
+    image, disparity = picture(40, 40)
+    before = image.clone(), disparity.clone()
+    out = render_bokeh(image, disparity, 0.0)
+    out += 1
+    render_bokeh(image, disparity, 5.0)
+    assert torch.equal(image, before[0]) and torch.equal(disparity, before[1])
+
+
+def test_memory_is_written(poisoned_memory):
+    image, disparity = picture(70, 90)
+    assert bool(torch.isfinite(render_bokeh(image, disparity, 14.0, 0.5)).all())
+
+
+# Gradients ----------------------------------------------------------------------------------------------------------
+
+
+def test_gradients():
+    """Of image, disparity, radius and focus, away from the kinks (c on a slab, mixtures at the ends of their range)."""
+    generator = torch.Generator().manual_seed(3)
+    image = torch.rand(1, 3, 8, 8, generator=generator, dtype=torch.float64)
+    disparity = 0.2 + 0.5 * torch.rand(1, 1, 8, 8, generator=generator, dtype=torch.float64)
+    inputs = [image, disparity, torch.tensor(2.3), torch.tensor(0.41)]
+    inputs = [x.double().requires_grad_() for x in inputs]
+    assert torch.autograd.gradcheck(render_bokeh, inputs, eps=1e-7, atol=1e-4, rtol=1e-3)
+
+
+def test_gradients_through_levels():
+    image, disparity = picture(24, 24, dtype=torch.float64)
+    image = image.requires_grad_()
+    weights = torch.rand_like(image)
+
+    def loss(radius: Tensor, focus: Tensor) -> Tensor:
+        return (render_bokeh(image, disparity, radius, focus) * weights).sum()
+
+    inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (31.7, 0.473)]
+    assert torch.autograd.gradcheck(loss, inputs, eps=1e-7, atol=1e-4, rtol=1e-3)
+    (grad,) = torch.autograd.grad(loss(*inputs), image)
+    direction = torch.rand_like(image)
+    moved = [
+        (render_bokeh(image.detach() + e * direction, disparity, *inputs) * weights).sum() for e in (1e-6, -1e-6)
+    ]
+    assert ((moved[0] - moved[1]) / 2e-6).item() == pytest.approx((grad * direction).sum().item(), rel=1e-5)
+
+
+def test_no_blur_has_a_gradient():
+    image, disparity = picture(12, 12)
+    (grad,) = torch.autograd.grad(render_bokeh(image.requires_grad_(), disparity, 0.0).sum(), image)
+    assert torch.equal(grad, torch.ones_like(grad))
+
+
+# Back ends ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.triton
+def test_triton_is_the_reference(device, poisoned_memory):
+    image, disparity = (x.to(device) for x in picture(37, 70, batch=2))
+    for aperture in ("disk", "pentagon"):
+        expected = render_bokeh(image, disparity, 3.7, 0.45, aperture=aperture, impl="reference")
+        out = render_bokeh(image, disparity, 3.7, 0.45, aperture=aperture, impl="triton")
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.triton
+def test_triton_has_the_reference_s_gradients(device):
+    inputs = [*picture(19, 21), torch.tensor(4.2), torch.tensor(0.45)]
+    inputs = [x.double().to(device).contiguous().requires_grad_() for x in inputs]
+    weights = torch.rand_like(inputs[0])
+    grads = [
+        torch.autograd.grad((render_bokeh(*inputs, impl=impl) * weights).sum(), inputs)
+        for impl in ("reference", "triton")
+    ]
+    for expected, grad in zip(*grads, strict=True):
+        torch.testing.assert_close(grad, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_triton_without_a_device_says_why(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    image, disparity = picture(8, 8)
+    with pytest.raises(BackendUnavailable, match="CUDA"):
+        render_bokeh(image, disparity, 1.0, impl="triton")
+
+
+# Bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"image": torch.rand(3, 8, 8)}, ValueError, "image"),
+        ({"image": torch.rand(1, 4, 8, 8)}, ValueError, "image"),
+        ({"image": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, TypeError, "image"),
+        ({"disparity": torch.rand(1, 1, 8, 9)}, ValueError, "disparity"),
+        ({"disparity": torch.rand(2, 1, 8, 8)}, ValueError, "disparity"),
+        ({"disparity": torch.full((1, 1, 8, 8), torch.nan)}, ValueError, "disparity"),
+        ({"radius": -1.0}, ValueError, "radius"),
+        ({"radius": math.inf}, ValueError, "radius"),
+        ({"radius": torch.ones(3)}, ValueError, "radius"),
+        ({"focus": torch.nan}, ValueError, "focus"),
+        ({"aperture": "round"}, ValueError, "disk"),
+        ({"aperture": torch.zeros(5, 5)}, ValueError, "aperture"),
+        ({"aperture": torch.ones(5)}, ValueError, "aperture"),
+        ({"aperture": 6}, TypeError, "aperture"),
+        ({"impl": "cuda"}, ValueError, "impl"),
+    ],
+)
+def test_bad_input_is_named(change, error, message):
+    arguments = {"image": torch.rand(1, 3, 8, 8), "disparity": torch.rand(1, 1, 8, 8), "radius": 2.0} | change
+    with pytest.raises(error, match=message):
+        render_bokeh(**arguments)
