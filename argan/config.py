@@ -41,7 +41,7 @@ class LossConfig:
     """Disparity lost per px of distance beyond that radius (px per px: the same blur at every resolution)."""
     expansion: float = 1.0
     """Weight of the regulariser of T."""
-    smoothness: float = 0.0
+    smoothness: float = 0.1
     """Weight of the edge-aware smoothness of disparity."""
     r1: float = 0.2
     """Gradient penalty gamma / 2 on real photographs."""
@@ -87,16 +87,19 @@ class DepthConfig:
     seed: int = 0
 
 
+SMALL = ModelConfig(z_dim=64, width=48, discriminator_width=32)  # learns in minutes to an hour on two CPU cores
+
 PRESETS: dict[str, TrainConfig] = {
     "synthetic-cpu": TrainConfig(
         name="synthetic-cpu",
-        steps=5_000,
-        model=ModelConfig(resolution=32, z_dim=64, width=48, discriminator_width=32),
-        data="synthetic",
+        synthetic_photos=4_096,
+        steps=3_000,
+        batch=16,
+        ema_images=3_200.0,
+        model=replace(SMALL, resolution=32),
+        loss=LossConfig(smoothness=0.3),
     ),
-    "cpu": TrainConfig(
-        name="cpu", steps=6_000, model=ModelConfig(resolution=32, z_dim=64, width=48, discriminator_width=32)
-    ),
+    "photos-cpu": TrainConfig(name="photos-cpu", steps=5_000, model=SMALL),
     "argan-32": TrainConfig(name="argan-32", model=ModelConfig(resolution=32)),
     "argan-64": TrainConfig(name="argan-64", model=ModelConfig(resolution=64)),
     "argan-128": TrainConfig(name="argan-128", model=ModelConfig(resolution=128, views=9)),

@@ -27,9 +27,10 @@ class Discriminator(nn.Module):
         self.logit = nn.Linear(channels[-1] * 16 + 1, 1)
         # He et al. (2015): features keep their size through the layers. PyTorch's default shrinks them, and the
         # discriminator then takes hundreds of steps to say anything.
-        for conv in convs:
-            nn.init.kaiming_normal_(conv.weight, a=0.2)
-        nn.init.kaiming_normal_(self.logit.weight, a=0.2)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+                nn.init.kaiming_normal_(layer.weight, a=0.2)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [0, 1] -> logits (B,), larger = more like a photograph."""

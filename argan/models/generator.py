@@ -77,6 +77,7 @@ class Generator(nn.Module):
         self.depth_head = nn.Conv2d(channels_at(resolution, width), 1, 3, padding=1)
         # Small but not zero: R is even in D, so its gradient vanishes at D = 0 and a zero head would never start.
         nn.init.normal_(self.depth_head.weight, std=0.01)
+        nn.init.constant_(self.depth_head.bias, 0)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """z (B, z_dim) -> deep image (B, 3, S, S) in [0, 1], signed disparity (B, 1, S, S) in px per aperture step."""
