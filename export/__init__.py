@@ -1,4 +1,16 @@
-"""argan.export: what was trained, written to ONNX and TorchScript, and verified."""
+"""argan.export: what was trained, written to ONNX, TorchScript and torch.export, and proven to compute the same.
 
-if "." not in __name__:
+    targets.py      what can be exported: names, shapes, conventions, the inputs that prove it
+    formats.py      the table of formats; onnx.py, torchscript.py and pt2.py write and open one each
+    verify.py       the written file against PyTorch
+    metadata.py     what a file says of itself
+"""
+
+if "." not in __name__:  # the folder at the repository root, imported by its bare name
     raise ImportError("import argan.export, not export")
+
+from argan.export.formats import FORMATS
+from argan.export.run import Exported, export_target
+from argan.export.targets import TARGETS, Target, targets_of
+
+__all__ = ["FORMATS", "TARGETS", "Exported", "Target", "export_target", "targets_of"]

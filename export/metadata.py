@@ -1,0 +1,50 @@
+"""What an exported file says of itself: enough to use it right, and to know where it comes from, without this package."""
+
+import hashlib
+import json
+from importlib.metadata import PackageNotFoundError, version
+
+from argan.export.targets import Target
+
+METADATA_FILE = "argan.json"
+"""Where a format is an archive: the file inside it that holds the entries as a JSON object."""
+
+CONVENTIONS = {
+    "images": "float32, (batch, channel, height, width), display-encoded RGB in [0, 1]",
+    "disparity": "larger is nearer; in [0, 1] with 1 = nearest unless it is called signed",
+    "signed disparity": "D = d - f relative to the focal plane: 0 in focus, positive in front, negative behind",
+    "blur": "percent of the photo's long side, the diameter of the disc at |d - f| = 1",
+}
+
+
+def metadata(target: Target) -> dict[str, str]:
+    """Flat text entries, all under "argan.": conventions, tensors, provenance, licence, version and checksum."""
+    card = target.model_config.card
+    entries = {
+        "version": package_version(),
+        "target": target.name,
+        "model": target.model_config.name,
+        "training_data": card.get("data", "not recorded"),
+        "licence": card.get("licence", "not recorded"),
+        "weights_sha256": weights_checksum(target),
+        "conventions": json.dumps(CONVENTIONS),
+        "tensors": json.dumps({name: target.meaning[name] for name in (*target.inputs, *target.outputs)}),
+        **target.facts(),
+    }
+    return {f"argan.{name}": value for name, value in entries.items()}
+
+
+def weights_checksum(target: Target) -> str:
+    """SHA-256 over the weights' names and values: equal exactly when the exported networks are."""
+    digest = hashlib.sha256()
+    for name, value in sorted(target.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def package_version() -> str:
+    try:
+        return version("argan")
+    except PackageNotFoundError:  # a clone that is used without installing
+        return "unknown"

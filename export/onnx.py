@@ -1,0 +1,142 @@
+"""ONNX: one self-contained file at opset 18, from torch's dynamo exporter, run by ONNX Runtime.
+
+Opset 18 is what torch's operator library is written in and what GridSample on WebGPU and CUDA takes; at 20, the
+exporter's default, both fall back.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor
+
+from argan.errors import MissingError, VerificationError
+from argan.export.metadata import metadata, package_version
+from argan.export.targets import Axes, Inputs, Target, dynamic_shapes
+from argan.export.verify import Runtime
+
+OPSET = 18
+IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
+
+
+def write_onnx(target: Target, path: Path) -> None:
+    """Write `target` to `path`, weights and metadata inside, batch and sizes dynamic."""
+    with _quiet():
+        program = torch.onnx.export(
+            target,
+            target.example(),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(target.inputs),
+            output_names=list(target.outputs),
+            dynamic_shapes=dynamic_shapes(target),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    strip(model)
+    _name_output_axes(model, target)
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    model.producer_name, model.producer_version = "argan", package_version()
+    onnx.helper.set_model_props(model, metadata(target))
+    path.write_bytes(model.SerializeToString())
+
+
+def open_onnx(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:
+    """Check the file's interface, then yield it in ONNX Runtime, with every optimisation and with none.
+
+    Raises:
+        VerificationError: the file is not the valid, self-contained graph that the target describes.
+        MissingError: ONNX Runtime cannot use `device`.
+    """
+    check_interface(target, path)
+    levels = onnxruntime.GraphOptimizationLevel
+    for name, level in {"optimised": levels.ORT_ENABLE_ALL, "as written": levels.ORT_DISABLE_ALL}.items():
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        options.log_severity_level = 3
+        yield name, _runtime(onnxruntime.InferenceSession(path, options, providers=_providers(device)), device)
+
+
+def check_interface(target: Target, path: Path) -> None:
+    """Names, order, axis names and types of all inputs and outputs, the opset, and that nothing lies outside the file."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # onnx and protobuf have no common class of errors
+        raise VerificationError(f"not a valid ONNX file: {error}") from error
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets != {"": OPSET}:
+        raise VerificationError(f"operator sets {opsets} instead of ONNX {OPSET} alone")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise VerificationError("weights lie outside the file")
+    for kind, expected, values in (
+        ("inputs", target.inputs, model.graph.input),
+        ("outputs", target.outputs, model.graph.output),
+    ):
+        found = {value.name: _dynamic_axes(value) for value in values}
+        if found != expected or list(found) != list(expected):
+            raise VerificationError(f"{kind} are {found} instead of {expected}")
+        if any(value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT for value in values):
+            raise VerificationError(f"{kind} are not all float32")
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove what the exporter notes on each node and value: source lines and absolute paths of the exporting machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def _name_output_axes(model: onnx.ModelProto, target: Target) -> None:
+    """Outputs as wide as an input are named like it; the exporter leaves an expression of the input's axes instead."""
+    for value in model.graph.output:
+        for axis, name in target.outputs[value.name].items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+
+
+def _dynamic_axes(value: onnx.ValueInfoProto) -> Axes:
+    dims = value.type.tensor_type.shape.dim
+    return {axis: dim.dim_param for axis, dim in enumerate(dims) if not dim.HasField("dim_value")}
+
+
+def _providers(device: torch.device) -> list[str | tuple[str, dict[str, str]]]:
+    if device.type == "cpu":
+        return ["CPUExecutionProvider"]
+    # TF32 keeps 10 bits of mantissa: it would be measured as an error of the export.
+    options = {"device_id": str(device.index or 0), "use_tf32": "0"}
+    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+def _runtime(session: onnxruntime.InferenceSession, device: torch.device) -> Runtime:
+    if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise MissingError("ONNX Runtime could not start its CUDA provider", hint="argan doctor")
+    names = [value.name for value in session.get_inputs()]
+
+    def run(inputs: Inputs) -> tuple[Tensor, ...]:
+        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return tuple(torch.from_numpy(output) for output in session.run(None, feed))
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's notices; what matters of them is verified."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

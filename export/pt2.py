@@ -1,0 +1,32 @@
+"""torch.export: a graph that PyTorch itself loads, compiles and optimises further."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from argan.export.metadata import METADATA_FILE, metadata
+from argan.export.targets import Inputs, Target, dynamic_shapes
+from argan.export.verify import Runtime, as_tuple
+
+
+def write_pt2(target: Target, path: Path) -> None:
+    """Write `target` to `path` as an exported program of PyTorch's own operations, batch and sizes dynamic."""
+    with torch.no_grad():
+        shapes = tuple(dynamic_shapes(target).values())
+        program = torch.export.export(target, target.example(), dynamic_shapes=shapes)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # absolute paths of the exporting machine
+    torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(metadata(target))})
+
+
+def open_pt2(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:
+    """The file as torch.export.load reads it."""
+    module = torch.export.load(path).module()
+
+    def run(inputs: Inputs) -> tuple[torch.Tensor, ...]:
+        with torch.no_grad():
+            return as_tuple(module(*inputs))
+
+    yield "torch.export", run

@@ -1,0 +1,65 @@
+"""Export a target: write it under a temporary name, verify it there, and only then give it its name."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from argan.errors import VerificationError
+from argan.export.formats import FORMATS
+from argan.export.targets import Target
+from argan.export.verify import Difference, verify
+from argan.files import atomic_file
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and verified.
+
+    Attributes:
+        differences: from PyTorch, one for each output, case and way of running the file.
+    """
+
+    target: str
+    format: str
+    path: Path
+    bytes: int
+    sha256: str
+    differences: list[Difference]
+
+    @property
+    def relative(self) -> float:
+        """The largest relative difference from PyTorch."""
+        return max(difference.relative for difference in self.differences)
+
+    @property
+    def max_abs(self) -> float:
+        return max(difference.max_abs for difference in self.differences)
+
+    @property
+    def next_command(self) -> str:
+        """What to run next, to see the file work."""
+        return FORMATS[self.format].next_command.format(path=self.path)
+
+
+def export_target(target: Target, format: str, folder: Path, device: torch.device | str = "cpu") -> Exported:
+    """Write `folder`/<target>.<suffix> and verify it on `device`, creating the folder where it is missing.
+
+    Raises:
+        VerificationError: the file does not compute what PyTorch does. No file is left under its name, not even an
+            earlier one, which could be taken for this one.
+        MissingError: the format's runtime cannot use `device`.
+    """
+    written = FORMATS[format]
+    path = folder / f"{target.name}{written.suffix}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with atomic_file(path) as temporary:
+            written.write(target, temporary)
+            differences = verify(target, written.open(target, temporary, torch.device(device)))
+    except VerificationError:
+        path.unlink(missing_ok=True)
+        raise
+    data = path.read_bytes()
+    return Exported(target.name, format, path, len(data), hashlib.sha256(data).hexdigest(), differences)

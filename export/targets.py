@@ -1,0 +1,157 @@
+"""What can be exported: each target is a module with named tensors going in and out, and the inputs that prove it.
+
+To add one, write a `Target` and list it in `TARGETS`: formats, verification and the command line follow from that.
+"""
+
+import copy
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from argan.errors import UsageError
+from argan.models.hub import Model
+
+Inputs = tuple[Tensor, ...]
+Axes = dict[int, str]
+
+SMALLEST = 16
+"""Px: every dynamic height and width may be this small, odd ones included."""
+
+
+class Target(nn.Module):
+    """One exported graph. All tensors are float32.
+
+    Attributes:
+        name: of the target and of its file.
+        inputs, outputs: their names, in order, each with the names of its dynamic axes.
+        meaning: what each tensor holds, for the file's metadata.
+        tolerance: largest accepted max|exported - PyTorch| / max|PyTorch| of every output.
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[dict[str, Axes]]
+    outputs: ClassVar[dict[str, Axes]]
+    meaning: ClassVar[dict[str, str]]
+    tolerance: ClassVar[float] = 1e-3
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model_config = model.config
+
+    def example(self) -> Inputs:
+        """Inputs to trace with: a batch of two, because exporters take a size of one for a constant."""
+        raise NotImplementedError
+
+    def cases(self) -> dict[str, Inputs]:
+        """Named inputs to verify with, of sizes that `example` does not have."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, str]:
+        """What else a user of the file must know, for its metadata."""
+        raise NotImplementedError
+
+
+class GeneratorTarget(Target):
+    """z, scale -> deep, shallow, disparity. The image size is the model's own."""
+
+    name = "generator"
+    inputs: ClassVar[dict[str, Axes]] = {"z": {0: "batch"}, "scale": {0: "batch"}}
+    outputs: ClassVar[dict[str, Axes]] = {"deep": {0: "batch"}, "shallow": {0: "batch"}, "disparity": {0: "batch"}}
+    meaning: ClassVar[dict[str, str]] = {
+        "z": "(batch, Z) noise, standard normal",
+        "scale": "(batch,) depth-of-field scale: 0 all in focus, 1 as learned",
+        "deep": "(batch, 3, S, S) all-in-focus image, display-encoded RGB in [0, 1]",
+        "shallow": "(batch, 3, S, S) the same seen through an aperture, display-encoded RGB in [0, 1]",
+        "disparity": "(batch, 1, S, S) signed disparity, px per aperture step: 0 in focus, positive nearer",
+    }
+
+    def __init__(self, model: Model):
+        super().__init__(model)
+        if model.generator is None or model.renderer is None:
+            raise UsageError(f"{model.config.name} has no generator")
+        self.generator, self.renderer = copy.deepcopy((model.generator, model.renderer))
+        self.renderer.impl = "reference"  # explicitly: a traced graph would hold argan's own ops with any other
+
+    def forward(self, z: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        deep, disparity = self.generator(z)
+        return deep, self.renderer(deep, disparity, scale), disparity
+
+    def example(self) -> Inputs:
+        return self._inputs(seed=0, scales=[1.0, 0.5])
+
+    def cases(self) -> dict[str, Inputs]:
+        batches = [[0.0], [1.0, 0.3, 0.0], [1.0, 2.0, 0.0, 0.7, 1.0]]
+        return {f"batch {len(scales)}": self._inputs(len(scales), scales) for scales in batches}
+
+    def facts(self) -> dict[str, str]:
+        return {"z_dim": str(self.generator.z_dim), "resolution": str(self.generator.resolution)}
+
+    def _inputs(self, seed: int, scales: list[float]) -> Inputs:
+        random = torch.Generator().manual_seed(seed)
+        return torch.randn(len(scales), self.generator.z_dim, generator=random), torch.tensor(scales)
+
+
+class DepthTarget(Target):
+    """image -> disparity, of any size."""
+
+    name = "depth"
+    inputs: ClassVar[dict[str, Axes]] = {"image": {0: "batch", 2: "height", 3: "width"}}
+    outputs: ClassVar[dict[str, Axes]] = {"disparity": {0: "batch", 2: "height", 3: "width"}}
+    meaning: ClassVar[dict[str, str]] = {
+        "image": "(batch, 3, height, width) display-encoded RGB in [0, 1]; height and width from 16 up",
+        "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
+    }
+
+    def __init__(self, model: Model):
+        super().__init__(model)
+        if model.depth is None:
+            raise UsageError(f"{model.config.name} has no depth estimator", hint="argan train-depth learns one")
+        self.depth = copy.deepcopy(model.depth)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.depth(image)
+
+    def example(self) -> Inputs:
+        return (picture(2, 90, 70),)
+
+    def cases(self) -> dict[str, Inputs]:
+        sizes = [(1, 97, 131), (2, 160, 90), (1, 240, 320), (3, 33, 57), (1, SMALLEST, SMALLEST)]
+        return {f"{batch}x3x{height}x{width}": (picture(batch, height, width),) for batch, height, width in sizes}
+
+    def facts(self) -> dict[str, str]:
+        return {"focus": repr(float(self.depth.focus)), "focus_meaning": "disparity of the learned focal plane"}
+
+
+TARGETS: dict[str, type[Target]] = {target.name: target for target in (GeneratorTarget, DepthTarget)}
+
+
+def targets_of(model: Model, wanted: str = "all") -> list[Target]:
+    """The targets called for by `wanted`: a name, or "all" that this model has.
+
+    Raises:
+        UsageError: no such target, or the model lacks the network.
+    """
+    if wanted != "all":
+        if wanted not in TARGETS:
+            raise UsageError(f"no target {wanted!r}", hint=f"all, {', '.join(TARGETS)}")
+        return [TARGETS[wanted](model).eval()]
+    present = {"generator": model.generator, "depth": model.depth}
+    return [target(model).eval() for name, target in TARGETS.items() if present[name] is not None]
+
+
+def dynamic_shapes(target: Target) -> dict[str, dict[int, torch.export.Dim]]:
+    """The target's named axes for torch.export, which then refuses to freeze one."""
+    names = {name for axes in target.inputs.values() for name in axes.values()}
+    dims = {name: torch.export.Dim(name, min=1 if name == "batch" else SMALLEST) for name in names}
+    return {name: {axis: dims[dim] for axis, dim in axes.items()} for name, axes in target.inputs.items()}
+
+
+def picture(batch: int, height: int, width: int) -> Tensor:
+    """A test picture (batch, 3, height, width) in [0, 1] with smooth shading, edges and noise, the same every time."""
+    random = torch.Generator().manual_seed(batch * height * width)
+    y, x = torch.linspace(0, 1, height)[:, None], torch.linspace(0, 1, width)
+    centre = torch.rand(batch, 3, 2, 1, 1, generator=random)
+    distance = (x - centre[:, :, 0]).square() + (y - centre[:, :, 1]).square()
+    noise = 0.1 * torch.rand(batch, 3, height, width, generator=random)
+    return 0.6 * (-4 * distance).exp() + 0.3 * (distance < 0.05) + noise
