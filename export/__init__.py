@@ -1,9 +1,9 @@
 """argan.export: what was trained, written to ONNX, TorchScript and torch.export, and proven to compute the same.
 
-    targets.py      what can be exported: names, shapes, conventions, the inputs that prove it
-    formats.py      the table of formats; onnx.py, torchscript.py and pt2.py write and open one each
-    verify.py       the written file against PyTorch
-    metadata.py     what a file says of itself
+targets.py      what can be exported: names, shapes, conventions, the inputs that prove it
+formats.py      the table of formats; onnx.py, torchscript.py and pt2.py write and open one each
+verify.py       the written file against PyTorch
+metadata.py     what a file says of itself
 """
 
 if "." not in __name__:  # the folder at the repository root, imported by its bare name

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: enough to use it right, and to know where it comes from, without this package."""
+"""What an exported file says of itself: enough to use it right and to know its origin, without this package."""
 
 import hashlib
 import json

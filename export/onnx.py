@@ -64,7 +64,7 @@ def open_onnx(target: Target, path: Path, device: torch.device) -> Iterator[tupl
 
 
 def check_interface(target: Target, path: Path) -> None:
-    """Names, order, axis names and types of all inputs and outputs, the opset, and that nothing lies outside the file."""
+    """Names, order, axis names and types of all inputs and outputs, the opset, and that the file is whole."""
     try:
         model = onnx.load(path, load_external_data=False)
         onnx.checker.check_model(model, full_check=True)
@@ -87,7 +87,7 @@ def check_interface(target: Target, path: Path) -> None:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes on each node and value: source lines and absolute paths of the exporting machine."""
+    """Remove what the exporter notes on nodes and values: source lines and absolute paths of the exporting machine."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")

@@ -1,4 +1,4 @@
-"""TorchScript, for LibTorch programs that exist already: PyTorch calls it legacy. New C++ code is better off with ONNX."""
+"""TorchScript, for LibTorch programs that exist already. PyTorch calls it legacy: new C++ code does better with ONNX."""
 
 import json
 import warnings
@@ -10,6 +10,7 @@ import torch
 from argan.export.metadata import METADATA_FILE, metadata
 from argan.export.targets import Inputs, Target
 from argan.export.verify import Runtime, as_tuple
+
 
 def write_torchscript(target: Target, path: Path) -> None:
     """Write `target` to `path` as a traced graph of PyTorch's own operations; sizes stay dynamic, types are float32."""

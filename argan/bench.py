@@ -1,0 +1,134 @@
+"""Speed and memory of every back end of the rendering operations, each checked against the reference before."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from argan.errors import VerificationError
+from argan.kernels import render_bokeh, render_light_field, why_not_triton
+from argan.kernels.backend import interpreting
+from argan.models.aperture import aperture_views
+
+Call = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is timed: `call(*inputs, impl=…)`; `tolerance` bounds its error before it is."""
+
+    name: str
+    size: str
+    call: Call
+    inputs: tuple[Tensor, ...]
+    tolerance: float
+
+
+def operations(side: int, device: torch.device) -> list[Operation]:
+    """Light field rendering as training calls it, forward and backward, and the photo renderer on a square photo."""
+    random = torch.Generator().manual_seed(0)
+    views = aperture_views().to(device)
+    image, noise = (torch.rand(8, 3, 64, 64, generator=random).to(device) for _ in range(2))
+    rays = 3 * torch.randn(8, len(views), 64, 64, generator=random).to(device)
+    photo = torch.rand(1, 3, side, side, generator=random).to(device)
+    disparity = torch.linspace(0, 1, side).expand(1, 1, side, side).contiguous().to(device)
+    light_field, photo_size = f"8x3x64x64, {len(views)} views", f"1x3x{side}x{side}"
+
+    def backward(image: Tensor, rays: Tensor, views: Tensor, *, impl: str) -> Tensor:
+        image, rays = image.detach().requires_grad_(), rays.detach().requires_grad_()
+        loss = (render_light_field(image, rays, views, impl=impl) * noise.to(image)).sum()
+        grad_image, grad_rays = torch.autograd.grad(loss, (image, rays))
+        return torch.cat([grad_image, grad_rays], dim=1)
+
+    def bokeh(photo: Tensor, disparity: Tensor, *, impl: str) -> Tensor:
+        return render_bokeh(photo, disparity, 0.01 * side, 0.5, impl=impl)
+
+    return [
+        Operation("render_light_field", light_field, render_light_field, (image, rays, views), 1e-4),
+        Operation("render_light_field, forward and backward", light_field, backward, (image, rays, views), 1e-3),
+        Operation("render_bokeh", photo_size, bokeh, (photo, disparity), 1e-3),
+    ]
+
+
+def back_ends(device: torch.device) -> dict[str, str | None]:
+    """Every back end, with the reason why it cannot be timed on `device`, or None."""
+    reason = why_not_triton(device) or ("TRITON_INTERPRET emulates it" if interpreting() else None)
+    return {"reference": None, "triton": reason}
+
+
+def measure(operation: Operation, impl: str, repeats: int) -> dict[str, float | str | None]:
+    """One row: check the back end, then time it.
+
+    Raises:
+        VerificationError: it does not compute what the reference computes in float64.
+    """
+    error = _error(operation, impl)
+    if not error <= operation.tolerance:
+        raise VerificationError(f"{operation.name}: {impl} is wrong by {error:.2g} relative, and was not timed")
+    run = partial(operation.call, *operation.inputs, impl=impl)
+    on_gpu = operation.inputs[0].device.type == "cuda"
+    seconds, memory = _time(run, repeats, on_gpu)
+    return {
+        "operation": operation.name,
+        "size": operation.size,
+        "back end": impl,
+        "median ms": 1e3 * statistics.median(seconds),
+        "least ms": 1e3 * min(seconds),
+        "GPU MB": memory,
+        "error": error,
+    }
+
+
+def machine(device: torch.device) -> dict[str, str | int | float]:
+    """What the numbers were measured on."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else "unknown",
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _error(operation: Operation, impl: str) -> float:
+    """Relative L2 difference from the reference in float64 on the CPU.
+
+    Not the largest difference: gradients jump where a ray crosses a pixel, to either side by rounding.
+    """
+    truth = operation.call(*(value.cpu().double() for value in operation.inputs), impl="reference")
+    difference = operation.call(*operation.inputs, impl=impl).cpu().double() - truth
+    return (difference.norm() / truth.norm()).item()
+
+
+def _time(run: Callable[[], Tensor], repeats: int, on_gpu: bool) -> tuple[list[float], float | None]:
+    """Seconds of each of `repeats` runs after a first one, and the peak of GPU memory in MB."""
+    run()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(repeats):
+        if on_gpu:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return seconds, torch.cuda.max_memory_allocated() / 1e6 if on_gpu else None
+
+
+def _cpu_name() -> str:
+    """The CPU's model, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

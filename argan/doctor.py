@@ -1,0 +1,151 @@
+"""What is installed here, what each command would use, and what is wrong with it."""
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+
+REQUIRED = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors", "typer", "rich", "pillow")
+OPTIONAL = {"triton": "GPU kernels, Linux", "torch-fidelity": "argan[metrics]", "tensorboard": "argan[tensorboard]"}
+MODULES = {"pillow": "PIL", "torch-fidelity": "torch_fidelity"}
+"""Import names, where they are not the package's."""
+ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+"""Packages that write the same folder."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong, and the command that mends it."""
+
+    fault: str
+    mend: str
+
+
+def installed() -> dict[str, str]:
+    """Name to version of argan, Python and every package that argan uses; "missing" for one that is not here."""
+    versions = {"argan": _version("argan") or "not installed", "python": platform.python_version()}
+    for name in (*REQUIRED, *OPTIONAL):
+        if name == "onnxruntime":
+            versions.update({package: _version(package) or "missing" for package in onnx_runtimes() or [name]})
+        else:
+            versions[name] = _version(name) or "missing"
+    return versions
+
+
+def onnx_runtimes() -> list[str]:
+    """The packages that claim the module onnxruntime; there should be one."""
+    return sorted(set(metadata.packages_distributions().get("onnxruntime", [])) & set(ONNX_RUNTIMES))
+
+
+def package_faults() -> list[Fault]:
+    """Required packages that are missing or too old, and ONNX Runtimes that overwrite each other."""
+    faults = [
+        Fault(f"{name} is not installed", f"pip install {name}")
+        for name in REQUIRED
+        if importlib.util.find_spec(MODULES.get(name, name)) is None
+    ]
+    faults += [
+        Fault(f"{name} {found} is older than {floor}", f"pip install '{name}>={floor}'")
+        for name, floor in floors().items()
+        if (found := _version(name)) is not None and _numbers(found) < _numbers(floor)
+    ]
+    if len(onnx_runtimes()) > 1:
+        wanted = "onnxruntime-gpu" if platform.machine() in ("x86_64", "AMD64") else "onnxruntime"
+        both = " ".join(ONNX_RUNTIMES)
+        faults.append(
+            Fault(
+                "onnxruntime and onnxruntime-gpu are both installed, and each has overwritten files of the other",
+                f"pip uninstall --yes {both} && pip install {wanted}",
+            )
+        )
+    return faults
+
+
+def floors() -> dict[str, str]:
+    """The oldest version of each package that argan asks for, by its own metadata; nothing if it is not installed."""
+    try:
+        requirements = metadata.requires("argan") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    matches = (re.match(r"([\w-]+)>=([\d.]+)", line) for line in requirements if "extra ==" not in line)
+    return {match[1]: match[2] for match in matches if match}
+
+
+def device_faults() -> list[Fault]:
+    """A GPU that torch cannot use."""
+    import torch
+
+    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return []
+    if torch.version.cuda is None:
+        return [
+            Fault(
+                "there is an NVIDIA driver, and this torch is built without CUDA", "pip install --force-reinstall torch"
+            )
+        ]
+    return [Fault(f"torch for CUDA {torch.version.cuda} finds no device", "nvidia-smi, and update the driver")]
+
+
+def model_faults() -> list[Fault]:
+    """No weights in the package."""
+    from argan.models.hub import DEFAULT, shipped
+
+    if DEFAULT in shipped():
+        return []
+    return [Fault(f"the model {DEFAULT} is not in the package", "pip install --force-reinstall --no-deps argan")]
+
+
+def devices() -> list[dict[str, str]]:
+    """Every device that work could run on."""
+    import torch
+
+    from argan.kernels import why_not_triton
+
+    rows = [{"device": "cpu", "name": f"{platform.machine()}, {os.cpu_count()} cores"}]
+    rows += [
+        {"device": f"cuda:{index}", "name": torch.cuda.get_device_name(index)}
+        for index in range(torch.cuda.device_count())
+    ]
+    return [{**row, "triton": why_not_triton(row["device"]) or "yes"} for row in rows]
+
+
+def uses(device: str) -> list[dict[str, str]]:
+    """The device and back end that each command takes with `--device` set to `device`.
+
+    Raises:
+        MissingError: that device is not here.
+        UsageError: there is no such kind of device.
+    """
+    from argan.devices import resolve_device
+    from argan.kernels import resolve
+
+    where = resolve_device(device)
+    rendering = f"{resolve('auto', where)} kernels"
+    verified = "cpu" if device == "auto" else str(where)
+    runtime = "CUDAExecutionProvider" if verified.startswith("cuda") else "CPUExecutionProvider"
+    back_ends = {
+        "train": rendering,
+        "train-depth": "torch",
+        "sample": rendering,
+        "render": rendering,
+        "depth": "torch",
+        "eval": "torch",
+    }
+    rows = [{"command": name, "device": str(where), "back end": back_end} for name, back_end in back_ends.items()]
+    return [*rows, {"command": "export", "device": verified, "back end": f"ONNX Runtime {runtime}"}]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release of a version, "2.13.0+cpu" -> (2, 13, 0)."""
+    release = re.match(r"[\d.]+", version)
+    return tuple(int(number) for number in release[0].rstrip(".").split(".")) if release else ()
