@@ -14,7 +14,8 @@ from argan.kernels.bokeh import reference
 from argan.kernels.bokeh.aperture import Aperture
 
 BLOCK = reference.BLOCK
-BLOCK_P = 128  # pixels of a program, one a thread: rows of a block
+BLOCK_P = 64  # pixels of a program, one a thread: a row of a block
+NUM_WARPS = 2
 TILE = 4096
 
 
@@ -89,6 +90,6 @@ def gather(padded: Tensor, busy: Tensor, weights: Tensor) -> Tensor:
         source = padded.permute(0, 2, 3, 1).contiguous()
         with torch.cuda.device_of(padded):
             spread_kernel[(len(blocks) * BLOCK * BLOCK // BLOCK_P,)](
-                source, weights.contiguous(), spans, blocks, out, *out.shape[1:3], side, BLOCK=BLOCK, BLOCK_P=BLOCK_P
+                source, weights.contiguous(), spans, blocks, out, *out.shape[1:3], side, BLOCK=BLOCK, BLOCK_P=BLOCK_P, num_warps=NUM_WARPS
             )
     return out.permute(0, 3, 1, 2)

@@ -44,8 +44,8 @@ def light_field(kernel: str, registers: int, storage: str = "fp32", compute: str
 def bokeh(registers: int, dtype: str = "fp32") -> Kernel:
     types = dict.fromkeys(("source", "weights", "out"), f"*{dtype}") | dict.fromkeys(("spans", "blocks"), "*i32")
     types |= dict.fromkeys(("height", "width", "side"), "i32")
-    constants = {"BLOCK": 64, "BLOCK_P": 128}
-    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, note=dtype)
+    constants = {"BLOCK": 64, "BLOCK_P": 64}
+    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps=2, note=dtype)
 
 
 RGB = {"CHANNELS": 3}
@@ -66,8 +66,8 @@ KERNELS = [
     light_field("render_backward_kernel", 80, **RGB, **ALL),
     light_field("render_backward_kernel", 80, CHANNELS=11, **ALL),
     light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
-    bokeh(40),
-    bokeh(48, "fp64"),
+    bokeh(32),
+    bokeh(40, "fp64"),
 ]
 
 
