@@ -1,4 +1,4 @@
-"""TorchScript, for LibTorch programs that exist already. PyTorch calls it legacy: new C++ code does better with ONNX."""
+"""TorchScript, for LibTorch programs that exist already. PyTorch calls it legacy: new C++ code is better off on ONNX."""
 
 import json
 import warnings

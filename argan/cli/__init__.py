@@ -7,7 +7,6 @@ through `argan.cli._output` and raises `argan.errors`, which `argan.cli._errors`
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -62,8 +61,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(describe)
     for name, module in COMMANDS.items():
-        if find_spec(f"argan.cli.{module}") is not None:
-            app.command(name)(getattr(import_module(f"argan.cli.{module}"), module))
+        app.command(name)(getattr(import_module(f"argan.cli.{module}"), module))
     return app
 
 

@@ -1,5 +1,7 @@
 """Bring a photo to an estimator's working size, in a form that every exporter keeps dynamic."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,11 +15,15 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
     ONNX and torch.jit.trace all carry over to sizes that they have not seen.
     """
     height, width = image.shape[-2:]
-    # The tracer's sizes are tensors, the exporter's are symbols, and built-in min would freeze either.
-    short = torch.minimum(height, width) if torch.jit.is_tracing() else torch.sym_min(height, width)
+    short = smaller(height, width)
 
     def scaled(side: int) -> int:
         return (2 * side * size + short) // (2 * short)  # side * size / short, rounded
 
     size_px = (scaled(height), scaled(width))
     return F.interpolate(image, size=size_px, mode="bilinear", align_corners=False, antialias=True)
+
+
+def smaller(a: Any, b: Any) -> Any:
+    """min(a, b) of sizes: tensors to torch.jit.trace, symbols to torch.export. The built-in would freeze them."""
+    return torch.minimum(a, b) if torch.jit.is_tracing() else torch.sym_min(a, b)

@@ -1,0 +1,219 @@
+"""The command line's frame: help, version, usage, how failures are told, and that help is cheap."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+
+from argan.cli import COMMANDS, _output, main
+from argan.cli._errors import exit_code_of, explain
+from argan.errors import ArganError, Interrupted, MissingError, UsageError, VerificationError
+from argan.kernels import BackendUnavailable
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(capsys):
+    """Run argan: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit:
+            main([*arguments])
+        return exit.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _signals():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_help_imports_nothing_heavy():
+    """What makes help slow is imports; counted here, because a timed test would depend on the machine."""
+    program = (
+        "import sys\n"
+        "from argan.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as done: assert done.code == 0\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'PIL', 'numpy', 'triton', 'scipy', 'safetensors'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_importing_argan_imports_no_torch():
+    program = "import sys, argan, argan.errors; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False\n"
+
+
+def test_commands_in_the_order_of_the_work(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    places = [out.index(f"│ {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_speaks_json(run, command):
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert "--json" in out
+    assert "--device" in out
+    assert "Example" in out
+
+
+def test_version(run):
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("argan ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rendr"], "rendr"),
+        (["render", "--blurr", "2"], "--blurr"),
+        (["render"], "photo"),
+        (["bench", "--side", "1"], "1"),
+    ],
+)
+def test_usage_errors_are_one_line_and_a_hint(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    error, hint = err.splitlines()
+    assert error.startswith("error: ")
+    assert message in error.lower()
+    assert hint.startswith("hint: argan")
+
+
+def test_no_command_shows_the_commands(run):
+    code, out, err = run()
+    assert code == 2
+    assert "render" in out + err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (ArganError("it broke", hint="mend it"), 1, "error: it broke\nhint: mend it\n"),
+        (UsageError("wrong"), 2, "error: wrong\n"),
+        (VerificationError("differs"), 3, "error: differs\n"),
+        (MissingError("no GPU"), 4, "error: no GPU\n"),
+        (BackendUnavailable("no triton"), 4, "error: no triton\n"),
+        (Interrupted("saved at step 7"), 130, "error: saved at step 7\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (typer.Abort(), 130, "error: interrupted\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.jpg"), 1, "error: a.jpg: no such file or directory\n"),
+        (OSError(28, "No space left on device"), 1, "error: no space left on device\n"),
+        (OSError("strange"), 1, "error: strange\n"),
+        (MemoryError(), 1, "error: out of memory\n"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, "error: out of memory: CUDA out of memory\n"),
+        (ValueError("two\nlines"), 1, "error: ValueError: two lines\n"),
+    ],
+)
+def test_what_is_raised_becomes_one_line_and_a_code(capsys, raised, code, message):
+    def command():
+        raise raised
+
+    assert exit_code_of(command) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(message)
+    assert all(line.startswith(("error: ", "hint: ")) for line in err.splitlines())
+
+
+def test_tracebacks_on_request(monkeypatch):
+    def command():
+        raise ArganError("it broke")
+
+    monkeypatch.setenv("ARGAN_DEBUG", "1")
+    with pytest.raises(ArganError):
+        exit_code_of(command)
+
+
+def test_a_command_that_ends_well_exits_0():
+    assert exit_code_of(lambda: None) == 0
+
+
+def test_termination_unwinds_like_ctrl_c(tmp_path):
+    """`finally` blocks run, so that temporary files go."""
+    cleaned = []
+
+    def command():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            cleaned.append(True)
+
+    assert exit_code_of(command) == 130
+    assert cleaned == [True]
+
+
+def test_a_reader_that_has_gone_is_no_traceback():
+    """`argan --help | true`, with a reader that has closed before anything is written."""
+    read, write = os.pipe()
+    os.close(read)
+    program = [sys.executable, "-c", "from argan.cli import main; main(['--version'])"]
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 1
+
+
+def test_launcher_runs_the_same_commands():
+    done = subprocess.run([sys.executable, "cli.py", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("argan ")
+
+
+def test_results_go_to_stdout_and_all_else_to_stderr(capsys):
+    _output.info("a fact")
+    _output.warn("look")
+    _output.result({"path": Path("a/b"), "array": np.arange(2), "value": torch.tensor(1.5)}, as_json=True)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"path": "a/b", "array": [0, 1], "value": 1.5}
+    assert err == "a fact\nwarning: look\n"
+
+
+def test_json_of_what_is_none_is_refused():
+    with pytest.raises(TypeError, match="object is not JSON"):
+        _output.result(object(), as_json=True)
+
+
+def test_tables_align():
+    rows = [{"name": "a", "value": 1.0, "yes": True}, {"name": "longer", "value": 12345.678, "yes": None}]
+    assert _output.table(rows).splitlines() == [
+        "name        value  yes",
+        "a               1  yes",
+        "longer  1.235e+04    -",
+    ]
+    assert _output.table([]) == ""
+
+
+def test_tracking_is_silent_where_stderr_is_no_terminal(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(_output.track([1, 2, 3], "counting")) == [1, 2, 3]
+    assert list(_output.track(iter("ab"), "counting", total=2)) == ["a", "b"]
+    assert stream.getvalue() == ""
+
+
+def test_explaining_keeps_what_argan_says():
+    error = UsageError("wrong", hint="right")
+    assert explain(error) is error
