@@ -1,0 +1,249 @@
+"""Every target in every format: it computes what PyTorch computes, says what it is, and appears whole or not at all."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from argan.errors import UsageError, VerificationError
+from argan.export import FORMATS, TARGETS, export_target, targets_of
+from argan.export.metadata import METADATA_FILE, weights_checksum
+from argan.export.onnx import OPSET, check_interface
+from argan.export.targets import picture
+from argan.export.verify import compare, verify
+from argan.models.hub import Config, Model
+
+ROOT = Path(__file__).parents[2]
+UNSEEN = [(1, 45, 71), (2, 64, 17), (3, 101, 100)]  # sizes that are neither traced nor among the target's own cases
+
+
+def entries(file, format):
+    """An exported file's metadata."""
+    if format == "onnx":
+        return {prop.key: prop.value for prop in onnx.load(file.path).metadata_props}
+    with zipfile.ZipFile(file.path) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(METADATA_FILE)]
+        return json.loads(archive.read(name))
+
+
+def test_agrees_with_pytorch_at_sizes_that_were_not_traced(exported, target, format):
+    file = exported(target, format)
+    assert file.relative <= 1e-3
+    assert len({difference.case for difference in file.differences}) >= 3
+    assert {difference.output for difference in file.differences} == set(TARGETS[target].outputs)
+
+
+def test_one_file_and_nothing_beside_it(exported, target, format):
+    file = exported(target, format)
+    assert file.path.name == target + FORMATS[format].suffix
+    assert list(file.path.parent.iterdir()) == [file.path]
+    assert file.bytes == file.path.stat().st_size
+
+
+def test_says_what_it_is(exported, model, target, format):
+    found = entries(exported(target, format), format)
+    assert found["argan.target"] == target
+    assert found["argan.training_data"] == model.config.card["data"]
+    assert found["argan.licence"] == model.config.card["licence"]
+    assert found["argan.weights_sha256"] == weights_checksum(targets_of(model, target)[0])
+    assert set(json.loads(found["argan.tensors"])) == {*TARGETS[target].inputs, *TARGETS[target].outputs}
+    assert "nearer" in json.loads(found["argan.conventions"])["disparity"]
+    if target == "depth":
+        assert float(found["argan.focus"]) == pytest.approx(model.depth.focus)
+    else:
+        assert found["argan.z_dim"] == "8"
+
+
+def test_tells_nothing_of_the_machine_that_exported_it(exported, target, format):
+    file = exported(target, format)
+    data = file.path.read_bytes()
+    if zipfile.is_zipfile(file.path):
+        with zipfile.ZipFile(file.path) as archive:  # code/ holds TorchScript's debug records
+            data = b"".join(archive.read(name) for name in archive.namelist() if "debug_pkl" not in name)
+    assert str(ROOT).encode() not in data
+    assert b"site-packages" not in data
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), UNSEEN)
+def test_onnx_runtime_alone_gives_the_same_depth(exported, model, batch, height, width):
+    session = onnxruntime.InferenceSession(exported("depth", "onnx").path, providers=["CPUExecutionProvider"])
+    image = picture(batch, height, width)
+    (disparity,) = session.run(["disparity"], {"image": image.numpy()})
+    expected = model.depth(image)
+    assert disparity.shape == (batch, 1, height, width)
+    assert (torch.from_numpy(disparity) - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_onnx_runtime_alone_gives_the_same_pictures(exported, model, batch):
+    session = onnxruntime.InferenceSession(exported("generator", "onnx").path, providers=["CPUExecutionProvider"])
+    z, scale = torch.randn(batch, 8), torch.linspace(0, 1, batch)
+    outputs = session.run(["deep", "shallow", "disparity"], {"z": z.numpy(), "scale": scale.numpy()})
+    deep, disparity = model.generator(z)
+    for actual, expected in zip(outputs, (deep, model.renderer(deep, disparity, scale), disparity), strict=True):
+        torch.testing.assert_close(torch.from_numpy(actual), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_zero_scale_leaves_the_deep_image_as_it_is(exported):
+    module = torch.jit.load(exported("generator", "torchscript").path)
+    deep, shallow, _ = module(torch.randn(2, 8), torch.zeros(2))
+    torch.testing.assert_close(shallow, deep)
+
+
+def test_torchscript_loads_where_there_is_no_argan(exported, model, tmp_path):
+    image = picture(1, 37, 52)
+    torch.save(image, tmp_path / "image.pt")
+    program = (
+        "import sys; sys.modules['argan'] = None; import torch; "
+        f"module = torch.jit.load({str(exported('depth', 'torchscript').path)!r}); "
+        f"image = torch.load({str(tmp_path / 'image.pt')!r}, weights_only=True); "
+        f"torch.save(module(image), {str(tmp_path / 'depth.pt')!r})"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, cwd=tmp_path)
+    torch.testing.assert_close(torch.load(tmp_path / "depth.pt", weights_only=True), model.depth(image))
+
+
+def test_onnx_is_opset_18_of_onnx_alone_without_notes(exported, target):
+    graph = onnx.load(exported(target, "onnx").path)
+    assert {entry.domain: entry.version for entry in graph.opset_import} == {"": OPSET}
+    assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)
+    assert not any(node.op_type == "ScatterND" for node in graph.graph.node)
+    float64 = onnx.TensorProto.DOUBLE
+    assert not any(tensor.data_type == float64 for tensor in graph.graph.initializer)
+
+
+def test_exporting_leaves_the_model_as_it_was(model):
+    targets_of(model)
+    assert model.renderer.impl == "auto"
+
+
+def test_a_changed_weight_changes_the_checksum(model):
+    (depth,) = targets_of(model, "depth")
+    before = weights_checksum(depth)
+    assert before == weights_checksum(targets_of(model, "depth")[0])
+    next(depth.parameters()).view(-1)[0] += 1e-3
+    assert weights_checksum(depth) != before
+
+
+def test_wanted_targets(model):
+    assert [target.name for target in targets_of(model)] == list(TARGETS)
+    assert [target.name for target in targets_of(model, "depth")] == ["depth"]
+    with pytest.raises(UsageError, match="no target 'render'"):
+        targets_of(model, "render")
+    bare = Model(replace(Config(), depth=None))
+    assert targets_of(bare) == []
+    for name in TARGETS:
+        with pytest.raises(UsageError, match="has no"):
+            targets_of(bare, name)
+
+
+# What fails, fails clearly, and leaves nothing behind.
+
+
+def perturbed(write):
+    """A writer whose files compute something slightly else than their target."""
+
+    def write_perturbed(target, path):
+        for parameter in target.parameters():
+            parameter *= 1.1
+        write(target, path)
+        for parameter in target.parameters():
+            parameter /= 1.1
+
+    return write_perturbed
+
+
+@pytest.fixture
+def wrong_weights(monkeypatch):
+    torchscript = FORMATS["torchscript"]
+    monkeypatch.setitem(FORMATS, "torchscript", replace(torchscript, write=perturbed(torchscript.write)))
+
+
+def test_a_file_that_computes_something_else_is_not_kept(model, wrong_weights, tmp_path):
+    (tmp_path / "generator.pt").write_text("an earlier export")
+    with pytest.raises(VerificationError, match=r"generator differs from PyTorch: .* at most 0.001"):
+        export_target(targets_of(model, "generator")[0], "torchscript", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(model, monkeypatch, tmp_path):
+    def write(target, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=write))
+    with pytest.raises(OSError, match="No space left"):
+        export_target(targets_of(model, "depth")[0], "onnx", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def damaged(exported, tmp_path):
+    """A function: change the exported generator's graph, write it elsewhere."""
+
+    def damage(change):
+        graph = onnx.load(exported("generator", "onnx").path)
+        change(graph)
+        onnx.save(graph, tmp_path / "damaged.onnx")
+        return tmp_path / "damaged.onnx"
+
+    return damage
+
+
+def wrong_opset(graph):
+    graph.opset_import[0].version = 17
+
+
+def wrong_output_name(graph):
+    graph.graph.output[0].name = graph.graph.node[0].output[0]
+
+
+def frozen_batch(graph):
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def foreign_operators(graph):
+    graph.opset_import.add(domain="com.example", version=1)
+
+
+@pytest.mark.parametrize("change", [wrong_opset, wrong_output_name, frozen_batch, foreign_operators])
+def test_a_damaged_interface_is_found(model, damaged, change):
+    with pytest.raises(VerificationError):
+        check_interface(targets_of(model, "generator")[0], damaged(change))
+
+
+def test_a_truncated_onnx_file_is_found(model, exported, tmp_path):
+    data = exported("generator", "onnx").path.read_bytes()
+    (tmp_path / "short.onnx").write_bytes(data[: len(data) // 2])
+    with pytest.raises(VerificationError, match="not a valid ONNX file"):
+        check_interface(targets_of(model, "generator")[0], tmp_path / "short.onnx")
+
+
+def test_comparison_measures():
+    difference = compare("x", "case", torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]))
+    assert difference.max_abs == 1
+    assert difference.mean_abs == pytest.approx(1 / 3)
+    assert difference.relative == pytest.approx(1 / 3)
+    assert difference.relative_l2 == pytest.approx(1 / 14**0.5)
+    assert compare("x", "case", torch.zeros(2), torch.zeros(2)).relative == 0
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_values_that_are_not_finite_are_found(bad):
+    with pytest.raises(VerificationError, match="not finite"):
+        compare("x", "case", torch.tensor([1.0, bad]), torch.ones(2))
+
+
+def test_a_wrong_shape_or_number_of_outputs_is_found(model):
+    with pytest.raises(VerificationError, match=r"\(3,\) instead of \(2,\)"):
+        compare("x", "case", torch.ones(3), torch.ones(2))
+    (generator,) = targets_of(model, "generator")
+    with pytest.raises(VerificationError, match="1 outputs instead of 3"):
+        verify(generator, [("broken", lambda inputs: (torch.ones(1),))])
