@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from importlib.metadata import PackageNotFoundError, version
 
+from argan import __version__
 from argan.export.targets import Target
 
 METADATA_FILE = "argan.json"
@@ -21,7 +21,7 @@ def metadata(target: Target) -> dict[str, str]:
     """Flat text entries, all under "argan.": conventions, tensors, provenance, licence, version and checksum."""
     card = target.model_config.card
     entries = {
-        "version": package_version(),
+        "version": __version__,
         "target": target.name,
         "model": target.model_config.name,
         "training_data": card.get("data", "not recorded"),
@@ -41,10 +41,3 @@ def weights_checksum(target: Target) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def package_version() -> str:
-    try:
-        return version("argan")
-    except PackageNotFoundError:  # a clone that is used without installing
-        return "unknown"

@@ -15,8 +15,9 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from argan import __version__
 from argan.errors import MissingError, VerificationError
-from argan.export.metadata import metadata, package_version
+from argan.export.metadata import metadata
 from argan.export.targets import Axes, Inputs, Target, dynamic_shapes
 from argan.export.verify import Runtime
 
@@ -42,7 +43,7 @@ def write_onnx(target: Target, path: Path) -> None:
     strip(model)
     _name_output_axes(model, target)
     model.ir_version = min(model.ir_version, IR_VERSION)
-    model.producer_name, model.producer_version = "argan", package_version()
+    model.producer_name, model.producer_version = "argan", __version__
     onnx.helper.set_model_props(model, metadata(target))
     path.write_bytes(model.SerializeToString())
 

@@ -1,4 +1,4 @@
-"""TorchScript, for LibTorch programs that exist already. PyTorch calls it legacy: new C++ code is better off on ONNX."""
+"""TorchScript, for LibTorch programs that exist already; PyTorch calls it legacy. New C++ is better off with ONNX."""
 
 import json
 import warnings

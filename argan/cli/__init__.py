@@ -6,11 +6,11 @@ through `argan.cli._output` and raises `argan.errors`, which `argan.cli._errors`
 
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
+from argan import __version__
 from argan.cli._errors import exit_code_of
 
 # In the order of the work: learn, look, use, deploy, judge. "eval" would hide the built-in, so its file is evaluate.py.
@@ -27,16 +27,9 @@ COMMANDS = {
 }
 
 
-def argan_version() -> str:
-    try:
-        return version("argan")
-    except PackageNotFoundError:  # a clone that is used without installing
-        return "unknown (not installed)"
-
-
 def print_version(wanted: bool) -> None:
     if wanted:
-        print(f"argan {argan_version()}")
+        print(f"argan {__version__}")
         raise typer.Exit
 
 
