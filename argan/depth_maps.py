@@ -32,7 +32,10 @@ def read_depth(path: Path, kind: str = "disparity") -> tuple[np.ndarray, str | N
         raise ArganError(f"{path}: a depth map is a 2-D array of numbers, not {values.dtype} of shape {values.shape}")
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise ArganError(f"{path}: {int(np.isnan(values).sum())} values are not numbers", hint="fill them first")
-    disparity, note = _from_distance(values) if kind == "distance" else _from_disparity(values)
+    try:
+        disparity, note = _from_distance(values) if kind == "distance" else _from_disparity(values)
+    except ArganError as error:
+        raise ArganError(f"{path}: {error}", error.hint) from None
     return disparity, f"{path}: {note}" if note else None
 
 
