@@ -91,11 +91,15 @@ def device_faults() -> list[Fault]:
 
 def model_faults() -> list[Fault]:
     """No weights in the package."""
-    from argan.models.hub import DEFAULT, shipped
+    from argan.models.hub import DEFAULT, WEIGHTS, shipped
 
     if DEFAULT in shipped():
         return []
-    return [Fault(f"the model {DEFAULT} is not in the package", "pip install --force-reinstall --no-deps argan")]
+    clone = WEIGHTS.parent.parent
+    mend = (
+        f"git -C {clone} restore argan/weights" if (clone / ".git").exists() else "pip install --force-reinstall argan"
+    )
+    return [Fault(f"the model {DEFAULT} is not in the package", mend)]
 
 
 def devices() -> list[dict[str, str]]:
