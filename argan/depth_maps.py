@@ -65,13 +65,13 @@ def check_depth_suffix(path: Path) -> None:
 
 
 def depth_colours() -> np.ndarray:
-    """A ramp (256, 3) uint8, far to near: even steps of lightness in Oklab, blue through green to yellow.
+    """A ramp (256, 3) uint8, far to near: even steps of lightness in Oklab, blue through rose to light yellow.
 
-    Oklab: Ottosson, "A perceptual color space for image processing", 2020. Chroma stays inside sRGB.
+    Oklab: Ottosson, "A perceptual color space for image processing", 2020. All of it lies inside sRGB.
     """
     t = np.linspace(0, 1, 256)
-    lightness, chroma = 0.16 + 0.80 * t, 0.045 + 0.085 * np.sin(np.pi * t) ** 0.8
-    hue = np.deg2rad(290 - 190 * t)
+    lightness, chroma = 0.17 + 0.79 * t, 0.05 + 0.11 * np.sin(np.pi * t)
+    hue = np.deg2rad(280 + 185 * t)
     a, b = chroma * np.cos(hue), chroma * np.sin(hue)
     cone_responses = np.stack(
         [
