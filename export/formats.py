@@ -38,7 +38,8 @@ FORMATS = {
         what="ONNX opset 18, for ONNX Runtime, TensorRT, OpenVINO and browsers",
         write=write_onnx,
         open=open_onnx,
-        next_command="python -c \"import onnxruntime; print(onnxruntime.InferenceSession('{path}').get_modelmeta().custom_metadata_map)\"",
+        next_command='python -c "import onnxruntime as ort; '
+        "print(ort.InferenceSession('{path}').get_modelmeta().custom_metadata_map)\"",
     ),
     "torchscript": Format(
         suffix=".pt",
