@@ -90,7 +90,7 @@ def from_linear(linear: Tensor, curve: Curve = SRGB, dtype: torch.dtype = torch.
 
     8-bit values come from a table over the square root of linear light, in which every curve is nearly straight:
     they are within 0.503 steps of the exact value (0.5 is rounding itself) and an untouched pixel keeps its value.
-    Floats are not clamped: highlights beyond white stay in a float picture.
+    Floats keep highlights beyond white, and none is below black: there is no negative light.
     """
     if dtype == torch.uint8:
         root = torch.arange(65536, dtype=torch.float64) / 65535
@@ -99,7 +99,7 @@ def from_linear(linear: Tensor, curve: Curve = SRGB, dtype: torch.dtype = torch.
         return torch.stack([table.index_select(0, plane.flatten()).view_as(plane) for plane in roots])
     if dtype in FULL_SCALE:
         return torch.stack([quantise(curve.encode(plane), dtype) for plane in linear.detach()])
-    return curve.encode(linear).to(dtype)
+    return curve.encode(linear.clamp(min=0)).to(dtype)
 
 
 def quantise(stored: Tensor, dtype: torch.dtype) -> Tensor:

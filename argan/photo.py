@@ -14,12 +14,13 @@ from argan.errors import UsageError
 from argan.guided import FINE, guided_upsample, resize
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
+from argan.kernels.bokeh.aperture import Aperture, check_aperture
 from argan.models.hub import Model, load
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 Focus = str | float | tuple[float, float]
 
-CENTRE_WIDTH = 0.25  # standard deviation of the centre's weight, in fractions of width and height
+CENTRE_WIDTH = 0.15  # standard deviation of the centre's weight, in fractions of width and height
 POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
 MISFIT = 0.05  # by how much a depth map's aspect ratio may differ from the photo's: coarse maps have few pixels
 
@@ -59,15 +60,15 @@ def render(
         MissingError: the device that was asked for is not here.
     """
     check_blur(blur)
+    lens = as_aperture(aperture)
     if isinstance(image, Tensor):
         where = image.device if device == "auto" else resolve_device(device)
-        pictures = image if image.ndim == 4 else image[None]
-        _check_channels(pictures.shape[1], tuple(image.shape))
+        pictures = _as_batch(image)
         maps = _depth_tensors(depth, len(pictures))
         model = None if depth is not None else _loaded(model, where)
         rendered = torch.stack(
             [
-                _render(picture.to(where), d, blur, focus, aperture, SRGB, model).to(image.device)
+                _render(picture.to(where), d, blur, focus, lens, SRGB, model).to(image.device)
                 for picture, d in zip(pictures, maps, strict=True)
             ]
         )
@@ -78,7 +79,7 @@ def render(
     model = None if depth is not None else _loaded(model, where)
     with torch.no_grad():
         pixels = _to_tensor(photo.pixels).to(where)
-        rendered = _render(pixels, disparity, blur, focus, aperture, curve_of(photo.icc), model)
+        rendered = _render(pixels, disparity, blur, focus, lens, curve_of(photo.icc), model)
     result = photo.with_pixels(_to_array(rendered))
     return to_pil(result) if isinstance(image, Image.Image) else result.pixels.reshape(image.shape)
 
@@ -92,8 +93,7 @@ def estimate_depth(
     """
     if isinstance(image, Tensor):
         where = image.device if device == "auto" else resolve_device(device)
-        pictures = image if image.ndim == 4 else image[None]
-        _check_channels(pictures.shape[1], tuple(image.shape))
+        pictures = _as_batch(image)
         model = _loaded(model, where)
         maps = torch.cat([predict(picture.to(where), model)[0] for picture in pictures]).to(image.device)
         return maps if image.ndim == 4 else maps[0]
@@ -102,7 +102,7 @@ def estimate_depth(
     return predict(pixels, _loaded(model, where))[0, 0].cpu().numpy()
 
 
-def render_photo(photo: Photo, disparity: Tensor, *, blur: float, focus: float, aperture: Any = "disk") -> Photo:
+def render_photo(photo: Photo, disparity: Tensor, *, blur: float, focus: float, aperture: Aperture = "disk") -> Photo:
     """`render` for a photo from a file, with disparity (1, 1, H, W) at its size and focus resolved, on its device."""
     with torch.no_grad():
         pixels = _to_tensor(photo.pixels).to(disparity.device)
@@ -171,13 +171,27 @@ def centre_median(disparity: Tensor) -> float:
     return float(values[int(torch.searchsorted(total, total[-1] / 2))])
 
 
+def as_aperture(aperture: Any) -> Aperture:
+    """The name of an aperture, or an image of one (array or tensor) as a tensor."""
+    try:
+        return check_aperture(torch.as_tensor(aperture) if isinstance(aperture, np.ndarray) else aperture)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from None
+
+
 def check_blur(blur: float) -> None:
     if not 0 <= blur <= 100:
         raise UsageError(f"blur is a diameter in percent of the long side, from 0 to 100, not {blur}")
 
 
 def _render(
-    pixels: Tensor, depth: Tensor | None, blur: float, focus: Focus, aperture: Any, curve: Curve, model: Model | None
+    pixels: Tensor,
+    depth: Tensor | None,
+    blur: float,
+    focus: Focus,
+    aperture: Aperture,
+    curve: Curve,
+    model: Model | None,
 ) -> Tensor:
     """One picture (C, H, W) of any type; `depth` (1, 1, h, w), or None for the model's."""
     if depth is not None:
@@ -189,12 +203,11 @@ def _render(
     return _defocus(pixels, disparity, blur, plane, aperture, curve)
 
 
-def _defocus(pixels: Tensor, disparity: Tensor, blur: float, focus: float, aperture: Any, curve: Curve) -> Tensor:
+def _defocus(pixels: Tensor, disparity: Tensor, blur: float, focus: float, aperture: Aperture, curve: Curve) -> Tensor:
     """The rendering itself: decode to linear light, blur, encode. Pixels (C, H, W), disparity (1, 1, H, W)."""
     if blur == 0:
         return pixels.clone()
     radius = blur / 200 * max(pixels.shape[1:])
-    aperture = aperture if isinstance(aperture, str) else torch.as_tensor(np.asarray(aperture), dtype=torch.float32)
 
     def through_lens(linear: Tensor) -> Tensor:
         rgb = linear.expand(3, -1, -1)[None]
@@ -234,6 +247,16 @@ def _as_photo(image: Any) -> Photo:
         raise UsageError(f"a numpy picture is (H, W) or (H, W, C), not {image.shape}")
     _check_channels(pixels.shape[2], image.shape)
     return Photo(pixels)
+
+
+def _as_batch(image: Tensor) -> Tensor:
+    """(C, H, W) or (B, C, H, W) -> (B, C, H, W)."""
+    if image.ndim not in (3, 4):
+        raise UsageError(f"a picture tensor is (C, H, W) or (B, C, H, W), not {tuple(image.shape)}")
+    _check_channels(image.shape[-3], tuple(image.shape))
+    if image.dtype not in FULL_SCALE and not image.is_floating_point():
+        raise UsageError(f"pixels are uint8, uint16 or floats, not {image.dtype}")
+    return image if image.ndim == 4 else image[None]
 
 
 def _check_channels(channels: int, shape: tuple[int, ...]) -> None:

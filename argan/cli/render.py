@@ -71,7 +71,7 @@ def render(
     from argan.models.hub import load
 
     photo.check_blur(blur)
-    lens = read_aperture(aperture)
+    lens = photo.as_aperture(read_aperture(aperture))
     where = resolve_device(device)
     estimator = load(model).to(where) if depth is None else None
     source = estimator.config.name if estimator is not None else str(depth)

@@ -1,0 +1,472 @@
+"""argan.render and argan.estimate_depth: kinds, exactness, focus, depth, alpha, scale, gradients, devices."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+import argan
+from argan import photo
+from argan.color import SRGB
+from argan.errors import ArganError, MissingError, UsageError
+from argan.models.hub import Config, DepthInfo, Model
+
+HEIGHT, WIDTH = 36, 48
+
+
+def texture(channels: int = 3, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> np.ndarray:
+    """(H, W, C) floats in [0, 1]."""
+    return np.random.default_rng(seed).random((height, width, channels), dtype=np.float32)
+
+
+def halves(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """Left half far (0.2), right half near (0.8)."""
+    return np.where(np.arange(width) < width // 2, 0.2, 0.8).astype(np.float32)[None].repeat(height, axis=0)
+
+
+def as_kind(pixels: np.ndarray, kind: str):
+    if kind == "pil":
+        return Image.fromarray((pixels * 255).astype(np.uint8))
+    if kind == "tensor":
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    if kind == "batch":
+        return torch.from_numpy(np.stack([pixels, 1 - pixels])).permute(0, 3, 1, 2).contiguous()
+    scale = {"uint8": 255, "uint16": 65535}.get(kind)
+    return (pixels * scale).astype(kind) if scale else pixels.astype(kind)
+
+
+def values(image) -> np.ndarray:
+    """Any kind of picture as an array in its own layout and units."""
+    return image.numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+
+
+KINDS = ["pil", "uint8", "uint16", "float16", "float32", "float64", "tensor", "batch"]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    torch.manual_seed(1)
+    return Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16))).eval().requires_grad_(False)
+
+
+# Kinds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_kind_comes_back(kind: str) -> None:
+    image = as_kind(texture(), kind)
+    result = argan.render(image, blur=8, depth=halves())
+    assert type(result) is type(image)
+    assert values(result).shape == values(image).shape
+    assert values(result).dtype == values(image).dtype
+    assert np.isfinite(values(result).astype(np.float64)).all()
+    assert not np.array_equal(values(result), values(image))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_blur_the_pixels_come_back_exactly(kind: str) -> None:
+    image = as_kind(texture(), kind)
+    assert np.array_equal(values(argan.render(image, blur=0, depth=halves())), values(image))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_focus_the_pixels_come_back_exactly(kind: str) -> None:
+    image = as_kind(texture(), kind)
+    result = argan.render(image, blur=8, depth=np.full((HEIGHT, WIDTH), 0.5, np.float32), focus=0.5)
+    tolerance = {"float16": 1e-3, "float32": 1e-6, "tensor": 1e-6, "batch": 1e-6, "float64": 1e-6}.get(kind, 0)
+    np.testing.assert_allclose(values(result), values(image), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_input_is_not_changed(kind: str) -> None:
+    image, depth = as_kind(texture(), kind), halves()
+    before = image.copy(), depth.copy()
+    argan.render(image, blur=8, depth=depth)
+    assert np.array_equal(image, before[0])
+    assert np.array_equal(depth, before[1])
+
+
+def test_kinds_agree() -> None:
+    pixels = (texture() * 255).astype(np.uint8)
+    from_pil = np.asarray(argan.render(Image.fromarray(pixels), blur=8, depth=halves()))
+    from_array = argan.render(pixels, blur=8, depth=halves())
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    from_tensor = argan.render(tensor, blur=8, depth=torch.from_numpy(halves())).permute(1, 2, 0).numpy()
+    floats = argan.render(pixels.astype(np.float32) / 255, blur=8, depth=halves())
+    assert np.array_equal(from_pil, from_array)
+    assert np.array_equal(from_tensor, from_array)
+    np.testing.assert_allclose(from_array / 255, floats, rtol=0, atol=0.51 / 255)
+
+
+def test_layouts_of_memory_do_not_matter() -> None:
+    image, depth = (texture() * 255).astype(np.uint8), halves()
+    expected = argan.render(image, blur=8, depth=depth)
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    for same in (np.asfortranarray(image), image[::-1][::-1], read_only):
+        assert np.array_equal(argan.render(same, blur=8, depth=np.asfortranarray(depth)), expected)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    assert not tensor.is_contiguous()
+    assert np.array_equal(argan.render(tensor, blur=8, depth=depth).permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_modes_of_pil(channels: int, mode: str) -> None:
+    pixels = (texture(channels) * 255).astype(np.uint8)
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    result = argan.render(image, blur=8, depth=halves())
+    assert (result.mode, result.size) == (mode, image.size)
+
+
+def test_pil_16_bit_grey() -> None:
+    image = Image.fromarray((texture(1)[:, :, 0] * 65535).astype(np.uint16))
+    assert argan.render(image, blur=8, depth=halves()).mode == "I;16"
+
+
+def test_pil_is_turned_upright_and_keeps_its_profile() -> None:
+    image = Image.fromarray((texture() * 255).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image.info.update(exif=exif.tobytes(), icc_profile=profile)
+    result = argan.render(image, blur=0, depth=halves(WIDTH, HEIGHT))
+    assert result.size == (HEIGHT, WIDTH)
+    assert np.array_equal(np.asarray(result), np.rot90(np.asarray(image), -1))
+    assert result.info["icc_profile"] == profile
+    assert result.getexif()[0x0112] == 1
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 1)])
+def test_grey_arrays(shape: tuple[int, ...]) -> None:
+    grey = texture(1).reshape(shape)
+    result = argan.render(grey, blur=8, depth=halves())
+    assert result.shape == shape
+    colour = argan.render(grey.reshape(HEIGHT, WIDTH, 1).repeat(3, axis=2), blur=8, depth=halves())
+    np.testing.assert_allclose(result.reshape(HEIGHT, WIDTH), colour[:, :, 1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (16, 17)])
+def test_small_pictures(size: tuple[int, int]) -> None:
+    result = argan.render(texture(3, *size), blur=50, depth=np.full(size, 0.9, np.float32), focus=0.1)
+    assert result.shape == (*size, 3)
+    assert np.isfinite(result).all()
+
+
+# Light
+
+
+def test_light_is_mixed_and_not_stored_values() -> None:
+    """Fine black and white stripes, far out of focus, become half the light: 188 in sRGB, and not 128."""
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    result = argan.render(stripes, blur=30, depth=np.zeros((64, 64), np.float32), focus=1.0)
+    half = float(SRGB.encode(torch.tensor(0.5, dtype=torch.float64))) * 255
+    assert np.abs(result[24:40, 24:40].astype(float) - half).max() < 2
+
+
+def test_the_photos_own_curve_is_used() -> None:
+    """The same stripes with a linear profile become 128."""
+    import struct
+
+    curve = b"curv" + bytes(8)
+    tags = b"".join(struct.pack(">4sII", name, 168, len(curve)) for name in (b"rTRC", b"gTRC", b"bTRC"))
+    profile = bytes(128) + struct.pack(">I", 3) + tags + curve
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    image = Image.fromarray(stripes)
+    image.info["icc_profile"] = profile
+    result = argan.render(image, blur=30, depth=np.zeros((64, 64), np.float32), focus=1.0)
+    assert np.abs(np.asarray(result)[24:40, 24:40].astype(float) - 127.5).max() < 2
+
+
+def test_energy_is_kept() -> None:
+    """A light in the dark: the same light, spread over the disc that the definition gives."""
+    lit = np.zeros((65, 65, 3), np.float64)
+    lit[32, 32] = 1.0
+    result = argan.render(lit, blur=20, depth=np.full((65, 65), 0.2, np.float32), focus=0.7)
+    linear = SRGB.decode(torch.from_numpy(result)).numpy()[:, :, 0]
+    assert linear.sum() == pytest.approx(1, abs=0.02)
+    y, x = np.mgrid[-32:33, -32:33]
+    radius = 20 / 200 * 65 * 0.5  # B / 200 x long side x |d - f|
+    rms = np.sqrt((linear * (x**2 + y**2)).sum() / linear.sum())
+    assert rms == pytest.approx(radius / np.sqrt(2), rel=0.1)
+
+
+def test_twice_the_size_is_the_same_picture() -> None:
+    small = torch.nn.functional.interpolate(torch.rand(1, 3, 9, 12), size=(48, 64), mode="bicubic").clamp(0, 1)
+    large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    depth = torch.full((48, 64), 0.2)
+    a = argan.render(small, blur=12, depth=depth, focus=0.9)
+    b = argan.render(large, blur=12, depth=depth.repeat_interleave(2, 0).repeat_interleave(2, 1), focus=0.9)
+    assert (torch.nn.functional.avg_pool2d(b, 2) - a).abs().mean() < 0.01
+
+
+def test_only_what_is_out_of_focus_is_blurred() -> None:
+    image = texture()
+    result = argan.render(image, blur=10, depth=halves(), focus=0.8)
+    right, left = np.abs(result - image)[:, WIDTH // 2 + 3 :], np.abs(result - image)[:, : WIDTH // 2 - 3]
+    assert right.max() < 1e-3
+    assert left.mean() > 0.05
+
+
+# Alpha
+
+
+def test_opaque_alpha_changes_nothing() -> None:
+    colour = texture()
+    opaque = np.concatenate([colour, np.ones((HEIGHT, WIDTH, 1), np.float32)], axis=2)
+    result = argan.render(opaque, blur=8, depth=halves())
+    np.testing.assert_allclose(result[:, :, :3], argan.render(colour, blur=8, depth=halves()), rtol=0, atol=1e-6)
+    assert (result[:, :, 3] == 1).all()
+
+
+def test_hidden_colours_do_not_show() -> None:
+    """A red cut-out on transparent green: wherever something is seen, it is red."""
+    image = np.zeros((64, 64, 4), np.float32)
+    image[..., 1] = 1
+    image[16:48, 16:48] = [1, 0, 0, 1]
+    result = argan.render(image, blur=15, depth=np.full((64, 64), 0.9, np.float32), focus=0.2)
+    seen = result[..., 3] > 0.02
+    assert 32 * 32 < seen.sum() < 64 * 64
+    np.testing.assert_allclose(result[seen][:, 0], 1, atol=0.02)
+    np.testing.assert_allclose(result[seen][:, 1], 0, atol=0.02)
+    assert 0.4 < result[16, 32, 3] < 0.6  # the edge of the cut-out has become half transparent
+
+
+# Depth
+
+
+def test_depth_of_every_kind() -> None:
+    image, depth = texture(), (halves() * 65535).round().astype(np.uint16)
+    expected = argan.render(image, blur=8, depth=depth / np.float32(65535))
+    for same in (
+        depth,
+        Image.fromarray(depth),
+        torch.from_numpy(depth),
+        torch.from_numpy(depth)[None],
+        depth[..., None],
+    ):
+        np.testing.assert_allclose(argan.render(image, blur=8, depth=same), expected, rtol=0, atol=1e-5)
+    bytes_ = (halves() * 255).round().astype(np.uint8)
+    np.testing.assert_allclose(argan.render(image, blur=8, depth=bytes_), expected, rtol=0, atol=0.02)
+
+
+def test_each_picture_of_a_batch_has_its_own_depth_and_focus() -> None:
+    pictures = as_kind(texture(), "batch")
+    depths = torch.from_numpy(np.stack([halves(), halves()[:, ::-1].copy()]))
+    together = argan.render(pictures, blur=8, depth=depths, focus=(0.9, 0.5))
+    for picture, depth, result in zip(pictures, depths, together, strict=True):
+        assert torch.equal(argan.render(picture, blur=8, depth=depth, focus=(0.9, 0.5)), result)
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.5, 2])
+def test_depth_of_another_size(scale: float) -> None:
+    y, x = np.mgrid[0:120, 0:160]
+    image = np.stack([0.5 + 0.3 * np.sin(x / 9), 0.5 + 0.3 * np.cos(y / 7), x / 160], axis=2).astype(np.float32)
+    plane = (x / 160).astype(np.float32)
+    size = round(160 * scale), round(120 * scale)
+    resized = np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX))
+    result = argan.render(image, blur=5, depth=resized, focus=0.5)
+    expected = argan.render(image, blur=5, depth=plane, focus=0.5)
+    assert np.abs(result - expected).mean() < 0.01
+
+
+def test_coarse_depth_gets_its_edges_from_the_photo() -> None:
+    pixels = np.full((256, 320, 3), 0.3, np.float32) + 0.02 * texture(3, 256, 320)
+    pixels[:, 150:] += 0.4
+    truth = np.where(np.arange(320) < 150, 0.1, 0.9).astype(np.float32)[None].repeat(256, axis=0)
+    coarse = np.array(Image.fromarray(truth).resize((20, 16), Image.Resampling.BOX))
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    fitted = photo.fit_depth(torch.from_numpy(coarse)[None, None], tensor)[0, 0].numpy()
+    assert (np.abs(fitted - truth) > 0.1).mean() < 0.005
+
+
+@pytest.mark.parametrize("shape", [(WIDTH, HEIGHT), (HEIGHT, 2 * WIDTH)])
+def test_depth_of_another_shape_is_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="they differ in shape"):
+        argan.render(texture(), depth=np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("bad", [2.0, -0.1, np.nan])
+def test_depth_that_is_no_disparity_is_refused(bad: float) -> None:
+    with pytest.raises(UsageError, match=r"disparity in \[0, 1\]"):
+        argan.render(texture(), depth=np.full((HEIGHT, WIDTH), bad, np.float32))
+
+
+def test_wrong_dimensions_of_depth() -> None:
+    with pytest.raises(UsageError, match="one disparity map"):
+        argan.render(texture(), depth=texture())
+
+
+# Focus
+
+
+def test_focus_on_a_point() -> None:
+    disparity = torch.from_numpy(halves())[None, None]
+    assert photo.resolve_focus((0.1, 0.5), disparity) == pytest.approx(0.2)
+    assert photo.resolve_focus((0.9, 0.5), disparity) == pytest.approx(0.8)
+    for corner in ((0, 0), (1, 1), (0, 1), (1, 0)):
+        assert photo.resolve_focus(corner, disparity) in (pytest.approx(0.2), pytest.approx(0.8))
+
+
+def test_auto_focus_of_a_given_map_is_what_stands_in_the_centre() -> None:
+    disparity = torch.full((1, 1, 300, 400), 0.1)
+    disparity[:, :, 90:210, 120:280] = 0.7  # 16 % of the area
+    assert photo.resolve_focus("auto", disparity) == pytest.approx(0.7)
+    assert photo.resolve_focus("auto", 1 - disparity) == pytest.approx(0.3)
+    disparity = torch.full((1, 1, 300, 400), 0.1)
+    disparity[:, :, :120, :160] = 0.7  # as large, in a corner
+    assert photo.resolve_focus("auto", disparity) == pytest.approx(0.1)
+
+
+def test_auto_focus_of_a_model_is_the_learned_plane(model: Model) -> None:
+    disparity = torch.rand(1, 1, 32, 32)
+    assert photo.resolve_focus("auto", disparity, model) == model.depth.focus
+
+
+def test_focus_numbers_and_points_agree() -> None:
+    image = texture()
+    by_point = argan.render(image, blur=8, depth=halves(), focus=(0.1, 0.1))
+    assert np.array_equal(by_point, argan.render(image, blur=8, depth=halves(), focus=float(np.float32(0.2))))
+
+
+@pytest.mark.parametrize("focus", ["near", (0.5,), (0.5, 1.2), (-0.1, 0.5), (0.1, 0.2, 0.3), 1.5, -0.5, float("nan")])
+def test_focus_that_is_none(focus: object) -> None:
+    with pytest.raises(UsageError, match="focus"):
+        argan.render(texture(), depth=halves(), focus=focus)
+
+
+@pytest.mark.parametrize("blur", [-1, 101, float("nan"), float("inf")])
+def test_blur_out_of_range(blur: float) -> None:
+    with pytest.raises(UsageError, match="blur"):
+        argan.render(texture(), depth=halves(), blur=blur)
+
+
+# Apertures
+
+
+@pytest.mark.parametrize("aperture", ["hexagon", np.ones((5, 5)), torch.ones(5, 5)])
+def test_apertures(aperture: object) -> None:
+    image = texture()
+    other = argan.render(image, blur=12, depth=halves(), aperture=aperture)
+    assert not np.array_equal(other, argan.render(image, blur=12, depth=halves()))
+
+
+def test_unknown_aperture() -> None:
+    with pytest.raises(UsageError, match="unknown aperture 'heart'"):
+        argan.render(texture(), depth=halves(), aperture="heart")
+
+
+# Models
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_estimate_depth(kind: str, model: Model) -> None:
+    image = as_kind(texture(), kind)
+    disparity = argan.estimate_depth(image, model=model)
+    assert isinstance(disparity, torch.Tensor if kind in ("tensor", "batch") else np.ndarray)
+    assert tuple(disparity.shape) == ((2, HEIGHT, WIDTH) if kind == "batch" else (HEIGHT, WIDTH))
+    assert values(disparity).dtype == np.float32
+    assert 0 <= values(disparity).min() <= values(disparity).max() <= 1
+
+
+def test_render_uses_the_estimate(model: Model) -> None:
+    image = texture()
+    estimate = argan.estimate_depth(image, model=model)
+    expected = argan.render(image, blur=8, depth=estimate, focus=model.depth.focus)
+    np.testing.assert_allclose(argan.render(image, blur=8, model=model), expected, rtol=0, atol=1e-6)
+
+
+def test_a_model_by_its_path(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "tiny")
+    image = texture()
+    by_path = argan.render(image, blur=8, model=str(tmp_path / "tiny"))
+    np.testing.assert_allclose(by_path, argan.render(image, blur=8, model=model), rtol=0, atol=1e-6)
+
+
+def test_depth_sees_stored_values_without_alpha(model: Model) -> None:
+    """Grey, 16-bit and transparent versions of a picture have the same depth."""
+    grey = (texture(1) * 255).astype(np.uint8)
+    expected = argan.estimate_depth(grey.repeat(3, axis=2), model=model)
+    transparent = np.concatenate([grey, np.full_like(grey, 100)], axis=2)
+    for same in (grey, grey[:, :, 0], transparent, grey.astype(np.uint16) * 257):
+        np.testing.assert_allclose(argan.estimate_depth(same, model=model), expected, atol=1e-5)
+
+
+def test_a_missing_model() -> None:
+    with pytest.raises(ArganError, match="no model"):
+        argan.render(texture(), model="no/such/model")
+
+
+def test_a_model_without_depth() -> None:
+    with pytest.raises(UsageError, match="estimates no depth"):
+        argan.render(texture(), model=Model(Config(name="bare")))
+
+
+def test_pictures_too_small_to_estimate_depth(model: Model) -> None:
+    with pytest.raises(UsageError, match="16 pixels"):
+        argan.estimate_depth(texture(3, 15, 40), model=model)
+
+
+# Gradients, devices, types
+
+
+def test_tensors_are_differentiable() -> None:
+    image = torch.rand(3, 12, 14, dtype=torch.float64, requires_grad=True)
+    depth = torch.from_numpy(halves(12, 14)).double()
+    result = argan.render(image, blur=30, depth=depth, focus=0.8)
+    (gradient,) = torch.autograd.grad(result.square().sum(), image)
+    assert torch.isfinite(gradient).all()
+    assert (gradient != 0).any()
+
+
+def test_arrays_leave_no_graph_behind() -> None:
+    assert torch.is_grad_enabled()
+    argan.render(texture(), depth=halves())
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_here() -> None:
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(MissingError, match="was asked for"):
+            argan.render(texture(), depth=halves(), device=name)
+        with pytest.raises(MissingError):
+            argan.estimate_depth(torch.rand(3, 32, 32), device=name)
+
+
+def test_unknown_devices() -> None:
+    with pytest.raises(UsageError, match="no device 'tpu'"):
+        argan.render(texture(), depth=halves(), device="tpu")
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu(model: Model) -> None:
+    image = (texture(3, 200, 260) * 255).astype(np.uint8)
+    for options in ({"depth": halves(200, 260)}, {"model": model}):
+        cpu = argan.render(image, blur=5, device="cpu", **options).astype(int)
+        gpu = argan.render(image, blur=5, device="cuda", **options).astype(int)
+        assert np.abs(cpu - gpu).max() <= 3
+    tensor = torch.rand(3, 64, 64, device="cuda")
+    assert argan.render(tensor, depth=halves(64, 64)).device == tensor.device
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        ("photo.jpg", TypeError),
+        ([[1, 2]], TypeError),
+        (np.zeros((4, 4, 3), np.int64), UsageError),
+        (np.zeros((4, 4, 5), np.float32), UsageError),
+        (np.zeros((2, 4, 4, 3), np.float32), UsageError),
+        (np.zeros(4, np.float32), UsageError),
+        (torch.zeros(4, 4), UsageError),
+        (torch.zeros(2, 5, 4, 4), UsageError),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), UsageError),
+    ],
+)
+def test_what_is_no_picture(image: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        argan.render(image, depth=np.zeros((4, 4), np.float32))
