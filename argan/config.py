@@ -99,7 +99,7 @@ PRESETS: dict[str, TrainConfig] = {
         model=replace(SMALL, resolution=32),
         loss=LossConfig(smoothness=0.3),
     ),
-    "photos-cpu": TrainConfig(name="photos-cpu", steps=5_000, model=SMALL),
+    "photos-cpu": TrainConfig(name="photos-cpu", steps=4_000, model=SMALL),
     "argan-32": TrainConfig(name="argan-32", model=ModelConfig(resolution=32)),
     "argan-64": TrainConfig(name="argan-64", model=ModelConfig(resolution=64)),
     "argan-128": TrainConfig(name="argan-128", model=ModelConfig(resolution=128, views=9)),

@@ -16,6 +16,7 @@ def train_depth(
     width: Annotated[int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")] = 16,
     batch: Annotated[int, typer.Option(min=1)] = 16,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as float16: half the size.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -47,6 +48,6 @@ def train_depth(
         learned = learn(model, DepthConfig(width, steps, batch, seed=seed), device=device, report=show)
     card = {**learned.config.card, "estimator": f"argan train-depth, {steps} steps, width {width}, seed {seed}"}
     learned.config = replace(learned.config, card=card)
-    learned.save(folder)
+    learned.save(folder, half)
     human = f"{folder}\nnext: argan render photo.jpg --model {folder}"
     _output.result({"model": folder, "card": card}, as_json=as_json, human=human)

@@ -15,7 +15,7 @@ from argan.training.augment import augment
 from argan.training.loop import Progress, step_seed
 
 RANGE_SAMPLES = 512
-RANGE_QUANTILES = 0.01, 0.99
+RANGE_QUANTILES = 0.05, 0.95
 
 
 def train_depth(
