@@ -35,13 +35,15 @@ def is_own_output(path: Path) -> bool:
     return path.name.startswith(".") or path.stem.endswith(OWN_ENDINGS)
 
 
-def output_paths(photos: Sequence[Path], output: Path | None, ending: Callable[[Path], str]) -> list[Path]:
+def output_paths(
+    photos: Sequence[Path], output: Path | None, ending: Callable[[Path], str], *, may_be_file: bool = True
+) -> list[Path]:
     """Where each photo's result goes: beside it as STEM + ending, into the folder `output`, or the file `output`.
 
-    `output` is a folder if it is one, has no suffix, or there are several photos. Raises UsageError when two results
-    would be one file.
+    `output` is a file where it may be one, there is one photo, it has a suffix, and no folder has its name.
+    Raises UsageError when two results would be one file.
     """
-    if output is not None and len(photos) == 1 and output.suffix and not output.is_dir():
+    if output is not None and may_be_file and len(photos) == 1 and output.suffix and not output.is_dir():
         return [output]
     paths = [(output or photo.parent) / (photo.stem + ending(photo)) for photo in photos]
     for index, path in enumerate(paths):

@@ -31,8 +31,8 @@ def depth(
     if output is not None and output.exists() and not output.is_dir():
         raise UsageError(f"--output {output}: a folder, and this is a file")
     files = _batch.find_photos(photos)
-    folders = [output or photo.parent for photo in files]
-    maps = _batch.output_paths(files, output and output / "", lambda _: ".depth.png")
+    maps = _batch.output_paths(files, output, lambda _: ".depth.png", may_be_file=False)
+    views = _batch.output_paths(files, output, lambda _: ".depth-view.png", may_be_file=False)
 
     # From here on it takes torch.
     import time
@@ -49,13 +49,12 @@ def depth(
 
     def work(path: Path) -> _batch.Row:
         start = time.perf_counter()
-        folder = folders[files.index(path)]
-        written = [maps[files.index(path)], folder / f"{path.stem}.depth-view.png"]
+        written = [maps[files.index(path)], views[files.index(path)]]
         _batch.check_new(written, overwrite)
         photo = read_photo(path)
         disparity = photo_disparity(photo, estimator, where)
         values = disparity[0, 0].cpu().numpy()
-        _batch.make_folder(folder)
+        _batch.make_folder(written[0].parent)
         depth_maps.write_depth(written[0], values)
         depth_maps.write_depth_view(written[1], values)
         width, height = photo.size
