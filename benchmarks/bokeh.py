@@ -1,6 +1,7 @@
 """Speed and memory of the photo renderer, after a check that it computes what it should.
 
-    python benchmarks/bokeh.py [--megapixels 12] [--radii 10 40 100] [--impl auto] [--device auto] [--photo P --depth D] [--json]
+    python benchmarks/bokeh.py [--megapixels 12] [--radii 10 40 100] [--impl auto] [--device auto]
+                               [--photo P --depth D] [--json]
 
 Without a photo the scene is a made-up one with depth everywhere: a slanted ground, a wall, and 60 discs between them.
 """
@@ -23,7 +24,9 @@ from argan.kernels import render_bokeh, resolve
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, default=12)
-    parser.add_argument("--radii", type=float, nargs="+", default=[10, 40, 100], help="blur radii in pixels at |d - f| = 1")
+    parser.add_argument(
+        "--radii", type=float, nargs="+", default=[10, 40, 100], help="blur radii in pixels at |d - f| = 1"
+    )
     parser.add_argument("--focus", type=float, default=0.7)
     parser.add_argument("--impl", default="auto", choices=["auto", "reference", "triton"])
     parser.add_argument("--device", default="auto")
@@ -105,7 +108,9 @@ def machine(device: str) -> str:
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}"
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    return (
+        f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    )
 
 
 def _cpuinfo() -> list[str]:

@@ -1,6 +1,6 @@
 """The photo renderer and others against what a thin lens would have seen: PSNR in dB around depth edges and over all.
 
-    python benchmarks/bokeh_truth.py [--samples 2000] [--json] [--pictures FOLDER]
+python benchmarks/bokeh_truth.py [--samples 2000] [--json] [--pictures FOLDER]
 """
 
 import argparse

@@ -27,12 +27,13 @@ def render_bokeh(
     disparity  (B,1,H,W), larger is nearer
     radius     blur radius in pixels at |disparity - focus| = 1; a number, or a tensor of one or B values; >= 0
     focus      disparity in focus; a number, or a tensor of one or B values
-    aperture   a name of `APERTURES`, or an image of one: a 2-D tensor, 0 where closed; it spans the disc's bounding square
+    aperture   a name of `APERTURES`, or an image of one: a 2-D tensor, 0 where closed, spanning the disc's square
     impl       "reference", "triton", or "auto": Triton on CUDA devices where it can run
 
     Occlusion-aware and energy-preserving: README.md beside this file has the derivation. Radius 0 returns the pixels
-    exactly; so does whatever is in focus and out of reach of blurred light. Gradients flow to image, disparity, radius and
-    focus; they are those of the reference on either back end (Triton has its own forward and backward gather).
+    exactly; so does whatever is in focus and out of reach of blurred light. Gradients flow to image, disparity,
+    radius and focus; they are those of the reference on either back end (Triton has its own forward and backward
+    gather).
 
     Raises TypeError and ValueError for bad shapes, types and values, `BackendUnavailable` if `impl` cannot run here.
     """

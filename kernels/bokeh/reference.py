@@ -4,8 +4,8 @@ README.md beside this file derives the formulas. With c = radius * (disparity - 
 (positive in front of the focal plane), the steps are:
 
 1. *Sheets.* A pixel at a depth edge is a mixture of the near and the far surface and is taken apart (`unmix`).
-2. *Slabs.* The scene is cut at signed radii ... -2, -1, 0, 1, 2, ... (`Plan`). A sample belongs to the two slabs around its
-   c, with tent weights in c|c|, so that the mean squared radius - the size of the disc - is exact between slabs too.
+2. *Slabs.* The scene is cut at signed radii ... -2, -1, 0, 1, 2, ... (`Plan`). A sample belongs to the two slabs around
+   its c, with tent weights in c|c|: the mean squared radius, the size of the disc, is exact between slabs too.
 3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`inpaint`).
 4. *Discs.* Colour and alpha of every slab are spread by the normalised aperture (`spread`), at a resolution where the
    radius is FINE to 2 FINE pixels.
@@ -30,7 +30,7 @@ FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE p
 STEP = 0.12  # distance of neighbouring slabs relative to their radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
-TILE = 768  # photos are worked in tiles of at least this side
+TILE = 768  # photos are worked in tiles of this side, of up to twice as much where margins are wide
 BLOCK = 64  # discs are spread in blocks of this side
 EPS = 1e-6
 
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def fill(self) -> int:
-        """Levels of the pyramid that fills in hidden surfaces: deeper than a quarter of the largest radius little is seen."""
+        """Levels of the pyramid that fills in hidden surfaces. Little is seen deeper than a quarter of a radius."""
         return max(3, math.ceil(math.log2(max(self.largest, 1) / 4)), self.level_of(self.largest) + 1)
 
     @property
@@ -81,7 +81,7 @@ class Plan:
         return 0 if self.full_size else max(0, math.floor(math.log2(max(radius, FINE) / FINE)))
 
     def kernel(self, k: int) -> Tensor:
-        """Slab k's image of a point at its level, smaller by what making layers smaller and larger again blurs by itself."""
+        """Slab k's image of a point at its level, smaller by what `reduced` and `enlarged` blur by themselves."""
         if k not in self.kernels:
             radius, level = self.radii[k], self.level(k)
             if level:
@@ -116,14 +116,16 @@ def slab_radii(largest: float) -> list[float]:
 def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = None) -> Tensor:
     """Renders linear light (B,3,H,W) from signed blur radii (B,1,H,W) in pixels.
 
-    Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed beside
-    the input and the output does not grow with the photo. `tile` is the side to use.
+    Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed
+    beside the input and the output does not grow with the photo. `tile` is the side to use.
     """
     plan = Plan.of(coc, aperture)
-    return render_tiles(image, coc, plan, spread, round_up(tile or max(TILE, 2 * plan.margin), plan.cell))
+    side = tile or max(TILE, 2 * plan.margin, min(6 * plan.margin, 2 * TILE))
+    return render_tiles(image, coc, plan, spread, round_up(side, plan.cell))
 
 
 def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: int) -> Tensor:
+    """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`."""
     height, width = image.shape[-2:]
     below, right = round_up(height, plan.cell) - height, round_up(width, plan.cell) - width
     image, coc = (F.pad(x, (0, right, 0, below), mode="replicate") for x in (image, coc))
@@ -165,9 +167,10 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread) -> Ten
 def unmix(image: Tensor, coc: Tensor) -> list[Sheet]:
     """Takes the pixels at depth edges apart into a near and a far surface, with shares a and 1 - a of the pixel.
 
-    What the two sides look like is predicted by a straight line of colour over c, fitted to the 5 x 5 neighbourhood (mostly
-    to its unmixed pixels); a is where the pixel's colour lies between the predictions, held near to the side that its own
-    disparity names. What the predictions leave unexplained is given back, so that the two add up to the pixel exactly.
+    What the two sides look like is predicted by a straight line of colour over c, fitted to the 5 x 5 neighbourhood
+    (mostly to its unmixed pixels); a is where the pixel's colour lies between the predictions, held near to the side
+    that its own disparity names. What the predictions leave unexplained is given back, so that the two add up to the
+    pixel exactly.
     """
     window = F.pad(coc, (1,) * 4, mode="replicate")
     near, far = F.max_pool2d(window, 3, 1), -F.max_pool2d(-window, 3, 1)
@@ -202,14 +205,20 @@ def unmix(image: Tensor, coc: Tensor) -> list[Sheet]:
 def slab(sheets: list[Sheet], plan: Plan, k: int) -> Tensor:
     """Premultiplied RGBA of slab k at its level: what is seen of it, and what it may hold behind nearer things."""
     level = plan.level(k)
-    nearer = [plan.nearer(c2, k + 1) for _, c2 in sheets]
-    seen = sum(rgba * (plan.nearer(c2, k) - n) for (rgba, c2), n in zip(sheets, nearer, strict=True))
-    hidden = sum(rgba[:, 3:] * plan.nearer(c2, k + 2) for rgba, c2 in sheets)
+    shares = [(rgba[:, 3:], c2) for rgba, c2 in sheets]
+    seen = weighted(sheets, lambda c2: plan.nearer(c2, k) - plan.nearer(c2, k + 1))
+    hidden = weighted(shares, lambda c2: plan.nearer(c2, k + 2))
     if not bool((hidden.detach() > 0).any()):
         return reduced(seen, level)
-    known = 1 - sum(rgba[:, 3:] * n for (rgba, _), n in zip(sheets, nearer, strict=True))
+    known = weighted(shares, lambda c2: 1 - plan.nearer(c2, k + 1))
     seen, hidden, known = (reduced(x, level) for x in (seen, hidden, known))
     return seen + hidden * inpaint(seen, known, plan.fill - level)
+
+
+def weighted(sheets: list[Sheet], weight: Callable[[Tensor], Tensor]) -> Tensor:
+    """The sheets' sum, each weighted by a function of its c|c|."""
+    first, *others = (x * weight(c2) for x, c2 in sheets)
+    return first + others[0] if others else first
 
 
 def inpaint(layer: Tensor, known: Tensor, levels: int) -> Tensor:
@@ -271,8 +280,9 @@ class Composite:
     def add(self, layer: Tensor, area: tuple) -> None:
         """Puts spread, premultiplied RGBA behind all that is here.
 
-        The slab just in front holds parts of the same surfaces. They block other points of the aperture than this slab's
-        parts do, so of the rays that pass it, alpha / (1 - its alpha) is blocked here. All other layers are independent.
+        The slab just in front holds parts of the same surfaces. They block other points of the aperture than this
+        slab's parts do, so of the rays that pass it, alpha / (1 - its alpha) is blocked here. All other layers are
+        independent.
         """
         alpha, through = layer[:, 3:], self.through[area].clone()
         layer = layer / torch.maximum(alpha, 1 - self.nearer[area]).clamp(min=EPS)
@@ -297,7 +307,7 @@ class DepthMap:
         self.nearest = F.max_pool2d(c2[0], plan.cell).amax(0)[0]
 
     def reach_of(self, k: int) -> Callable[[int], tuple] | None:
-        """The rectangle that slab k can be seen in, as an index of pictures of a given level; None if it holds nothing."""
+        """The rectangle that slab k can be seen in, an index into pictures of a given level; None if it is empty."""
         plan = self.plan
         cells = ((self.nearest > plan.cut(k - 1)) & (self.farthest < plan.cut(k + 1))).nonzero()
         if not len(cells):
@@ -313,14 +323,14 @@ class DepthMap:
 
 
 def halved(x: Tensor, times: int) -> Tensor:
-    """Means over squares of 2^times; sides are multiples of that. (Bilinear interpolation at the half is the mean of four.)"""
+    """Means over squares of 2^times pixels (bilinear interpolation at half the size is the mean of four)."""
     for _ in range(times):
         x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
     return x
 
 
 def reduced(x: Tensor, times: int) -> Tensor:
-    """x at 1 / 2^times of the size, every pixel's light shared by the two nearest in each direction: it stays where it is."""
+    """x at 1 / 2^times of the size; pixels are shared by the two nearest in each direction: light keeps its place."""
     for _ in range(times):
         x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False, antialias=True)
     return x

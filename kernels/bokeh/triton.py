@@ -1,7 +1,8 @@
 """The photo renderer with its discs spread by a Triton kernel: the reference's steps, every slab at full size.
 
-Slabs, hidden surfaces and compositing are the reference's own tensor operations. What costs is the gather of hundreds to
-ten thousands of taps a pixel and slab; that is here, forward and backward, for the blocks that hold or show something.
+Slabs, hidden surfaces and compositing are the reference's own tensor operations. What costs is the gather of hundreds
+to ten thousands of taps a pixel and slab; that is here, forward and backward, for the blocks that hold or show
+something.
 """
 
 import torch
@@ -20,13 +21,11 @@ TILE = 4096
 
 
 @triton.jit(do_not_specialize=["height", "width", "side"])
-def spread_kernel(
-    source, weights, spans, blocks, out, height, width, side, BLOCK: tl.constexpr, BLOCK_P: tl.constexpr
-):
-    """out[y, x] = sum of weights[i, j] source[y + i, x + j], for channels-last RGBA; source is side - 1 larger than out.
+def spread_kernel(source, weights, spans, blocks, out, height, width, side, BLOCK: tl.constexpr, BLOCK_P: tl.constexpr):
+    """out[y, x] = sum of weights[i, j] source[y + i, x + j], channels-last RGBA; source is side - 1 larger.
 
-    `blocks` lists (picture, row, column) of the blocks of out to work on, `spans` the first and last + 1 weight of every
-    row of weights that is not zero.
+    `blocks` lists (picture, row, column) of the blocks of out to work on, `spans` the first and last + 1 weight of
+    every row of weights that is not zero.
     """
     block = blocks + 3 * (tl.program_id(0) // (BLOCK * BLOCK // BLOCK_P))
     within = (tl.program_id(0) % (BLOCK * BLOCK // BLOCK_P)) * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -61,7 +60,7 @@ def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
 
 
 class _Spread(torch.autograd.Function):
-    """Correlation of a padded RGBA picture with the point's image turned by half a turn; its adjoint is one with the image."""
+    """Correlation of a padded picture with the half-turned image of a point; its adjoint is one with the image."""
 
     @staticmethod
     def forward(ctx, padded: Tensor, busy: Tensor, kernel: Tensor) -> Tensor:
@@ -88,8 +87,8 @@ def gather(padded: Tensor, busy: Tensor, weights: Tensor) -> Tensor:
         last = side - used.flip(1).to(torch.int32).argmax(1)
         spans = torch.stack([first, last.where(used.any(1), first)], 1).to(torch.int32)
         source = padded.permute(0, 2, 3, 1).contiguous()
+        tensors = source, weights.contiguous(), spans, blocks, out
+        launch = spread_kernel[(len(blocks) * BLOCK * BLOCK // BLOCK_P,)]
         with torch.cuda.device_of(padded):
-            spread_kernel[(len(blocks) * BLOCK * BLOCK // BLOCK_P,)](
-                source, weights.contiguous(), spans, blocks, out, *out.shape[1:3], side, BLOCK=BLOCK, BLOCK_P=BLOCK_P, num_warps=NUM_WARPS
-            )
+            launch(*tensors, *out.shape[1:3], side, BLOCK=BLOCK, BLOCK_P=BLOCK_P, num_warps=NUM_WARPS)
     return out.permute(0, 3, 1, 2)
