@@ -80,7 +80,7 @@ def test_dry_run_prints_the_settings(tmp_path):
         (["train", "--preset", "best"], 2, "no preset 'best'"),
         (["train", "--set", "loss.nothing=1"], 2, "no setting loss.nothing"),
         (["train", "--data", "nowhere", "--out", "OUT"], 2, "nowhere"),
-        (["train", "--steps", "0"], 2, "0"),
+        (["train", "--steps", "0"], 2, "'--steps'"),
         (["train", "--device", "cuda:99", "--out", "OUT"], 4, "cuda:99"),
         (["train-depth", "nowhere"], 2, "no model nowhere"),
         (["sample", "nowhere"], 2, "no model nowhere"),
