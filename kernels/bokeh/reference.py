@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -27,10 +28,11 @@ from torch import Tensor
 from argan.kernels.bokeh.aperture import Aperture, aperture_kernel, reach
 
 FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
-STEP = 0.12  # distance of neighbouring slabs relative to their radius (at least one pixel)
+STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
 TILE = 768  # photos are worked in tiles of this side, of up to twice as much where margins are wide
+WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
 BLOCK = 64  # discs are spread in blocks of this side
 EPS = 1e-6
 
@@ -109,7 +111,7 @@ def slab_radii(largest: float) -> list[float]:
     """Radii 0, 1, 2, ... that reach `largest`, in steps of one pixel or STEP, whichever is more."""
     radii = [0.0]
     while radii[-1] < largest:
-        radii.append(radii[-1] + max(1.0, STEP * radii[-1]))
+        radii.append(radii[-1] + max(1.0, STEP[0] + STEP[1] * radii[-1]))
     return radii
 
 
@@ -129,30 +131,54 @@ def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: i
     height, width = image.shape[-2:]
     below, right = round_up(height, plan.cell) - height, round_up(width, plan.cell) - width
     image, coc = (F.pad(x, (0, right, 0, below), mode="replicate") for x in (image, coc))
-    rows = []
-    for top in range(0, height, tile):
-        row = []
-        for left in range(0, width, tile):
-            y, x = max(0, top - plan.margin), max(0, left - plan.margin)
-            region = (..., slice(y, top + tile + plan.margin), slice(x, left + tile + plan.margin))
-            rendered = render_region(image[region], coc[region], plan, spread)
-            row.append(rendered[..., top - y : min(top + tile, height) - y, left - x : min(left + tile, width) - x])
-        rows.append(torch.cat(row, -1))
+
+    def render_tile(top: int, left: int) -> Tensor:
+        y, x = max(0, top - plan.margin), max(0, left - plan.margin)
+        region = (..., slice(y, top + tile + plan.margin), slice(x, left + tile + plan.margin))
+        rendered = render_region(image[region], coc[region], plan, spread)
+        return rendered[..., top - y : min(top + tile, height) - y, left - x : min(left + tile, width) - x]
+
+    recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
+    lefts = range(0, width, tile)
+    corners = [(top, left) for top in range(0, height, tile) for left in lefts]
+    tiles = in_threads(render_tile, corners, image.is_cpu and not recorded)
+    rows = [torch.cat(tiles[i : i + len(lefts)], -1) for i in range(0, len(tiles), len(lefts))]
     return torch.cat(rows, -2)
+
+
+def in_threads(function: Callable[..., Tensor], arguments: list[tuple], useful: bool) -> list[Tensor]:
+    """[function(*a) for a in arguments], two or more at a time: many small operations use cores badly otherwise.
+
+    PyTorch's threads are shared out; what is computed does not depend on it. No gradients are recorded in threads.
+    """
+    cores = torch.get_num_threads()
+    workers = min(cores, len(arguments), WORKERS)
+    if not useful or workers < 2:
+        return [function(*a) for a in arguments]
+
+    def start() -> None:  # of a thread: both settings are its own
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(cores // workers)
+
+    try:
+        with ThreadPoolExecutor(workers, initializer=start) as pool:
+            return list(pool.map(lambda a: function(*a), arguments))
+    finally:
+        torch.set_num_threads(cores)
 
 
 def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread) -> Tensor:
     """Renders one region whose sides are multiples of `plan.cell`."""
     sheets = unmix(image, coc)
     depths = DepthMap(sheets, plan)
-    front = Composite(image)
+    front = Composite(torch.zeros_like(coc))
     for level, slabs in groupby(reversed(range(len(plan.radii))), plan.level):
         areas = [(k, depths.reach_of(k)) for k in slabs]
         if all(area is None for _, area in areas):
             front.nearer = torch.zeros_like(front.nearer)
             continue
         visible = F.max_pool2d(front.through.detach(), 2**level)
-        group = Composite(halved(image, level), halved(front.nearer, level))
+        group = Composite(halved(front.nearer, level))
         for k, area in areas:
             if area is None:
                 group.nearer = torch.zeros_like(group.nearer)
@@ -161,7 +187,7 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread) -> Ten
             here = area(level)
             group.add(spread(layer, visible[here] * group.through.detach()[here], plan.kernel(k)), here)
         front.add_group(group, 2**level)
-    return front.colour / (1 - front.through).clamp(min=EPS)
+    return front.rgba[:, :3] / front.rgba[:, 3:].clamp(min=EPS)
 
 
 def unmix(image: Tensor, coc: Tensor) -> list[Sheet]:
@@ -270,12 +296,15 @@ def busy_blocks(layer: Tensor, visible: Tensor, half: int) -> Tensor:
 
 
 class Composite:
-    """Layers put one behind the other: the colour gathered, and the transmittance of all of them."""
+    """Layers put one behind the other: their premultiplied RGBA, and what light passes them all.
 
-    def __init__(self, like: Tensor, nearer: Tensor | None = None):
-        self.colour = torch.zeros_like(like)
-        self.through = torch.ones_like(like[:, :1])
-        self.nearer = torch.zeros_like(self.through) if nearer is None else nearer  # alpha of the slab just in front
+    Begins with the alpha (B,1,h,w) of the slab just in front. RGBA's alpha is 1 - through, rounded like its colours.
+    """
+
+    def __init__(self, nearer: Tensor):
+        self.rgba = torch.zeros_like(nearer).repeat(1, 4, 1, 1)
+        self.through = torch.ones_like(nearer)
+        self.nearer = nearer
 
     def add(self, layer: Tensor, area: tuple) -> None:
         """Puts spread, premultiplied RGBA behind all that is here.
@@ -286,14 +315,14 @@ class Composite:
         """
         alpha, through = layer[:, 3:], self.through[area].clone()
         layer = layer / torch.maximum(alpha, 1 - self.nearer[area]).clamp(min=EPS)
-        self.colour[area] += through * layer[:, :3]
+        self.rgba[area] += through * layer
         self.through[area] = through * (1 - layer[:, 3:])
         self.nearer = torch.zeros_like(self.nearer)
         self.nearer[area] = alpha
 
     def add_group(self, group: Composite, scale: int) -> None:
         """Puts a finished group of layers, worked at 1 / scale of the size, behind all that is here."""
-        self.colour = self.colour + self.through * enlarged(group.colour, scale)
+        self.rgba = self.rgba + self.through * enlarged(group.rgba, scale)
         self.through = self.through * enlarged(group.through, scale)
         self.nearer = enlarged(group.nearer, scale)
 
