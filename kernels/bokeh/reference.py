@@ -31,7 +31,7 @@ FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE p
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
-TILE = 768  # photos are worked in tiles of this side, of up to twice as much where margins are wide
+TILE = 768  # photos are worked in tiles of this side, of up to half as much again where margins are wide
 WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
 BLOCK = 64  # discs are spread in blocks of this side
 EPS = 1e-6
@@ -122,7 +122,7 @@ def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = No
     beside the input and the output does not grow with the photo. `tile` is the side to use.
     """
     plan = Plan.of(coc, aperture)
-    side = tile or max(TILE, 2 * plan.margin, min(6 * plan.margin, 2 * TILE))
+    side = tile or max(TILE, 2 * plan.margin, min(6 * plan.margin, 3 * TILE // 2))
     return render_tiles(image, coc, plan, spread, round_up(side, plan.cell))
 
 
