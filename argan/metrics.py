@@ -137,7 +137,7 @@ def side(estimate: Tensor, truth: Tensor, *, floor: float = 0.1) -> float:
 def center_prior(height: int, width: int | None = None) -> Tensor:
     """The centre focus prior alone, as the estimate for every photo: D_p = -max(r - W / 4, 0), (H, W) float32.
 
-    r is the distance from the centre and W the width, in pixels (AR-GAN, section 4.3: in focus and nearest within a
+    r is the distance from the centre and W the width, in pixels (AR-GAN's prior: in focus and nearest within a
     quarter of the width around the centre, receding outside). Whoever claims to have learned depth must beat it.
     """
     width = width or height

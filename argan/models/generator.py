@@ -1,4 +1,4 @@
-"""The AR-GAN generator: from noise to a deep-focus image and its signed disparity (Kaneko, CVPR 2021, section 4).
+"""The AR-GAN generator: from noise to a deep-focus image and its signed disparity (Kaneko, CVPR 2021).
 
 The backbone is HoloGAN's 2-D half: a learned constant, and blocks of upsampling, convolution and AdaIN on z. Image and
 disparity share every layer except their last one.
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-REFERENCE_RESOLUTION = 64  # px: the paper's size, at which disparities are quoted
+REFERENCE_RESOLUTION = 64  # px: the size at which disparities are quoted
 
 
 def channels_at(resolution: int, width: int) -> int:

@@ -1,4 +1,4 @@
-"""What AR-GAN minimises, term by term (Kaneko, CVPR 2021, sections 3 and 4)."""
+"""What AR-GAN minimises, term by term (Kaneko, CVPR 2021)."""
 
 import torch
 import torch.nn.functional as F
