@@ -134,16 +134,16 @@ def side(estimate: Tensor, truth: Tensor, *, floor: float = 0.1) -> float:
     return float(error.var(correction=0).sqrt())
 
 
-def center_prior(height: int, width: int | None = None) -> Tensor:
-    """The centre focus prior alone, as the estimate for every photo: D_p = -max(r - W / 4, 0), (H, W) float32.
+def center_prior(height: int, width: int | None = None, radius: float = 0.25) -> Tensor:
+    """The centre focus prior at a slope of 1, as the estimate for every photo: -max(r - R, 0), (H, W) float32, px.
 
-    r is the distance from the centre and W the width, in pixels (AR-GAN's prior: in focus and nearest within a
-    quarter of the width around the centre, receding outside). Whoever claims to have learned depth must beat it.
+    r is the distance from the centre and R = `radius` x width (AR-GAN's prior: in focus and nearest within R, receding
+    outside). Whoever claims to have learned depth must beat it.
     """
     width = width or height
     y = torch.arange(height) - (height - 1) / 2
     x = torch.arange(width) - (width - 1) / 2
-    return -torch.clamp(torch.hypot(x[None, :], y[:, None]) - width / 4, min=0)
+    return -torch.clamp(torch.hypot(x[None, :], y[:, None]) - radius * width, min=0)
 
 
 # --- samples against photographs --------------------------------------------------------------------------------------

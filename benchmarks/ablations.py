@@ -34,9 +34,8 @@ def main() -> None:
     arguments = parse_arguments()
     chosen = [run for run in RUNS if arguments.only is None or f"{run[0]}:{run[1]}" == arguments.only]
     for variant, seed in chosen:
-        config = resolve_config("synthetic-cpu", None, VARIANTS[variant], {"seed": seed})
-        if arguments.steps:
-            config = resolve_config("synthetic-cpu", None, VARIANTS[variant], {"seed": seed, "steps": arguments.steps})
+        shorter = {"steps": arguments.steps} if arguments.steps else {}
+        config = resolve_config("synthetic-cpu", None, VARIANTS[variant], {"seed": seed} | shorter)
         folder = arguments.out / f"{variant.split(' (')[0].replace(' ', '-')}-{seed}"
         result = {"variant": variant, "seed": seed, "steps": config.steps, **measure(config, folder)}
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")

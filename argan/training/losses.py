@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argan.config import LossConfig
+from argan.metrics import center_prior
 from argan.models.discriminator import Discriminator
 from argan.models.generator import REFERENCE_RESOLUTION
 
@@ -36,21 +37,14 @@ def gradient_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
-def center_prior(resolution: int, config: LossConfig, device: torch.device | None = None) -> Tensor:
-    """The centre focus prior D_p, (1, 1, S, S) in px per aperture step: 0 within a radius, receding beyond it.
-
-    D_p(r) = -g max(r - r_th, 0), r the distance from the image's centre in px.
-    """
-    axis = torch.arange(resolution, device=device) - (resolution - 1) / 2
-    radius = torch.sqrt(axis[:, None] ** 2 + axis[None, :] ** 2)
-    return (-config.prior_slope * (radius - config.prior_radius * resolution).clamp(min=0))[None, None]
-
-
 def prior_loss(disparity: Tensor, config: LossConfig) -> Tensor:
-    """Mean (D - D_p)^2, in px at 64 px, so that its weight means the same at every resolution."""
+    """The centre focus prior: mean (D - D_p)^2, D_p receding by `prior_slope` px a px beyond `prior_radius`.
+
+    In px at 64 px, so that its weight means the same at every resolution.
+    """
     resolution = disparity.shape[-1]
-    error = (disparity - center_prior(resolution, config, disparity.device)) * REFERENCE_RESOLUTION / resolution
-    return error.square().mean()
+    prior = config.prior_slope * center_prior(resolution, radius=config.prior_radius).to(disparity.device)
+    return ((disparity - prior) * REFERENCE_RESOLUTION / resolution).square().mean()
 
 
 def smoothness_loss(disparity: Tensor, image: Tensor) -> Tensor:
