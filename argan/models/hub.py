@@ -73,7 +73,7 @@ class Model(nn.Module):
 
 def build_generator(config: ModelConfig) -> tuple[Generator, ApertureRenderer]:
     """The two networks that a `ModelConfig` describes, freshly initialised."""
-    generator = Generator(config.resolution, config.z_dim, config.width, config.max_disparity)
+    generator = Generator(config.resolution, config.z_dim, config.width, config.max_disparity, config.depth_stride)
     return generator, ApertureRenderer(config.views, config.expansion)
 
 

@@ -9,6 +9,7 @@ from argan.config import TrainConfig
 from argan.models.aperture import ApertureRenderer, render_mixture
 from argan.models.discriminator import Discriminator
 from argan.models.generator import Generator
+from argan.models.hub import build_generator
 from argan.training import losses
 from argan.training.ema import Average
 
@@ -37,12 +38,8 @@ class Players:
 def make_players(config: TrainConfig, device: torch.device) -> Players:
     """Freshly initialised from `config.seed`."""
     torch.manual_seed(config.seed)
-    model = config.model
-    generator = RenderingGenerator(
-        Generator(model.resolution, model.z_dim, model.width, model.max_disparity),
-        ApertureRenderer(model.views, model.expansion),
-    ).to(device)
-    discriminator = Discriminator(model.resolution, model.discriminator_width).to(device)
+    generator = RenderingGenerator(*build_generator(config.model)).to(device)
+    discriminator = Discriminator(config.model.resolution, config.model.discriminator_width).to(device)
     return Players(
         generator,
         discriminator,
