@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import argan.focus
 from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
 from argan.devices import resolve_device
 from argan.errors import UsageError
@@ -20,8 +21,6 @@ from argan.models.hub import Model, load
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 Focus = str | float | tuple[float, float]
 
-CENTRE_WIDTH = 0.15  # standard deviation of the centre's weight, in fractions of width and height
-POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
 MISFIT = 0.05  # by how much a depth map's aspect ratio may differ from the photo's: coarse maps have few pixels
 
 
@@ -150,25 +149,20 @@ def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -
     if isinstance(focus, str):
         if focus != "auto":
             raise UsageError(f"focus {focus!r}", hint='"auto", a point (x, y), or a disparity in [0, 1]')
-        return float(model.depth.focus) if model is not None and model.depth is not None else centre_median(disparity)
+        learned = model.depth.focus if model is not None and model.depth is not None else None
+        return centre_median(disparity) if learned is None else float(learned)
     if isinstance(focus, tuple | list):
         if len(focus) != 2 or not all(0 <= value <= 1 for value in focus):
             raise UsageError(f"a focus point is x, y in fractions of width and height, not {focus}")
-        return _disparity_at(disparity, *focus)
+        return argan.focus.disparity_at(disparity[0, 0].detach().cpu().numpy(), *focus)
     if not 0 <= focus <= 1:
         raise UsageError(f"focus is a disparity in [0, 1], not {focus}")
     return float(focus)
 
 
 def centre_median(disparity: Tensor) -> float:
-    """Median of disparity (1, 1, H, W), weighted towards the centre: what photographers focus on (AR-GAN's prior)."""
-    step = max(1, min(disparity.shape[2:]) // 256)
-    disparity = disparity[0, 0, ::step, ::step].detach().cpu()
-    y, x = (((torch.arange(size) + 0.5) / size - 0.5) / CENTRE_WIDTH for size in disparity.shape)
-    weight = torch.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2)).flatten()
-    values, order = disparity.flatten().sort()
-    total = weight[order].double().cumsum(0)
-    return float(values[int(torch.searchsorted(total, total[-1] / 2))])
+    """Median of disparity (1, 1, H, W), weighted towards the centre: see `argan.focus`."""
+    return argan.focus.centre_median(disparity[0, 0].detach().cpu().numpy())
 
 
 def as_aperture(aperture: Any) -> Aperture:
@@ -299,15 +293,6 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
 
 def _loaded(model: Model | str | Path | None, device: torch.device) -> Model:
     return (load(model) if model is None or isinstance(model, str | Path) else model).to(device)
-
-
-def _disparity_at(disparity: Tensor, x: float, y: float) -> float:
-    """Median of disparity (1, 1, H, W) in a small square around a point given in fractions of width and height."""
-    height, width = disparity.shape[2:]
-    reach = int(POINT_SIZE / 2 * max(height, width))
-    row, column = min(int(y * height), height - 1), min(int(x * width), width - 1)
-    square = disparity[0, 0, max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
-    return float(square.median())
 
 
 def _size(pixels: Tensor) -> str:
