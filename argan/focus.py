@@ -1,9 +1,37 @@
-"""Where a photo is in focus: disparities found in a disparity map (numpy, no torch)."""
+"""What people ask of a lens, read and checked: how much blur, and where it is sharp (numpy, no torch)."""
 
 import numpy as np
 
+from argan.errors import UsageError
+
+Focus = str | float | tuple[float, float]
 CENTRE_WIDTH = 0.15  # standard deviation of the centre's weight, in fractions of width and height
 POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
+
+
+def check_blur(blur: float) -> None:
+    if not 0 <= blur <= 100:
+        raise UsageError(f"blur is a diameter in percent of the long side, from 0 to 100, not {blur}")
+
+
+def resolve_focus(focus: Focus, disparity: np.ndarray, learned: float | None = None) -> float:
+    """The disparity in focus: "auto", a point (x, y) in fractions of width and height, or a disparity itself.
+
+    Args:
+        disparity: (H, W) in [0, 1], 1 = nearest.
+        learned: the focal plane that a model has learned: "auto" for its own maps. None: the centre-weighted median.
+    """
+    if isinstance(focus, str):
+        if focus != "auto":
+            raise UsageError(f"focus {focus!r}", hint='"auto", a point (x, y), or a disparity in [0, 1]')
+        return centre_median(disparity) if learned is None else float(learned)
+    if isinstance(focus, tuple | list):
+        if len(focus) != 2 or not all(0 <= value <= 1 for value in focus):
+            raise UsageError(f"a focus point is x, y in fractions of width and height, not {focus}")
+        return disparity_at(disparity, *focus)
+    if not 0 <= focus <= 1:
+        raise UsageError(f"focus is a disparity in [0, 1], not {focus}")
+    return float(focus)
 
 
 def centre_median(disparity: np.ndarray) -> float:

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import argan.focus
+from argan import focus as optics
 from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
 from argan.devices import resolve_device
 from argan.errors import UsageError
+from argan.focus import Focus, check_blur
 from argan.guided import FINE, guided_upsample, resize
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
@@ -19,7 +20,6 @@ from argan.kernels.bokeh.aperture import Aperture, check_aperture
 from argan.models.hub import Model, load
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
-Focus = str | float | tuple[float, float]
 
 MISFIT = 0.05  # by how much a depth map's aspect ratio may differ from the photo's: coarse maps have few pixels
 
@@ -146,23 +146,8 @@ def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
 
 def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:
     """The disparity in focus. `disparity` (1, 1, H, W); `model` is what estimated it, None for a given depth map."""
-    if isinstance(focus, str):
-        if focus != "auto":
-            raise UsageError(f"focus {focus!r}", hint='"auto", a point (x, y), or a disparity in [0, 1]')
-        learned = model.depth.focus if model is not None and model.depth is not None else None
-        return centre_median(disparity) if learned is None else float(learned)
-    if isinstance(focus, tuple | list):
-        if len(focus) != 2 or not all(0 <= value <= 1 for value in focus):
-            raise UsageError(f"a focus point is x, y in fractions of width and height, not {focus}")
-        return argan.focus.disparity_at(disparity[0, 0].detach().cpu().numpy(), *focus)
-    if not 0 <= focus <= 1:
-        raise UsageError(f"focus is a disparity in [0, 1], not {focus}")
-    return float(focus)
-
-
-def centre_median(disparity: Tensor) -> float:
-    """Median of disparity (1, 1, H, W), weighted towards the centre: see `argan.focus`."""
-    return argan.focus.centre_median(disparity[0, 0].detach().cpu().numpy())
+    learned = model.depth.focus if model is not None and model.depth is not None else None
+    return optics.resolve_focus(focus, disparity[0, 0].detach().cpu().numpy(), learned)
 
 
 def as_aperture(aperture: Any) -> Aperture:
@@ -171,11 +156,6 @@ def as_aperture(aperture: Any) -> Aperture:
         return check_aperture(torch.as_tensor(aperture) if isinstance(aperture, np.ndarray) else aperture)
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None
-
-
-def check_blur(blur: float) -> None:
-    if not 0 <= blur <= 100:
-        raise UsageError(f"blur is a diameter in percent of the long side, from 0 to 100, not {blur}")
 
 
 def _render(
