@@ -45,7 +45,7 @@ class Convention:
         name: what was recognised.
         size: px of the short side, or width x height: a pair.
         multiple: what both sides must be multiples of.
-        mean, std: the input is (scale x - mean) / std for x in [0, 1].
+        mean, std: the input is (scale x - mean) / std for x in [0, 1]; of R, G, B, also where `channels` is bgr.
         scale: 1, or 255 for models that take bytes.
         channels: "rgb" or "bgr".
         layout: "nchw" or "nhwc".

@@ -1,5 +1,6 @@
 """An ONNX file opened in ONNX Runtime, on the device that was asked for or not at all."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
@@ -48,8 +49,7 @@ class Session:
         active = self._session.get_providers()[0]
         if kind == "cuda" and active != CUDA:
             raise MissingError(
-                f"{device} was asked for, and ONNX Runtime could not start its CUDA provider"
-                + (fault and f": {fault}"),
+                f"{device} was asked for, and ONNX Runtime could not start its CUDA provider{fault}",
                 hint="--device cpu, or: argan doctor",
             )
         self._place = ("cuda", index) if active == CUDA else ("cpu", 0)
@@ -116,5 +116,6 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = " ".join(str(error).split(" : ", 3)[-1].split())[:200] or type(error).__name__
+        text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|\S+\.(h|cc):\d+ .*\) ", "", str(error))
+        text = " ".join(text.split())[:200] or type(error).__name__
         raise ArganError(f"{path}: ONNX Runtime: {text}", hint="argan export writes files that it runs") from error
