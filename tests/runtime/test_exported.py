@@ -95,7 +95,7 @@ def test_tiles_leave_no_seams(folder, monkeypatch, size, blur):
     photo = Photo(noise(size=size))
     model = runtime.load(folder / "render.onnx", device="cpu")
     whole = model.render(photo, blur=blur, focus=0.3)
-    monkeypatch.setattr(exported, "tiles", lambda *picture: tiles.tiles(*picture, whole=128))
+    monkeypatch.setattr(exported, "tiles", lambda *picture: tiles.tiles(*picture, whole=192))
     assert len(list(exported.tiles(*size, 5.0))) > 1
     tiled = model.render(photo, blur=blur, focus=0.3)
     assert np.abs(tiled.photo.pixels.astype(int) - whole.photo.pixels).max() <= 1  # float32 sums differ
@@ -112,7 +112,7 @@ def test_tiles_cover_the_picture_once(height, width, radius):
         for core, around, size in zip(tile.core, tile.seen, (height, width), strict=True):
             assert around.start <= max(0, core.start - radius)
             assert around.stop >= min(size, core.stop + radius)
-            assert around.start % tiles.STEP == 0
+            assert around.start % tiles.step_of(radius) == 0
         inside = np.zeros([part.stop - part.start for part in tile.seen])[tile.core_in_seen]
         assert inside.shape == tuple(part.stop - part.start for part in tile.core)
     assert (seen == 1).all()
