@@ -52,8 +52,8 @@ class DepthFile:
     def disparity_of(self, image: np.ndarray) -> np.ndarray:
         """Disparity (H, W) of display-encoded RGB (1, 3, H, W) in [0, 1]."""
         size = image.shape[2:]
-        _check_size(image)
         image = resize(image, self._working_size(*size))
+        _check_size(self.session, image)
         (disparity,) = self.session.run(image)
         return np.clip(resize(disparity.numpy(), size)[0, 0], 0, 1)
 
@@ -113,7 +113,7 @@ class RenderFile:
         tail = [self.session.put(values) for values in (disparity[None, None], one(blur), one(focus))]
 
         def lens(image: np.ndarray) -> np.ndarray:
-            _check_size(image)
+            _check_size(self.session, image)
             (rendered,) = self.session.run(image, *tail)
             return rendered.numpy()
 
@@ -161,7 +161,7 @@ class PipelineFile:
         return self._run(display_rgb(photo), 0.0, 0.0)[1]
 
     def _run(self, image: np.ndarray, blur: float, focus: float) -> tuple[np.ndarray, np.ndarray]:
-        _check_size(image)
+        _check_size(self.session, image)
         if image.shape[2] * image.shape[3] > PIPELINE_PIXELS:
             raise self._refuse(f"takes photos up to {PIPELINE_PIXELS // 1_000_000} megapixels")
         rendered, disparity = self.session.run(image, one(blur), one(focus))
@@ -196,7 +196,14 @@ def _number(session: Session, entry: str) -> float | None:
         return None
 
 
-def _check_size(image: np.ndarray) -> None:
+def _check_size(session: Session, image: np.ndarray) -> None:
+    """Refuse pictures that are too small, or not of the size that the file was exported for."""
     height, width = image.shape[2:]
     if min(height, width) < SMALLEST:
         raise UsageError(f"an exported model needs {SMALLEST} pixels each way, not {width} x {height}")
+    fixed = session.inputs["image"][2:]
+    if fixed != (None, None) and fixed != (height, width):
+        raise UsageError(
+            f"{session.path} was exported for {fixed[1]} x {fixed[0]} pixels alone, not {width} x {height}",
+            hint="argan export without --size writes one for any size",
+        )

@@ -116,6 +116,8 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|\S+\.(h|cc):\d+ .*\) ", "", str(error))
+        text = re.sub(
+            r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|\S+\.(h|cc):\d+ .*\) ", "", str(error)
+        )
         text = " ".join(text.split())[:200] or type(error).__name__
         raise ArganError(f"{path}: ONNX Runtime: {text}", hint="argan export writes files that it runs") from error

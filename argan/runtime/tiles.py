@@ -43,8 +43,8 @@ def tiles(height: int, width: int, radius: float, whole: int = WHOLE) -> Iterato
 def step_of(radius: float) -> int:
     """The coarsest cells that matter for discs of this radius, so that every tile has them where the picture has.
 
-    The graph halves the size for ever larger discs (argan/kernels/bokeh/graph.py): a disc of radius r is worked at r / 8
-    and coarser, and what it uncovers is filled in from cells up to three times its radius.
+    The graph halves the size for ever larger discs (argan/kernels/bokeh/graph.py): a disc of radius r is worked at
+    r / 8 and coarser, and what it uncovers is filled in from cells up to three times its radius.
     """
     return min(max(2 ** math.ceil(math.log2(max(3 * radius, 1))), STEP[0]), STEP[1])
 

@@ -126,6 +126,21 @@ def test_depth_of_large_photos_is_estimated_on_a_smaller_copy(folder, monkeypatc
     np.testing.assert_allclose(disparity, ramp[:, :, 0] / 255, atol=0.02)
 
 
+def test_files_of_one_size(folder, tmp_path):
+    """Depth is brought to that size and back; rendering takes no other."""
+    for name in ("depth.onnx", "render.onnx"):
+        model = onnx.load(folder / name)
+        for tensor in [*model.graph.input, *model.graph.output]:
+            dims = tensor.type.tensor_type.shape.dim
+            for dim, size in zip(dims[2:], (32, 48), strict=False):
+                dim.dim_value = size
+        (tmp_path / name).write_bytes(model.SerializeToString())
+    model = runtime.load(tmp_path / "render.onnx", device="cpu")
+    assert model.depth.disparity(Photo(noise())).shape == SIZE
+    assert "48 x 32 pixels alone" in message(UsageError, lambda: model.render(Photo(noise())))
+    assert model.render(Photo(noise(size=(32, 48)))).photo.size == (48, 32)
+
+
 # Kinds of photos
 
 
