@@ -2,7 +2,9 @@
 //
 // ?photo=URL opens a photo, ?backend=wasm|webgpu chooses where it runs.
 
-const PREVIEW = 1200; // px, the long side that is rendered while you play; saving renders the photo's own size
+const DRAFT = 480; // px, the long side that is rendered at once, while you play
+const PREVIEW = 1200; // px, the long side that is rendered when you pause
+const PAUSE = 400; // ms
 const LARGEST = 4000; // px, the long side that is saved: a browser's memory ends somewhere
 const POINT = 0.02; // side of the square whose median is the focus, in fractions of the long side
 
@@ -41,6 +43,7 @@ ready.then(({ backend, threads, focus, model, licence }) => {
 async function open(blob, name) {
   try {
     busy(true);
+    state.disparity = null;
     state.bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
     state.name = name.replace(/\.[^.]*$/, "");
     state.image = pixels(state.bitmap, PREVIEW);
@@ -96,27 +99,27 @@ function median({ x, y }) {
   return Float32Array.from(values).sort()[(values.length - 1) >> 1];
 }
 
-// Rendering: one at a time, and always the latest wish.
+// Rendering: one at a time, always the latest wish; a draft first, and the preview when no new wish comes.
 
 let running = false;
-let stale = false;
+let wishes = 0; // counted, so that it is known whether a new one came
 async function update() {
   $("blur-value").value = `${Number($("blur").value).toFixed(1)} %`;
   if (!state.disparity) return;
-  stale = true;
+  wishes++;
   if (running) return;
   running = true;
+  busy(true);
   try {
-    while (stale) {
-      stale = false;
-      busy(true);
-      const start = performance.now();
-      const { image, disparity, focus } = state;
-      const result = await ask("render", { image, disparity, blur: Number($("blur").value), focus });
-      if (state.image === image) {
-        show("after", result.image);
-        say(`${image.width} x ${image.height} rendered in ${seconds(start)} (${place}). Click the photo to focus.`);
+    for (let done = 0; state.disparity && done < wishes; ) {
+      done = wishes;
+      const whole = { image: state.image, disparity: state.disparity };
+      const draft = smaller(whole);
+      if (draft) {
+        await renderAt(draft);
+        await new Promise((resolve) => setTimeout(resolve, PAUSE));
       }
+      if (done === wishes) await renderAt(whole);
     }
   } catch (error) {
     fail(error);
@@ -124,6 +127,30 @@ async function update() {
     running = false;
     busy(false);
   }
+}
+
+async function renderAt({ image, disparity }) {
+  const start = performance.now();
+  const { bitmap, focus } = state;
+  const result = await ask("render", { image, disparity, blur: Number($("blur").value), focus });
+  if (state.bitmap !== bitmap) return;
+  show("after", result.image);
+  say(`${image.width} x ${image.height} rendered in ${seconds(start)} (${place}). Click the photo to focus.`);
+}
+
+// A picture and its disparity at DRAFT px; undefined where they are that small.
+function smaller({ image, disparity }) {
+  const { width, height } = image;
+  if (Math.max(width, height) <= DRAFT) return undefined;
+  const small = pixels(state.bitmap, DRAFT);
+  const picked = new Float32Array(small.width * small.height);
+  for (let y = 0; y < small.height; y++) {
+    const row = Math.floor(((y + 0.5) / small.height) * height) * width;
+    for (let x = 0; x < small.width; x++) {
+      picked[y * small.width + x] = disparity[row + Math.floor(((x + 0.5) / small.width) * width)];
+    }
+  }
+  return { image: small, disparity: picked };
 }
 
 async function save() {
