@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -30,9 +31,14 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Site(NamedTuple):
+    address: str
+    folder: Path
+
+
 @pytest.fixture(scope="module")
 def site(models, photo, tmp_path_factory):
-    """The address of the page on a plain static server, with the tiny model's files and the photo beside it."""
+    """The page on a plain static server, with the tiny model's files and the photo beside it."""
     folder = tmp_path_factory.mktemp("site")
     for file in SOURCE.iterdir():
         if file.is_file():
@@ -47,7 +53,7 @@ def site(models, photo, tmp_path_factory):
     shutil.copy(photo, folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield Site(f"http://127.0.0.1:{server.server_port}", folder)
     server.shutdown()
 
 
@@ -65,7 +71,7 @@ def canvas(browser, name):
 def test_renders_what_python_renders(site, models, photo):
     model, picture = runtime.load(models / "render.onnx", device="cpu"), read_photo(photo)
     with chromium() as browser:
-        browser.open(f"{site}/index.html?photo=photo.png&backend=wasm")
+        browser.open(f"{site.address}/index.html?photo=photo.png&backend=wasm")
         browser.wait(f"document.getElementById('status').textContent.includes('rendered in') && {IDLE}")
         assert "WebAssembly, 1 thread" in browser.run(STATUS)
         assert np.array_equal(canvas(browser, "before"), picture.pixels)
@@ -104,8 +110,43 @@ def test_renders_what_python_renders(site, models, photo):
         assert [entry for entry in browser.logs() if "photo.png" in entry or "worker.js" in entry] == []
 
 
+def test_a_large_turned_photo_is_drafted_then_saved_at_full_size(site, models, photo):
+    """A JPEG of 1300 x 40 px on its side: upright on the page, smaller there, whole in the file that is saved."""
+    strip = Image.open(photo).crop((0, 40, 203, 46)).resize((1300, 40), Image.Resampling.BICUBIC)
+    turned = strip.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    folder = site.folder
+    turned.save(folder / "turned.jpg", exif=exif, quality=95)
+    with chromium() as browser:
+        browser.open(f"{site.address}/index.html?photo=turned.jpg&backend=wasm")
+        browser.wait(f"document.getElementById('status').textContent.includes('rendered in') && {IDLE}")
+        assert canvas(browser, "before").shape == canvas(browser, "after").shape == (37, 1200, 3)
+        assert psnr(canvas(browser, "before"), strip.resize((1200, 37), Image.Resampling.LANCZOS)) > 25
+        browser.run(
+            "window.sizes = []; const render = Worker.prototype.postMessage;"
+            "Worker.prototype.postMessage = function (message) {"
+            "  if (message.task === 'render') window.sizes.push(message.image.width);"
+            "  return render.call(this, message); }"
+        )
+        browser.run(MOVE, "blur", 5)
+        browser.wait(IDLE)
+        assert browser.run("return window.sizes") == [480, 1200]
+        browser.run(
+            "const make = URL.createObjectURL; URL.createObjectURL = (blob) => {"
+            "  const reader = new FileReader(); reader.onload = () => (window.saved = reader.result);"
+            "  reader.readAsDataURL(blob); return make(blob); }"
+        )
+        browser.run("document.getElementById('save').click()")
+        browser.wait("window.saved")
+        saved = Image.open(io.BytesIO(base64.b64decode(browser.run("return window.saved").split(",")[1])))
+        assert (saved.format, saved.size) == ("JPEG", (1300, 40))
+        expected = runtime.load(models / "render.onnx", device="cpu").render(read_photo(folder / "turned.jpg"), blur=5)
+        assert psnr(saved, expected.photo.pixels) > 30
+
+
 def test_what_is_missing_is_said(site):
     with chromium() as browser:
-        browser.open(f"{site}/index.html?photo=none.png&backend=wasm")
+        browser.open(f"{site.address}/index.html?photo=none.png&backend=wasm")
         browser.wait("document.getElementById('status').className === 'error'")
         assert "none.png: 404" in browser.run(STATUS)
