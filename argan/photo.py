@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from argan import focus as optics
 from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
 from argan.devices import resolve_device
 from argan.errors import UsageError
+from argan.focus import Focus, check_blur
 from argan.guided import FINE, guided_upsample, resize
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
@@ -18,10 +20,7 @@ from argan.kernels.bokeh.aperture import Aperture, check_aperture
 from argan.models.hub import Model, load
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
-Focus = str | float | tuple[float, float]
 
-CENTRE_WIDTH = 0.15  # standard deviation of the centre's weight, in fractions of width and height
-POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
 MISFIT = 0.05  # by how much a depth map's aspect ratio may differ from the photo's: coarse maps have few pixels
 
 
@@ -147,28 +146,8 @@ def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
 
 def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:
     """The disparity in focus. `disparity` (1, 1, H, W); `model` is what estimated it, None for a given depth map."""
-    if isinstance(focus, str):
-        if focus != "auto":
-            raise UsageError(f"focus {focus!r}", hint='"auto", a point (x, y), or a disparity in [0, 1]')
-        return float(model.depth.focus) if model is not None and model.depth is not None else centre_median(disparity)
-    if isinstance(focus, tuple | list):
-        if len(focus) != 2 or not all(0 <= value <= 1 for value in focus):
-            raise UsageError(f"a focus point is x, y in fractions of width and height, not {focus}")
-        return _disparity_at(disparity, *focus)
-    if not 0 <= focus <= 1:
-        raise UsageError(f"focus is a disparity in [0, 1], not {focus}")
-    return float(focus)
-
-
-def centre_median(disparity: Tensor) -> float:
-    """Median of disparity (1, 1, H, W), weighted towards the centre: what photographers focus on (AR-GAN's prior)."""
-    step = max(1, min(disparity.shape[2:]) // 256)
-    disparity = disparity[0, 0, ::step, ::step].detach().cpu()
-    y, x = (((torch.arange(size) + 0.5) / size - 0.5) / CENTRE_WIDTH for size in disparity.shape)
-    weight = torch.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2)).flatten()
-    values, order = disparity.flatten().sort()
-    total = weight[order].double().cumsum(0)
-    return float(values[int(torch.searchsorted(total, total[-1] / 2))])
+    learned = model.depth.focus if model is not None and model.depth is not None else None
+    return optics.resolve_focus(focus, disparity[0, 0].detach().cpu().numpy(), learned)
 
 
 def as_aperture(aperture: Any) -> Aperture:
@@ -177,11 +156,6 @@ def as_aperture(aperture: Any) -> Aperture:
         return check_aperture(torch.as_tensor(aperture) if isinstance(aperture, np.ndarray) else aperture)
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None
-
-
-def check_blur(blur: float) -> None:
-    if not 0 <= blur <= 100:
-        raise UsageError(f"blur is a diameter in percent of the long side, from 0 to 100, not {blur}")
 
 
 def _render(
@@ -299,15 +273,6 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
 
 def _loaded(model: Model | str | Path | None, device: torch.device) -> Model:
     return (load(model) if model is None or isinstance(model, str | Path) else model).to(device)
-
-
-def _disparity_at(disparity: Tensor, x: float, y: float) -> float:
-    """Median of disparity (1, 1, H, W) in a small square around a point given in fractions of width and height."""
-    height, width = disparity.shape[2:]
-    reach = int(POINT_SIZE / 2 * max(height, width))
-    row, column = min(int(y * height), height - 1), min(int(x * width), width - 1)
-    square = disparity[0, 0, max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
-    return float(square.median())
 
 
 def _size(pixels: Tensor) -> str:

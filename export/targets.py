@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from argan.errors import UsageError
+from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model
 
 Inputs = tuple[Tensor, ...]
@@ -107,6 +108,8 @@ class DepthTarget(Target):
         super().__init__(model)
         if model.depth is None:
             raise UsageError(f"{model.config.name} has no depth estimator", hint="argan train-depth learns one")
+        if not isinstance(model.depth, DepthPredictor):
+            raise UsageError(f"{model.config.name} is an ONNX file already")
         self.depth = copy.deepcopy(model.depth)
 
     def forward(self, image: Tensor) -> Tensor:

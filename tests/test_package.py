@@ -54,6 +54,16 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def imports_at_the_top(path):
+    """What importing a file imports: not what stands in a function, or is for type checkers alone."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """The wheel's file names, built from the tree as a release is."""
@@ -108,6 +118,21 @@ def test_kernels_import_torch_and_triton_only():
     for inside, file in sources().items():
         if layer(module_name(inside)) == "kernels":
             assert {name.split(".")[0] for name in imports(file)} <= allowed, inside
+
+
+def test_the_runtime_imports_numpy_pillow_and_onnx_runtime_only():
+    """Of argan, it may use what is as light: what that imports is looked at too."""
+    allowed = {"argan", "numpy", "PIL", "onnxruntime", *sys.stdlib_module_names}
+    files = {module_name(inside): file for inside, file in sources().items()}
+    waiting, seen = [name for name in files if name.startswith("argan.runtime")], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in files:
+            continue
+        seen.add(name)
+        for other in imports_at_the_top(files[name]):
+            assert other.split(".")[0] in allowed, f"{name} imports {other}"
+            waiting.append(other)
 
 
 @pytest.mark.parametrize("name", LINKS)

@@ -79,6 +79,23 @@ def depth_file(option: Path, photo: Path) -> Path:
     raise ArganError(f"{photo}: no depth map {photo.stem}.depth.png in {option}")
 
 
+def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str) -> dict[str, str]:
+    """--model-input KEY=VALUE … and --depth-kind as `argan.load` takes them; nothing for a model that is no ONNX file.
+
+    Raises:
+        UsageError: not KEY=VALUE, or the model takes none.
+    """
+    from argan.runtime import is_onnx
+
+    for option in options or ():
+        if not is_onnx(model):
+            raise UsageError(f"--model-input {option} goes with --model FILE.onnx")
+        if "=" not in option:
+            raise UsageError(f"--model-input {option}: KEY=VALUE, such as size=384")
+    settings = dict(option.split("=", 1) for option in options or ())
+    return {"kind": kind, **settings} if is_onnx(model) and kind != "disparity" else settings
+
+
 def run_batch(photos: Sequence[Path], description: str, work: Callable[[Path], Row], as_json: bool) -> None:
     """Call `work` for each photo and print its rows; in a batch, failures are named at the end and the exit code is 1.
 

@@ -1,7 +1,7 @@
 """argan depth: the disparity of photographs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +11,16 @@ from argan.cli import _batch, _output
 def depth(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos, or folders of photos.")],
     output: Annotated[Path | None, typer.Option(help="Folder for the results; default beside each photo.")] = None,
-    model: Annotated[str | None, typer.Option(help="A model's name or folder; default the shipped one.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model's name or folder, or FILE.onnx; default the shipped one.")
+    ] = None,
+    model_input: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="How a depth model of somebody else's takes a picture: size=384, …"),
+    ] = None,
+    depth_kind: Annotated[
+        Literal["disparity", "distance"], typer.Option(help="What FILE.onnx gives: large is near, or large is far.")
+    ] = "disparity",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
@@ -27,12 +36,20 @@ def depth(
         argan render photo.jpg --depth photo.depth.png --blur 4       use the map
     """
     from argan.errors import UsageError
+    from argan.runtime import is_onnx
 
     if output is not None and output.exists() and not output.is_dir():
         raise UsageError(f"--output {output}: a folder, and this is a file")
     files = _batch.find_photos(photos)
     maps = _batch.output_paths(files, output, lambda _: ".depth.png", may_be_file=False)
     views = _batch.output_paths(files, output, lambda _: ".depth-view.png", may_be_file=False)
+    settings = _batch.onnx_settings(model, model_input, depth_kind)
+    if is_onnx(model):
+        from argan.cli import _onnx
+
+        if (exported := _onnx.open_estimator(str(model), device)) is not None:
+            _onnx.depth(exported, files, maps, views, overwrite=overwrite, as_json=as_json)
+            return
 
     # From here on it takes torch.
     import time
@@ -44,7 +61,7 @@ def depth(
     from argan.photo import photo_disparity, resolve_focus
 
     where = resolve_device(device)
-    estimator = load(model).to(where)
+    estimator = load(model, onnx_settings=settings).to(where)
     _output.info(f"depth: {estimator.config.name}; device: {where}")
 
     def work(path: Path) -> _batch.Row:

@@ -9,6 +9,7 @@ from argan.cli import _batch, _output
 
 
 def render(
+    context: typer.Context,
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos, or folders of photos.")],
     blur: Annotated[
         float, typer.Option(min=0, max=100, help="Largest blur disc: its diameter in percent of the photo's long side.")
@@ -23,9 +24,16 @@ def render(
         Path | None, typer.Option(help="Depth map to use, or a folder that holds PHOTO.depth.png for each photo.")
     ] = None,
     depth_kind: Annotated[
-        Literal["disparity", "distance"], typer.Option(help="What --depth stores: large is near, or large is far.")
+        Literal["disparity", "distance"],
+        typer.Option(help="What --depth stores, or FILE.onnx gives: large is near, or far."),
     ] = "disparity",
-    model: Annotated[str | None, typer.Option(help="A model's name or folder; default the shipped one.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model's name or folder, or FILE.onnx; default the shipped one.")
+    ] = None,
+    model_input: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="How a depth model of somebody else's takes a picture: size=384, …"),
+    ] = None,
     aperture: Annotated[
         str, typer.Option(help="disk, triangle, square, pentagon, hexagon, … nonagon, or a picture of one.")
     ] = "disk",
@@ -50,8 +58,13 @@ def render(
         argan render photo.jpg --depth photo.depth.png        a depth map of your own
 
         argan render holiday/ --output blurred/               every photo of a folder
+
+        argan render photo.jpg --model argan-export/render.onnx   what was exported, without PyTorch
+
+        argan render photo.jpg --model midas_small.onnx       depth by a model of somebody else's
     """
     from argan.images import check_suffix, output_suffix
+    from argan.runtime import is_onnx
 
     wanted_focus = parse_focus(focus, focus_depth)
     files = _batch.find_photos(photos)
@@ -60,6 +73,24 @@ def render(
         check_suffix(path)
     depth_outputs = saved_depth_paths(files, save_depth)
     check_depth(depth, files)
+    settings = _batch.onnx_settings(model, model_input, depth_kind)
+    if is_onnx(model):
+        from argan.cli import _onnx
+
+        if (renderer := _onnx.open_renderer(context, str(model), device)) is not None:
+            _onnx.render(
+                renderer,
+                files,
+                outputs,
+                depth_outputs,
+                blur=blur,
+                focus=wanted_focus,
+                depth=depth,
+                depth_kind=depth_kind,
+                overwrite=overwrite,
+                as_json=as_json,
+            )
+            return
 
     # From here on it takes torch.
     import time
@@ -73,7 +104,7 @@ def render(
     photo.check_blur(blur)
     lens = photo.as_aperture(read_aperture(aperture))
     where = resolve_device(device)
-    estimator = load(model).to(where) if depth is None else None
+    estimator = load(model, onnx_settings=settings).to(where) if depth is None else None
     source = estimator.config.name if estimator is not None else str(depth)
     _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where)}")
 

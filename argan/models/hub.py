@@ -1,6 +1,7 @@
 """Models as folders: `model.safetensors`, `config.json`, `README.md`. Nothing is ever unpickled."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from argan.files import atomic_folder
 from argan.models.aperture import ApertureRenderer
 from argan.models.estimator import DepthEstimator, DepthPredictor
 from argan.models.generator import Generator
+from argan.models.onnx_depth import OnnxDepth
+from argan.runtime import is_onnx
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 DEFAULT = "flowers"
@@ -57,7 +60,7 @@ class Model(nn.Module):
         self.config = config
         self.generator: Generator | None = None
         self.renderer: ApertureRenderer | None = None
-        self.depth: DepthPredictor | None = None
+        self.depth: DepthPredictor | OnnxDepth | None = None
         if config.generator is not None:
             self.generator, self.renderer = build_generator(config.generator)
         if config.depth is not None:
@@ -112,16 +115,23 @@ def find(name_or_path: str | Path | None = None) -> Path:
     raise UsageError(f"no model {name}", hint=f"a model's folder, a run's folder, or one of: {', '.join(shipped())}")
 
 
-def load(name_or_path: str | Path | None = None) -> Model:
-    """A model by its shipped name or folder, in eval mode and frozen.
+def load(name_or_path: str | Path | None = None, *, onnx_settings: Mapping[str, str] | None = None) -> Model:
+    """A model by its shipped name or folder, in eval mode and frozen; or the depth model in an ONNX file.
 
     Args:
-        name_or_path: see `find`; None is the default model.
+        name_or_path: see `find`; None is the default model. FILE.onnx: depth.onnx of `argan export`, or a depth model
+            of somebody else's.
+        onnx_settings: how that takes a picture, where it is not recognised: see
+            `argan.runtime.depth_models.Convention`.
 
     Raises:
         UsageError: there is no such model.
         ArganError: its files are damaged, or from a newer argan.
     """
+    if is_onnx(name_or_path):
+        return _onnx_model(Path(str(name_or_path)), onnx_settings)
+    if onnx_settings:
+        raise UsageError("settings of a picture's input are for ONNX files")
     folder = find(name_or_path)
     try:
         model = Model(read_model_config(folder))
@@ -130,6 +140,13 @@ def load(name_or_path: str | Path | None = None) -> Model:
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
         raise ArganError(f"{folder} is not a readable model: {str(error).splitlines()[0]}") from error
     return model.eval().requires_grad_(False)
+
+
+def _onnx_model(path: Path, settings: Mapping[str, str] | None) -> Model:
+    depth = OnnxDepth(path, settings)
+    model = Model(Config(name=depth.name))
+    model.depth = depth
+    return model.eval()
 
 
 def read_model_config(folder: Path) -> Config:

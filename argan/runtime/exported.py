@@ -1,0 +1,209 @@
+"""What `argan export` writes, at work on photographs: depth.onnx, render.onnx and pipeline.onnx."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from argan.errors import UsageError
+from argan.focus import Focus, check_blur, resolve_focus
+from argan.images import Photo
+from argan.runtime.pixels import Through, display_rgb, has_transparency, seen_through
+from argan.runtime.session import Session
+from argan.runtime.tiles import tiles
+
+SMALLEST = 16  # px: the least height and width that the graphs take
+DEPTH_PIXELS = 24_000_000  # a larger photo's depth is estimated on a smaller copy: a graph takes 40 bytes a pixel
+PIPELINE_PIXELS = 16_000_000  # what one run of pipeline.onnx is given
+
+RESOLUTION = 64  # px: what estimators are trained at that do not say
+AUTO = -1.0  # what pipeline.onnx takes for the learned focal plane
+NO_MAP = np.zeros((1, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A rendered photo, the disparity (H, W) that it was rendered with, and the disparity in focus."""
+
+    photo: Photo
+    disparity: np.ndarray
+    focus: float
+
+
+class DepthFile:
+    """depth.onnx: the disparity of a photo.
+
+    Attributes:
+        name: of the model that was exported.
+        device: where it runs.
+        focus: the focal plane that the model has learned, a disparity in [0, 1].
+        resolution: px of the short side that it works at inside.
+    """
+
+    def __init__(self, session: Session):
+        self.session, self.name, self.device = session, model_name(session), session.device
+        self.focus = _number(session, "argan.focus")
+        self.resolution = int(_number(session, "argan.resolution") or RESOLUTION)
+
+    def disparity(self, photo: Photo) -> np.ndarray:
+        """Disparity (H, W), float32 in [0, 1], 1 = nearest."""
+        return self.disparity_of(display_rgb(photo))
+
+    def disparity_of(self, image: np.ndarray) -> np.ndarray:
+        """Disparity (H, W) of display-encoded RGB (1, 3, H, W) in [0, 1]."""
+        size = image.shape[2:]
+        image = resize(image, self._working_size(*size))
+        _check_size(self.session, image)
+        (disparity,) = self.session.run(image)
+        return np.clip(resize(disparity.numpy(), size)[0, 0], 0, 1)
+
+    def _working_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size that the graph is given: the photo's own, unless the file has one fixed, or it is very large."""
+        fixed_height, fixed_width = self.session.inputs["image"][2:]
+        scale = min(1.0, (DEPTH_PIXELS / (height * width)) ** 0.5)
+        return fixed_height or round(height * scale), fixed_width or round(width * scale)
+
+
+class RenderFile:
+    """render.onnx: the blur, for disparity that a depth.onnx beside it estimates, or that is given.
+
+    Photos of any size are rendered in tiles, in bounded memory.
+    """
+
+    def __init__(self, session: Session, depth: DepthFile | None):
+        self.session, self.depth, self.device, self.path = session, depth, session.device, session.path
+        self.name = depth.name if depth is not None else model_name(session)
+
+    def render(
+        self, photo: Photo, *, blur: float = 2.0, focus: Focus = "auto", depth: np.ndarray | None = None
+    ) -> Rendering:
+        """As `argan.render`; `depth` is disparity in [0, 1] of any size.
+
+        Raises:
+            UsageError: a value out of range, or neither `depth` nor a depth.onnx beside the file.
+        """
+        check_blur(blur)
+        learned = self.depth.focus if depth is None and self.depth is not None else None
+        width, height = photo.size
+        disparity = self._disparity(photo) if depth is None else resize(depth[None, None], (height, width))[0, 0]
+        plane = resolve_focus(focus, disparity, learned)
+        if blur == 0:
+            return Rendering(photo, disparity, plane)
+        pixels = np.empty_like(photo.pixels)
+        # Nothing is further from the focus than this, so nothing is blurred by a larger disc.
+        reach = blur / 200 * max(width, height) * float(np.abs(disparity - plane).max())
+        for tile in tiles(height, width, reach):
+            part = photo.with_pixels(photo.pixels[tile.seen])
+            rows, columns = part.pixels.shape[:2]
+            # Blur is in percent of the long side, and the tile has another one than the photo.
+            local_blur = blur * max(width, height) / max(rows, columns)
+            lens = self._lens(disparity[tile.seen], local_blur, plane)
+            pixels[tile.core] = seen_through(part, lens).pixels[tile.core_in_seen]
+        return Rendering(photo.with_pixels(pixels), disparity, plane)
+
+    def _disparity(self, photo: Photo) -> np.ndarray:
+        if self.depth is None:
+            raise UsageError(
+                f"{self.session.path} renders, and needs depth",
+                hint="--depth FILE, or depth.onnx in the same folder: argan export --format onnx writes both",
+            )
+        return self.depth.disparity(photo)
+
+    def _lens(self, disparity: np.ndarray, blur: float, focus: float) -> Through:
+        tail = [self.session.put(values) for values in (disparity[None, None], one(blur), one(focus))]
+
+        def lens(image: np.ndarray) -> np.ndarray:
+            _check_size(self.session, image)
+            (rendered,) = self.session.run(image, *tail)
+            return rendered.numpy()
+
+        return lens
+
+
+class PipelineFile:
+    """pipeline.onnx: depth, focus and blur in one graph, for photos up to `PIPELINE_PIXELS`."""
+
+    def __init__(self, session: Session):
+        self.session, self.device, self.path = session, session.device, session.path
+        self.name, self.focus = model_name(session), _number(session, "argan.focus")
+
+    def render(
+        self, photo: Photo, *, blur: float = 2.0, focus: Focus = "auto", depth: np.ndarray | None = None
+    ) -> Rendering:
+        """As `argan.render`.
+
+        Raises:
+            UsageError: a value out of range, or `depth`, transparency or a size that only render.onnx can work with.
+        """
+        check_blur(blur)
+        if depth is not None:
+            raise self._refuse("estimates depth itself")
+        if has_transparency(photo):
+            raise self._refuse("takes no transparency")
+        if blur == 0 or isinstance(focus, tuple):
+            disparity = self.disparity(photo)
+            focus = resolve_focus(focus, disparity, self.focus)
+            if blur == 0:
+                return Rendering(photo, disparity, focus)
+        plane = AUTO if focus == "auto" else resolve_focus(focus, NO_MAP)
+        maps = []
+
+        def lens(image: np.ndarray) -> np.ndarray:
+            rendered, disparity = self._run(image, blur, plane)
+            maps.append(disparity)
+            return rendered
+
+        rendered = seen_through(photo, lens)
+        return Rendering(rendered, maps[0], plane if plane != AUTO else resolve_focus("auto", maps[0], self.focus))
+
+    def disparity(self, photo: Photo) -> np.ndarray:
+        """Disparity (H, W), float32 in [0, 1], 1 = nearest."""
+        return self._run(display_rgb(photo), 0.0, 0.0)[1]
+
+    def _run(self, image: np.ndarray, blur: float, focus: float) -> tuple[np.ndarray, np.ndarray]:
+        _check_size(self.session, image)
+        if image.shape[2] * image.shape[3] > PIPELINE_PIXELS:
+            raise self._refuse(f"takes photos up to {PIPELINE_PIXELS // 1_000_000} megapixels")
+        rendered, disparity = self.session.run(image, one(blur), one(focus))
+        return rendered.numpy(), disparity.numpy()[0, 0]
+
+    def _refuse(self, what: str) -> UsageError:
+        return UsageError(f"{self.session.path} {what}", hint="render.onnx has no such limit: give it as the model")
+
+
+def one(value: float) -> np.ndarray:
+    return np.array([value], np.float32)
+
+
+def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear resize of (B, C, H, W), area-weighted where it shrinks."""
+    if values.shape[2:] == tuple(size):
+        return values
+    height, width = size
+    planes = [Image.fromarray(plane) for plane in values.reshape(-1, *values.shape[2:]).astype(np.float32, copy=False)]
+    resized = [np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes]
+    return np.stack(resized).reshape(*values.shape[:2], height, width)
+
+
+def model_name(session: Session) -> str:
+    return session.metadata.get("argan.model", session.path.stem)
+
+
+def _number(session: Session, entry: str) -> float | None:
+    try:
+        return float(session.metadata[entry])
+    except (KeyError, ValueError):
+        return None
+
+
+def _check_size(session: Session, image: np.ndarray) -> None:
+    """Refuse pictures that are too small, or not of the size that the file was exported for."""
+    height, width = image.shape[2:]
+    if min(height, width) < SMALLEST:
+        raise UsageError(f"an exported model needs {SMALLEST} pixels each way, not {width} x {height}")
+    fixed = session.inputs["image"][2:]
+    if fixed != (None, None) and fixed != (height, width):
+        raise UsageError(
+            f"{session.path} was exported for {fixed[1]} x {fixed[0]} pixels alone, not {width} x {height}",
+            hint="argan export without --size writes one for any size",
+        )

@@ -1,0 +1,372 @@
+"""Exported files at work: photo in, photo out, against the graphs' arithmetic in numpy."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from argan import runtime
+from argan.curves import SRGB, Parametric
+from argan.errors import ArganError, MissingError, UsageError
+from argan.images import Photo
+from argan.runtime import exported, pixels, tiles
+from tests.runtime import graphs
+
+SIZE = (44, 60)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """pipeline.onnx, render.onnx and depth.onnx, made by hand."""
+    folder = tmp_path_factory.mktemp("exported")
+    for write in (graphs.depth_file, graphs.render_file, graphs.pipeline_file):
+        write(folder)
+    return folder
+
+
+def noise(channels=3, dtype=np.uint8, size=SIZE, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (*size, channels), dtype, endpoint=True)
+
+
+def expected(image: np.ndarray, disparity: np.ndarray, blur: float, focus: float) -> np.ndarray:
+    """What graphs.BLUR computes, for (H, W, 3) in [0, 1]."""
+    reach = graphs.RADIUS
+    height, width = image.shape[:2]
+    count = np.pad(np.ones((height, width, 1)), ((reach, reach), (reach, reach), (0, 0)))
+    padded = np.pad(image.astype(np.float64), ((reach, reach), (reach, reach), (0, 0)))
+    windows = range(2 * reach + 1)
+    total = sum(padded[y : y + height, x : x + width] for y in windows for x in windows)
+    box = total / sum(count[y : y + height, x : x + width] for y in windows for x in windows)
+    discs = blur / 200 * max(height, width) * np.abs(disparity - focus)
+    return image + np.clip(discs / reach, 0, 1)[:, :, None] * (box - image)
+
+
+# What they compute
+
+
+def test_depth(folder):
+    photo = Photo(noise())
+    model = runtime.load(folder / "depth.onnx", device="cpu")
+    np.testing.assert_allclose(model.disparity(photo), photo.pixels.mean(2) / 255, atol=1e-6)
+    assert (model.name, model.focus, model.device) == ("tiny", 0.25, "cpu")
+
+
+@pytest.mark.parametrize("file", ["render.onnx", "pipeline.onnx"])
+def test_render(folder, file):
+    photo = Photo(noise())
+    image = photo.pixels / 255
+    disparity = image.mean(2)
+    model = runtime.load(str(folder / file), device="cpu")
+    for focus, plane in (("auto", 0.25), (0.7, 0.7), ((0.2, 0.9), disparity[39, 12])):
+        result = model.render(photo, blur=7, focus=focus)
+        np.testing.assert_allclose(result.disparity, disparity, atol=1e-6)
+        assert result.focus == pytest.approx(plane, abs=1e-6)
+        exact = expected(image, disparity, 7, plane) * 255
+        assert np.abs(result.photo.pixels - exact).max() < 0.501  # rounded to the nearest
+
+
+def test_given_depth(folder):
+    photo, disparity = Photo(noise()), np.linspace(0, 1, SIZE[1], dtype=np.float32)[None].repeat(SIZE[0], 0)
+    model = runtime.load(folder / "render.onnx", device="cpu")
+    result = model.render(photo, blur=7, focus=0.5, depth=disparity)
+    assert np.abs(result.photo.pixels - expected(photo.pixels / 255, disparity, 7, 0.5) * 255).max() < 0.501
+    # Of another size it is brought to the photo's; "auto" is its own centre, not the model's plane.
+    assert model.render(photo, blur=7, depth=disparity[:11, :15]).disparity.shape == SIZE
+    assert model.render(photo, blur=7, depth=disparity).focus == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("file", ["render.onnx", "pipeline.onnx"])
+def test_no_blur_keeps_every_pixel(folder, file):
+    photo = Photo(noise(dtype=np.uint16))
+    result = runtime.load(folder / file, device="cpu").render(photo, blur=0, focus=(0.5, 0.5))
+    assert np.array_equal(result.photo.pixels, photo.pixels)
+
+
+@pytest.mark.parametrize("size", [(301, 190), (130, 512), (200, 200)])
+@pytest.mark.parametrize("blur", [1.0, 6.0])
+def test_tiles_leave_no_seams(folder, monkeypatch, size, blur):
+    """The blur is in percent of the photo's long side, whatever the tile's; the halo holds all that can be reached."""
+    photo = Photo(noise(size=size))
+    model = runtime.load(folder / "render.onnx", device="cpu")
+    whole = model.render(photo, blur=blur, focus=0.3)
+    monkeypatch.setattr(exported, "tiles", lambda *picture: tiles.tiles(*picture, whole=192))
+    assert len(list(exported.tiles(*size, 5.0))) > 1
+    tiled = model.render(photo, blur=blur, focus=0.3)
+    assert np.abs(tiled.photo.pixels.astype(int) - whole.photo.pixels).max() <= 1  # float32 sums differ
+    assert (tiled.photo.pixels == whole.photo.pixels).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "radius"), [(1, 1, 0), (2048, 2048, 60), (4321, 6007, 47.3), (3000, 100, 900)]
+)
+def test_tiles_cover_the_picture_once(height, width, radius):
+    seen = np.zeros((height, width), np.uint8)
+    for tile in tiles.tiles(height, width, radius):
+        seen[tile.core] += 1
+        for core, around, size in zip(tile.core, tile.seen, (height, width), strict=True):
+            assert around.start <= max(0, core.start - radius)
+            assert around.stop >= min(size, core.stop + radius)
+            assert around.start % tiles.step_of(radius) == 0
+        inside = np.zeros([part.stop - part.start for part in tile.seen])[tile.core_in_seen]
+        assert inside.shape == tuple(part.stop - part.start for part in tile.core)
+    assert (seen == 1).all()
+
+
+def test_depth_of_large_photos_is_estimated_on_a_smaller_copy(folder, monkeypatch):
+    monkeypatch.setattr(exported, "DEPTH_PIXELS", 900)
+    ramp = np.linspace(0, 255, 80)[None, :, None].repeat(60, 0).repeat(3, 2).astype(np.uint8)
+    disparity = runtime.load(folder / "depth.onnx", device="cpu").disparity(Photo(ramp))
+    assert disparity.shape == (60, 80)
+    np.testing.assert_allclose(disparity, ramp[:, :, 0] / 255, atol=0.02)
+
+
+def test_files_of_one_size(folder, tmp_path):
+    """Depth is brought to that size and back; rendering takes no other."""
+    for name in ("depth.onnx", "render.onnx"):
+        model = onnx.load(folder / name)
+        for tensor in [*model.graph.input, *model.graph.output]:
+            dims = tensor.type.tensor_type.shape.dim
+            for dim, size in zip(dims[2:], (32, 48), strict=False):
+                dim.dim_value = size
+        (tmp_path / name).write_bytes(model.SerializeToString())
+    model = runtime.load(tmp_path / "render.onnx", device="cpu")
+    assert model.depth.disparity(Photo(noise())).shape == SIZE
+    assert "48 x 32 pixels alone" in message(UsageError, lambda: model.render(Photo(noise())))
+    assert model.render(Photo(noise(size=(32, 48)))).photo.size == (48, 32)
+
+
+# Kinds of photos
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_kinds_of_photos(folder, channels, dtype):
+    photo = Photo(noise(channels, dtype))
+    result = runtime.load(folder / "render.onnx", device="cpu").render(photo, blur=7).photo
+    assert result.pixels.shape == photo.pixels.shape
+    assert result.pixels.dtype == dtype
+    assert not np.array_equal(result.pixels, photo.pixels)
+
+
+def test_opaque_alpha_changes_nothing(folder):
+    model, colour = runtime.load(folder / "render.onnx", device="cpu"), noise()
+    opaque = np.dstack([colour, np.full(SIZE, 255, np.uint8)])
+    expected, found = (model.render(Photo(pixels), blur=7).photo.pixels for pixels in (colour, opaque))
+    assert np.array_equal(found[:, :, :3], expected)
+    assert (found[:, :, 3] == 255).all()
+
+
+def test_transparent_pixels_lend_no_colour(folder):
+    picture = np.zeros((*SIZE, 4), np.uint8)
+    picture[:, :30] = (255, 0, 255, 255)
+    picture[:, 30:] = (0, 255, 0, 0)  # green, and not to be seen
+    result = runtime.load(folder / "render.onnx", device="cpu").render(Photo(picture), blur=20, focus=0.9).photo.pixels
+    visible = result[:, :, 3] > 8
+    assert (result[visible][:, :3] == (255, 0, 255)).all(axis=1).mean() > 0.99
+    assert visible.sum() > 30 * SIZE[0]
+
+
+def test_curves_other_than_srgb(folder, monkeypatch):
+    """A gamma 2.2 photo and an sRGB photo of the same light come out as the same light."""
+    gamma = Parametric("gamma 2.2", g=2.2)
+    monkeypatch.setattr(pixels, "curve_of", lambda icc: gamma if icc else SRGB)
+    stored = noise(dtype=np.uint16)
+    same_light = np.round(gamma.encode(SRGB.decode(stored / 65535)) * 65535).astype(np.uint16)
+    model, depth = runtime.load(folder / "render.onnx", device="cpu"), np.full(SIZE, 0.9, np.float32)
+    plain = model.render(Photo(stored), blur=7, focus=0.1, depth=depth).photo.pixels
+    other = model.render(Photo(same_light, icc=b"gamma 2.2"), blur=7, focus=0.1, depth=depth).photo.pixels
+    np.testing.assert_allclose(gamma.decode(other / 65535), SRGB.decode(plain / 65535), atol=1e-4)
+
+
+# What they refuse: one line, the right class
+
+
+def message(error: type[ArganError], call) -> str:
+    with pytest.raises(error) as raised:
+        call()
+    assert type(raised.value) is error
+    assert "\n" not in str(raised.value)
+    return f"{raised.value} ({raised.value.hint})"
+
+
+def test_files_that_are_none(folder, tmp_path):
+    assert "no model" in message(UsageError, lambda: runtime.load(tmp_path / "none.onnx"))
+    whole = (folder / "depth.onnx").read_bytes()
+    for name, content in (("empty", b""), ("text", b"not a model"), ("cut", whole[: len(whole) // 2])):
+        (tmp_path / f"{name}.onnx").write_bytes(content)
+        assert f"{name}.onnx" in message(ArganError, lambda name=name: runtime.load(tmp_path / f"{name}.onnx"))
+
+
+def test_an_operator_set_of_the_future(folder, tmp_path):
+    model = onnx.load(folder / "depth.onnx")
+    model.opset_import[0].version = 999
+    (tmp_path / "depth.onnx").write_bytes(model.SerializeToString())
+    assert "pset 999" in message(ArganError, lambda: runtime.load(tmp_path / "depth.onnx", device="cpu"))
+
+
+def test_targets_that_do_nothing_to_photographs(tmp_path):
+    path = graphs.depth_file(tmp_path, **{"argan.target": "generator"})
+    assert "is a generator" in message(UsageError, lambda: runtime.load(path))
+    path = graphs.depth_file(tmp_path, **{"argan.target": "render"})
+    assert "says that it is a render graph" in message(ArganError, lambda: runtime.load(path))
+
+
+def test_settings_are_for_depth_models_of_others(folder):
+    call = lambda: runtime.load(folder / "depth.onnx", settings={"size": "64"})  # noqa: E731
+    assert "says itself" in message(UsageError, call)
+
+
+def test_rendering_without_depth(tmp_path):
+    model = runtime.load(graphs.render_file(tmp_path), device="cpu")
+    assert "--depth" in message(UsageError, lambda: model.render(Photo(noise())))
+
+
+def test_what_pipeline_files_refuse(folder, monkeypatch):
+    model = runtime.load(folder / "pipeline.onnx", device="cpu")
+    assert "render.onnx" in message(UsageError, lambda: model.render(Photo(noise()), depth=np.zeros(SIZE)))
+    assert "transparency" in message(UsageError, lambda: model.render(Photo(noise(4))))
+    monkeypatch.setattr(exported, "PIPELINE_PIXELS", 1000)
+    assert "megapixels" in message(UsageError, lambda: model.render(Photo(noise())))
+
+
+@pytest.mark.parametrize(
+    "request_", [{"blur": -1}, {"blur": 101}, {"focus": 1.5}, {"focus": "near"}, {"focus": (0.5, 2)}]
+)
+@pytest.mark.parametrize("file", ["render.onnx", "pipeline.onnx"])
+def test_requests_that_are_wrong(folder, file, request_):
+    model = runtime.load(folder / file, device="cpu")
+    message(UsageError, lambda: model.render(Photo(noise()), **request_))
+
+
+def test_photos_that_are_too_small(folder):
+    for file in ("depth.onnx", "render.onnx", "pipeline.onnx"):
+        model = runtime.load(folder / file, device="cpu")
+        run = model.disparity if file == "depth.onnx" else model.render
+        assert "16 pixels" in message(UsageError, lambda run=run: run(Photo(noise(size=(15, 40)))))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_here(folder, capfd):
+    assert "cuda was asked for" in message(MissingError, lambda: runtime.load(folder / "depth.onnx", device="cuda"))
+    assert "cuda:3" in message(MissingError, lambda: runtime.load(folder / "depth.onnx", device="cuda:3"))
+    assert runtime.load(folder / "depth.onnx", device="auto").device == "cpu"
+    assert capfd.readouterr() == ("", "")  # what ONNX Runtime would print is in the error
+    for device in ("tpu", "cuda:x", "cpu:1"):
+        message(UsageError, lambda device=device: runtime.load(folder / "depth.onnx", device=device))
+
+
+@pytest.mark.gpu
+def test_on_the_gpu(folder):
+    photo = Photo(noise())
+    cpu, cuda = (
+        runtime.load(folder / "render.onnx", device=device).render(photo, blur=7).photo.pixels.astype(int)
+        for device in ("cpu", "cuda")
+    )
+    assert np.abs(cpu - cuda).max() <= 1
+
+
+# Without torch
+
+
+def run_without_torch(code: str, *arguments: object) -> subprocess.CompletedProcess:
+    """A process in which importing torch, or anything that needs it, fails."""
+    root = Path(__file__).parents[2]
+    block = "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'onnxscript', 'triton']))\n"
+    command = [sys.executable, "-c", block + code, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+COMMAND = "from argan.cli import main; main(sys.argv[1:])"
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(noise()).save(path)
+    return path
+
+
+@pytest.mark.parametrize("file", ["render.onnx", "pipeline.onnx"])
+def test_argan_render_needs_no_torch(folder, photo, file):
+    done = run_without_torch(
+        COMMAND, "render", photo, "--model", folder / file, "--blur", 7, "--save-depth", photo.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"depth: tiny; device: cpu; renderer: {folder / file}\n"
+    assert done.stdout.splitlines() == [str(photo.parent / name) for name in ("photo.bokeh.png", "photo.depth.png")]
+    rendered = runtime.load(folder / file).render(Photo(noise()), blur=7).photo.pixels
+    assert np.array_equal(np.asarray(Image.open(photo.parent / "photo.bokeh.png")), rendered)
+
+
+@pytest.mark.parametrize("file", ["depth.onnx", "render.onnx", "pipeline.onnx"])
+def test_argan_depth_needs_no_torch(folder, photo, file):
+    done = run_without_torch(COMMAND, "depth", photo, "--model", folder / file)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "depth: tiny; device: cpu\n"
+    stored = np.asarray(Image.open(photo.parent / "photo.depth.png"))
+    np.testing.assert_allclose(stored / 65535, noise().mean(2) / 255, atol=1e-5)
+
+
+def test_the_library_needs_no_torch(folder, photo):
+    code = """
+from pathlib import Path
+from argan import runtime
+from argan.images import read_photo, write_photo
+result = runtime.load(sys.argv[1]).render(read_photo(Path(sys.argv[2])), blur=7)
+write_photo(Path(sys.argv[2]).with_name("result.png"), result.photo)
+own = {name.split(".")[0] for name in sys.modules}
+assert not own & {"safetensors", "typer", "rich", "scipy"}, own
+"""
+    done = run_without_torch(code, folder / "render.onnx", photo)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(photo.with_name("result.png")).size == SIZE[::-1]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "options"),
+    [
+        (2, "--aperture is not in exported files", ["--model", "render.onnx", "--aperture", "hexagon"]),
+        (2, "needs depth", ["--model", "alone/render.onnx"]),
+        (2, "estimates depth itself", ["--model", "pipeline.onnx", "--depth", "map.npy"]),
+        (2, "no model", ["--model", "none.onnx"]),
+        (2, "goes with --model FILE.onnx", ["--model-input", "size=64"]),
+        pytest.param(
+            4,
+            "could not start its CUDA provider",
+            ["--model", "render.onnx", "--device", "cuda"],
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_argan_render_refuses(folder, photo, capsys, monkeypatch, code, text, options):
+    from argan.cli import main
+
+    (folder / "alone").mkdir(exist_ok=True)
+    graphs.render_file(folder / "alone")
+    np.save(folder / "map.npy", np.zeros(SIZE, np.float32))
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as ended:
+        main(["render", str(photo), *options])
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert ended.value.code == code
+    assert len(errors) == 1 and text in errors[0]
+    assert [path.name for path in photo.parent.iterdir()] == ["photo.png"]
+
+
+def test_argan_render_with_a_given_depth(folder, photo, tmp_path):
+    from argan.cli import main
+
+    np.save(tmp_path / "map.npy", np.linspace(1, 9, SIZE[1], dtype=np.float32)[None].repeat(SIZE[0], 0))
+    options = ["--model", folder / "render.onnx", "--depth", tmp_path / "map.npy", "--depth-kind", "distance", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["render", str(photo), "--save-depth", str(tmp_path / "used.npy"), *map(str, options)])
+    assert not ended.value.code
+    used = np.load(tmp_path / "used.npy")
+    assert used[0, 0] == 1 and used[0, -1] == 0
