@@ -102,7 +102,7 @@ def estimate_depth(
     return predict(pixels, _loaded(model, where))[0, 0].cpu().numpy()
 
 
-def render_photo(photo: Photo, disparity: Tensor, *, blur: float, focus: float, aperture: Aperture = "disk") -> Photo:
+def render_photo(photo: Photo, disparity: Tensor, *, blur: float, focus: float, aperture: Aperture) -> Photo:
     """`render` for a photo from a file, with disparity (1, 1, H, W) at its size and focus resolved, on its device."""
     with torch.no_grad():
         pixels = _to_tensor(photo.pixels).to(disparity.device)
