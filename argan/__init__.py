@@ -2,6 +2,7 @@
 
     argan.render(image, blur=2.0) -> image              shallow depth-of-field on a photo
     argan.estimate_depth(image) -> disparity            1 = nearest
+    argan.Aperture("hexagon", rotation=15)              blades, anamorphic stretch, rim, to render with
     argan.load("flowers") -> model                      generator, renderer, depth estimator
     argan.kernels, argan.export                         the differentiable rendering ops; ONNX and TorchScript
 
@@ -12,13 +13,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from argan.kernels.bokeh import Aperture
     from argan.models.hub import load
     from argan.photo import estimate_depth, render
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "estimate_depth", "load", "render"]
+__all__ = ["Aperture", "__version__", "estimate_depth", "load", "render"]
 
-_HOMES = {"render": "argan.photo", "estimate_depth": "argan.photo", "load": "argan.models.hub"}
+_HOMES = {
+    "Aperture": "argan.kernels.bokeh",
+    "estimate_depth": "argan.photo",
+    "load": "argan.models.hub",
+    "render": "argan.photo",
+}
 
 
 def __getattr__(name: str) -> Any:

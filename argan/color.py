@@ -1,5 +1,7 @@
 """Between what a file stores and light, for tensors: the curves of `argan.curves` applied to pixels of any type."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,9 @@ __all__ = [
 FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
 
 
+Finish = Callable[[Tensor, int], Tensor]  # stored values (H, W) in [0, 1] of a channel -> the same, with grain
+
+
 def to_linear(pixels: Tensor, curve: Curve = SRGB) -> Tensor:
     """Pixels of any shape, uint8, uint16 or float in [0, 1] -> linear light; integers become float32 by a table."""
     if pixels.dtype not in FULL_SCALE:
@@ -30,21 +35,25 @@ def to_linear(pixels: Tensor, curve: Curve = SRGB) -> Tensor:
     return torch.stack([table.index_select(0, plane.flatten().int()).view_as(plane) for plane in pixels])
 
 
-def from_linear(linear: Tensor, curve: Curve = SRGB, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The inverse of `to_linear`: (C, H, W) linear light -> `dtype`; integers are clamped and rounded, not dithered.
+def from_linear(
+    linear: Tensor, curve: Curve = SRGB, dtype: torch.dtype = torch.float32, finish: Finish | None = None
+) -> Tensor:
+    """The inverse of `to_linear`: (C, H, W) linear light -> `dtype`; integers are clamped and rounded.
 
     8-bit values come from a table over the square root of linear light, in which every curve is nearly straight:
     they are within 0.503 steps of the exact value (0.5 is rounding itself) and an untouched pixel keeps its value.
-    Floats keep highlights beyond white, and none is below black: there is no negative light.
+    Floats keep highlights beyond white, and none is below black: there is no negative light. `finish` changes stored
+    values before they are rounded: grain and dither.
     """
+    finish = finish or (lambda stored, _channel: stored)
     if dtype == torch.uint8:
         root = torch.arange(65536, dtype=torch.float64) / 65535
-        table = quantise(curve.encode(root.square()), dtype).to(linear.device)
+        table = curve.encode(root.square()).float().to(linear.device)
         roots = (plane.clamp(0, 1).sqrt_().mul_(65535).add_(0.5).int() for plane in linear.detach())
-        return torch.stack([table.index_select(0, plane.flatten()).view_as(plane) for plane in roots])
-    if dtype in FULL_SCALE:
-        return torch.stack([quantise(curve.encode(plane), dtype) for plane in linear.detach()])
-    return curve.encode(linear.clamp(min=0)).to(dtype)
+        stored = (table.index_select(0, plane.flatten()).view_as(plane) for plane in roots)
+        return torch.stack([quantise(finish(plane, channel), dtype) for channel, plane in enumerate(stored)])
+    planes = [finish(curve.encode(plane), channel) for channel, plane in enumerate(linear.clamp(min=0))]
+    return torch.stack([quantise(p.detach(), dtype) if dtype in FULL_SCALE else p.to(dtype) for p in planes])
 
 
 def quantise(stored: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,12 +2,14 @@
 
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from argan.errors import ArganError, UsageError
 from argan.images import reading, writing
+from argan.views import depth_view
 
 KINDS = ("disparity", "distance")
 ARRAYS = (".npy", ".npz")
@@ -15,13 +17,22 @@ WRITES = (".png", ".tif", ".tiff", ".npy")
 NEAR_CLIP = 0.1  # percent of the pixels of a distance map that may be nearer than what becomes disparity 1
 
 
-def read_depth(path: Path, kind: str = "disparity") -> tuple[np.ndarray, str | None]:
-    """Read a depth map: float32 (H, W) disparity in [0, 1], and a note on what was done to its values, if anything.
+class DepthMap(NamedTuple):
+    """A depth map as a person gave it."""
+
+    disparity: np.ndarray  # float32 (H, W) in [0, 1]
+    note: str | None = None  # what was done to its values, or where it was found
+    dioptres: tuple[float, float] | None = None  # 1 / metres at disparity 0 and 1, where these are known
+
+
+def read_depth(path: Path, kind: str = "disparity", unit: float | None = None) -> DepthMap:
+    """Read a depth map.
 
     disparity   8- and 16-bit integers are fractions of their full scale. Floats are taken as they are if they lie in
                 [0, 1]; others are stretched so that their least becomes 0 and their greatest 1.
     distance    values are proportional to distance from the camera, in any unit: inverted, then stretched so that the
-                nearest becomes 1 and the farthest 0. 0, negative and infinite values count as farthest.
+                nearest becomes 1 and the farthest 0. 0, negative and infinite values count as farthest. `unit` is
+                what 1 stands for, in metres; by default floats are metres and integers millimetres.
 
     Raises ArganError for files that are no depth map: colour pictures, arrays that are not 2-D, not-a-number values.
     """
@@ -33,10 +44,10 @@ def read_depth(path: Path, kind: str = "disparity") -> tuple[np.ndarray, str | N
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise ArganError(f"{path}: {int(np.isnan(values).sum())} values are not numbers", hint="fill them first")
     try:
-        disparity, note = _from_distance(values) if kind == "distance" else _from_disparity(values)
+        found = from_distance(values, unit) if kind == "distance" else _from_disparity(values)
     except ArganError as error:
         raise ArganError(f"{path}: {error}", error.hint) from None
-    return disparity, f"{path}: {note}" if note else None
+    return found._replace(note=f"{path}: {found.note}" if found.note else None)
 
 
 def write_depth(path: Path, disparity: np.ndarray) -> None:
@@ -52,44 +63,14 @@ def write_depth(path: Path, disparity: np.ndarray) -> None:
 
 
 def write_depth_view(path: Path, disparity: np.ndarray) -> None:
-    """Write a PNG to look at: the least disparity dark blue, the greatest light yellow."""
-    low, high = float(disparity.min()), float(disparity.max())
-    levels = ((disparity - low) * (255 / max(high - low, 1e-6)) + 0.5).astype(np.uint8)
+    """Write a PNG to look at."""
     with writing(path) as temporary:
-        Image.fromarray(depth_colours()[levels]).save(temporary, format="PNG")
+        depth_view(disparity).save(temporary, format="PNG")
 
 
 def check_depth_suffix(path: Path) -> None:
     if path.suffix.lower() not in WRITES:
         raise UsageError(f"{path}: depth maps are written as {', '.join(WRITES)}")
-
-
-def depth_colours() -> np.ndarray:
-    """A ramp (256, 3) uint8, far to near: even steps of lightness in Oklab, blue through rose to light yellow.
-
-    Oklab: Ottosson, "A perceptual color space for image processing", 2020. All of it lies inside sRGB.
-    """
-    t = np.linspace(0, 1, 256)
-    lightness, chroma = 0.17 + 0.79 * t, 0.05 + 0.11 * np.sin(np.pi * t)
-    hue = np.deg2rad(280 + 185 * t)
-    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
-    cone_responses = np.stack(
-        [
-            lightness + 0.3963377774 * a + 0.2158037573 * b,
-            lightness - 0.1055613458 * a - 0.0638541728 * b,
-            lightness - 0.0894841775 * a - 1.2914855480 * b,
-        ]
-    )
-    to_linear_rgb = np.array(
-        [
-            [4.0767416621, -3.3077115913, 0.2309699292],
-            [-1.2684380046, 2.6097574011, -0.3413193965],
-            [-0.0041960863, -0.7034186147, 1.7076147010],
-        ]
-    )
-    linear = np.clip(to_linear_rgb @ cone_responses**3, 0, 1).T
-    stored = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return (stored * 255 + 0.5).astype(np.uint8)
 
 
 def _read_picture(path: Path) -> np.ndarray:
@@ -123,27 +104,30 @@ def _read_array(path: Path) -> np.ndarray:
         raise ArganError(f"{path}: not a numpy array file, or cut short") from error
 
 
-def _from_disparity(values: np.ndarray) -> tuple[np.ndarray, str | None]:
+def _from_disparity(values: np.ndarray) -> DepthMap:
     if values.dtype in (np.uint8, np.uint16):
-        return values.astype(np.float32) / np.iinfo(values.dtype).max, None
+        return DepthMap(values.astype(np.float32) / np.iinfo(values.dtype).max)
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ArganError("infinite disparity", hint="--depth-kind distance for maps of distance")
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 1:
-        return values.astype(np.float32), None
+        return DepthMap(values.astype(np.float32))
     disparity = (values - low) / max(high - low, np.finfo(np.float64).tiny)
-    return disparity.astype(np.float32), f"disparity from {low:.4g} to {high:.4g} was stretched to [0, 1]"
+    return DepthMap(disparity.astype(np.float32), f"disparity from {low:.4g} to {high:.4g} was stretched to [0, 1]")
 
 
-def _from_distance(values: np.ndarray) -> tuple[np.ndarray, str | None]:
+def from_distance(values: np.ndarray, unit: float | None = None) -> DepthMap:
+    """`read_depth` for distances that are in memory."""
     distance = values.astype(np.float64)
     known = (distance > 0) & np.isfinite(distance)
     if not known.any():
         raise ArganError("no distance in it is above 0")
-    near, far = np.percentile(distance[known], NEAR_CLIP), distance[known].max()
+    near, far = float(np.percentile(distance[known], NEAR_CLIP)), float(distance[known].max())
     disparity = np.zeros(distance.shape)
     disparity[known] = 1 / distance[known] - 1 / far
     disparity = np.clip(disparity / max(1 / near - 1 / far, np.finfo(np.float64).tiny), 0, 1)
     unknown = "" if known.all() else f"; {int((~known).sum())} pixels without a distance count as farthest"
-    return disparity.astype(np.float32), f"distance from {near:.4g} to {far:.4g} became disparity 1 to 0{unknown}"
+    note = f"distance from {near:.4g} to {far:.4g} became disparity 1 to 0{unknown}"
+    metres = unit if unit is not None else 1.0 if values.dtype.kind == "f" else 0.001
+    return DepthMap(disparity.astype(np.float32), note, (1 / (far * metres), 1 / (near * metres)))

@@ -1,10 +1,13 @@
-"""What people ask of a lens, read and checked: how much blur, and where it is sharp (numpy, no torch)."""
+"""What people ask of a lens, read and checked: how much blur, and what is sharp (numpy, no torch)."""
 
 import numpy as np
 
 from argan.errors import UsageError
 
 Focus = str | float | tuple[float, float]
+Range = float | tuple[float, float]  # of disparity: a width about the focus, or from where to where
+Band = tuple[float, float]  # everything from the one disparity to the other is in focus
+
 CENTRE_WIDTH = 0.15  # standard deviation of the centre's weight, in fractions of width and height
 POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
 
@@ -15,15 +18,17 @@ def check_blur(blur: float) -> None:
 
 
 def resolve_focus(focus: Focus, disparity: np.ndarray, learned: float | None = None) -> float:
-    """The disparity in focus: "auto", a point (x, y) in fractions of width and height, or a disparity itself.
+    """The disparity in focus: "auto", "subject", a point (x, y) in fractions of the size, or a disparity itself.
 
     Args:
         disparity: (H, W) in [0, 1], 1 = nearest.
         learned: the focal plane that a model has learned: "auto" for its own maps. None: the centre-weighted median.
     """
     if isinstance(focus, str):
+        if focus == "subject":
+            return subject(disparity)
         if focus != "auto":
-            raise UsageError(f"focus {focus!r}", hint='"auto", a point (x, y), or a disparity in [0, 1]')
+            raise UsageError(f"focus {focus!r}", hint='"auto", "subject", a point (x, y), or a disparity in [0, 1]')
         return centre_median(disparity) if learned is None else float(learned)
     if isinstance(focus, tuple | list):
         if len(focus) != 2 or not all(0 <= value <= 1 for value in focus):
@@ -34,15 +39,33 @@ def resolve_focus(focus: Focus, disparity: np.ndarray, learned: float | None = N
     return float(focus)
 
 
+def focus_band(plane: float, around: Range) -> Band:
+    """From where to where it is sharp: `around` as a width about `plane`, or as a band that takes its place."""
+    if isinstance(around, tuple | list):
+        if len(around) != 2 or not 0 <= around[0] <= around[1] <= 1:
+            raise UsageError(f"a focus range is two disparities from 0 to 1, the lower one first, not {around}")
+        return float(around[0]), float(around[1])
+    if not 0 <= around <= 1:
+        raise UsageError(f"a focus range is a width in disparity from 0 to 1, not {around}")
+    return plane - around / 2, plane + around / 2
+
+
 def centre_median(disparity: np.ndarray) -> float:
     """Median of disparity (H, W), weighted towards the centre: what photographers focus on (AR-GAN's prior)."""
-    step = max(1, min(disparity.shape) // 256)
-    disparity = disparity[::step, ::step]
-    y, x = (((np.arange(size) + 0.5) / size - 0.5) / CENTRE_WIDTH for size in disparity.shape)
-    weight = np.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2)).ravel()
-    order = disparity.ravel().argsort(kind="stable")
-    total = weight[order].cumsum()
-    return float(disparity.ravel()[order[np.searchsorted(total, total[-1] / 2)]])
+    return _median(*_weighted(disparity))
+
+
+def subject(disparity: np.ndarray) -> float:
+    """The disparity of the nearest thing about the centre.
+
+    Disparity is split in two where that separates its values best (Otsu, "A threshold selection method from gray-level
+    histograms", 1979), each pixel weighted by how near the centre it is; this is the median of the nearer part.
+    """
+    values, weight = _weighted(disparity)
+    share, moment = weight.cumsum(), (weight * values).cumsum()
+    apart = (moment[-1] * share - moment * share[-1]) ** 2 / np.maximum(share * (share[-1] - share), 1e-12)
+    cut = int(apart.argmax()) + 1 if values[0] < values[-1] else 0
+    return _median(values[cut:], weight[cut:])
 
 
 def disparity_at(disparity: np.ndarray, x: float, y: float) -> float:
@@ -52,3 +75,18 @@ def disparity_at(disparity: np.ndarray, x: float, y: float) -> float:
     row, column = min(int(y * height), height - 1), min(int(x * width), width - 1)
     square = disparity[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
     return float(np.sort(square, axis=None)[(square.size - 1) // 2])
+
+
+def _weighted(disparity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values of disparity in rising order, and the centre's weight of each: (n,) float64."""
+    step = max(1, min(disparity.shape) // 256)
+    disparity = disparity[::step, ::step]
+    y, x = (((np.arange(size) + 0.5) / size - 0.5) / CENTRE_WIDTH for size in disparity.shape)
+    weight = np.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2)).ravel()
+    order = disparity.ravel().argsort(kind="stable")
+    return disparity.ravel()[order].astype(np.float64), weight[order]
+
+
+def _median(values: np.ndarray, weight: np.ndarray) -> float:
+    total = weight.cumsum()
+    return float(values[np.searchsorted(total, total[-1] / 2)])

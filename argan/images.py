@@ -19,12 +19,21 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
-from argan.errors import ArganError, UsageError
+from argan.deep_colour import has_16_bit_colour, png_16_bit_colour, read_16_bit_colour, tiff_16_bit_colour
+from argan.errors import ArganError, MissingError, UsageError
 from argan.files import atomic_file
-from argan.png16 import has_16_bit_colour, png_16_bit_colour, read_16_bit_colour
 
-WRITES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP"}
-READS = {*WRITES, ".avif", ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what a folder is searched for
+WRITES = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+    ".avif": "AVIF",
+}
+HEIF = {".heic", ".heif", ".hif"}
+READS = {*WRITES, *HEIF, ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what a folder is searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
 XMP_MAX = 65_000  # bytes that fit into one JPEG segment
@@ -77,7 +86,7 @@ def read_photo(path: Path) -> Photo:
         deep = has_16_bit_colour(image)
         photo = from_pil(image)
         if deep:
-            photo.pixels = _upright(read_16_bit_colour(path), image)
+            photo.pixels = upright(read_16_bit_colour(path), image)
         return photo
 
 
@@ -93,7 +102,7 @@ def from_pil(image: Image.Image) -> Photo:
     pixels = np.array(plain)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
         pixels = pixels.astype(np.uint16)  # in this machine's byte order
-    photo.pixels = _upright(pixels.reshape(*pixels.shape[:2], -1), image)
+    photo.pixels = upright(pixels.reshape(*pixels.shape[:2], -1), image)
     return photo
 
 
@@ -128,15 +137,16 @@ def check_suffix(path: Path) -> None:
 
 
 def encode(photo: Photo, suffix: str) -> bytes:
-    """The bytes of an image file. Formats with 8 bits only (JPEG, WebP) get 16-bit pixels rounded."""
+    """The bytes of an image file. Formats with 8 bits only (JPEG, WebP, AVIF) get 16-bit pixels rounded."""
     kind = WRITES[suffix.lower()]
     if photo.has_alpha and kind == "JPEG":
         raise ArganError("JPEG holds no transparency", hint="give an output that ends in .png, .tif or .webp")
-    if photo.pixels.dtype == np.uint16 and kind in ("JPEG", "WEBP"):
+    if photo.pixels.dtype == np.uint16 and kind in ("JPEG", "WEBP", "AVIF"):
         photo = photo.with_pixels(((photo.pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if photo.pixels.dtype == np.uint16 and photo.pixels.shape[2] > 1:
         if kind == "TIFF":
-            raise ArganError("16-bit colour is written as PNG only", hint="give an output that ends in .png")
+            tags = _tiff_tags(photo)
+            return tiff_16_bit_colour(photo.pixels, dict(tags or {}), photo.icc, photo.dpi)
         return png_16_bit_colour(photo.pixels, _png_chunks(photo))
     image, buffer = to_pil(photo), BytesIO()
     image.save(buffer, format=kind, **_save_options(photo, kind))
@@ -148,7 +158,7 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
     if kind == "JPEG":
         options |= photo.jpeg or {"quality": 95, "subsampling": 0}
         options["xmp"] = photo.xmp if photo.xmp and len(photo.xmp) < XMP_MAX else None
-    elif kind == "WEBP":
+    elif kind in ("WEBP", "AVIF"):
         options |= {"quality": 95, "xmp": photo.xmp}
     elif kind == "PNG":
         options["pnginfo"] = _png_info(photo)
@@ -161,6 +171,8 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
 @contextmanager
 def reading(path: Path) -> Iterator[Image.Image]:
     """An opened image file; what goes wrong while it is read becomes an ArganError of one line that names it."""
+    if path.suffix.lower() in HEIF:
+        _register_heif()
     try:
         with warnings.catch_warnings():
             # Pillow warns from 89 megapixels on and refuses from 179 on: only the refusal counts here.
@@ -178,6 +190,15 @@ def reading(path: Path) -> Iterator[Image.Image]:
         raise ArganError(f"{path}: {_lower(error.strerror or f'damaged or cut short ({error})')}") from error
     except (SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, struct.error) as error:
         raise ArganError(f"{path}: damaged or cut short ({_lower(str(error))})") from error
+
+
+def _register_heif() -> None:
+    """Teach Pillow HEIC, what phones save."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise MissingError("HEIC photos take pillow-heif", hint="pip install 'argan[heic]'") from None
+    pillow_heif.register_heif_opener()
 
 
 @contextmanager
@@ -259,7 +280,8 @@ def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Pixels (H, W, ...) turned as an image's EXIF orientation says."""
     turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     return np.ascontiguousarray(turn(pixels)) if turn else pixels
 

@@ -1,5 +1,6 @@
 """Shallow depth of field on real photographs: `argan.render` and `argan.estimate_depth`."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,14 +10,16 @@ from PIL import Image
 from torch import Tensor
 
 from argan import focus as optics
+from argan import views
 from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
 from argan.devices import resolve_device
 from argan.errors import UsageError
-from argan.focus import Focus, check_blur
+from argan.focus import Band, Focus, Range, check_blur, focus_band
+from argan.grain import Finish, measure_grain, no_grain
 from argan.guided import FINE, guided_upsample, resize
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
-from argan.kernels.bokeh.aperture import Aperture, check_aperture
+from argan.kernels.bokeh import Aperture
 from argan.models.hub import Model, load
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
@@ -24,14 +27,48 @@ Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 MISFIT = 0.05  # by how much a depth map's aspect ratio may differ from the photo's: coarse maps have few pixels
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a photo with known disparity is to be blurred. `band` is sharp; the rest as in `render`, checked."""
+
+    blur: float
+    band: Band
+    aperture: Aperture
+    grain: float | str = "auto"
+
+    def __post_init__(self) -> None:
+        check_blur(self.blur)
+        if self.grain != "auto" and (isinstance(self.grain, str) or not 0 <= self.grain <= 10):
+            raise UsageError(f"grain is auto, or times the photo's own noise from 0 to 10, not {self.grain}")
+
+    def radius(self, pixels: Tensor) -> float:
+        """Blur radius in pixels at disparity difference 1."""
+        return self.blur / 200 * max(pixels.shape[-2:])
+
+    def offset(self, disparity: Tensor) -> Tensor:
+        """Signed disparity from the band: 0 inside, positive in front."""
+        return disparity - disparity.clamp(*self.band)
+
+    def finish(self, colour: Tensor, coc: Tensor) -> Finish | None:
+        """Grain and dither for pixels (C, H, W) without alpha, blurred by signed radii (H, W)."""
+        integers = colour.dtype in FULL_SCALE
+        strength = float(integers) if self.grain == "auto" else float(self.grain)
+        if not integers and not strength:
+            return None
+        grain = measure_grain(colour) if strength else no_grain(len(colour))
+        return Finish(grain, strength, coc, colour.dtype)
+
+
 def render(
     image: Picture,
     *,
     blur: float = 2.0,
     focus: Focus = "auto",
+    focus_range: Range = 0.0,
     depth: Any = None,
     model: Model | str | Path | None = None,
     aperture: Any = "disk",
+    grain: float | str = "auto",
     device: str = "auto",
 ) -> Picture:
     """A shallow-focus version of an all-in-focus photo, of the same kind, type and size.
@@ -42,24 +79,28 @@ def render(
             [0, 1], highlights beyond. Values are display-encoded: as sRGB, or as a PIL image's own ICC profile says.
         blur: diameter of the blur disc where |disparity - focus| = 1, in percent of the photo's long side. 0 returns
             the pixels as they are.
-        focus: "auto", a point (x, y) in fractions of width and height, or a disparity in [0, 1]. "auto" is the model's
-            learned focal plane; with `depth` it is the centre-weighted median disparity.
+        focus: "auto", "subject", a point (x, y) in fractions of width and height, or a disparity in [0, 1]. "auto" is
+            the model's learned focal plane; with `depth` it is the centre-weighted median disparity. "subject" is the
+            nearest thing about the centre.
+        focus_range: what is sharp besides: a width in disparity about the focus, or disparities (low, high) instead.
         depth: disparity, 1 = nearest, as a PIL image, array or tensor (H, W): floats in [0, 1], or 8- or 16-bit
             integers. Of any size: it is brought to the photo's. Without it the model estimates it.
         model: what estimates depth: a loaded model, or what `argan.load` takes; None is the shipped one.
-        aperture: a name of `argan.kernels.bokeh.APERTURES`, or an image of one: a 2-D array, 0 where closed.
+        aperture: a name of `argan.kernels.bokeh.APERTURES`; an image of one: a 2-D array, 0 where closed; or an
+            `argan.Aperture`, which has rotation, curved blades, anamorphic stretch and rim too.
+        grain: how much of its own noise the photo gets back where blur has smoothed it away: 1 as much as it had, 0
+            none. "auto" is 1 for integers and 0 for floats.
         device: "auto", "cpu" or "cuda[:n]". "auto" is a tensor's own device; else the first GPU, else the CPU.
 
     Returns:
-        The picture. Alpha is blurred with the colour (premultiplied): transparent pixels lend no colour. Integers are
-        rounded to the nearest. Float tensors are differentiable.
+        The picture. Alpha is blurred with the colour (premultiplied): transparent pixels lend no colour. 8-bit values
+        are dithered where they are blurred, and others rounded. Float tensors are differentiable.
 
     Raises:
         UsageError: a value out of range, or a depth map of another shape than the photo.
         MissingError: the device that was asked for is not here.
     """
-    check_blur(blur)
-    lens = as_aperture(aperture)
+    look = Look(blur, (0, 0), as_aperture(aperture), grain)
     if isinstance(image, Tensor):
         where = image.device if device == "auto" else resolve_device(device)
         pictures = _as_batch(image)
@@ -67,7 +108,7 @@ def render(
         model = None if depth is not None else _loaded(model, where)
         rendered = torch.stack(
             [
-                _render(picture.to(where), d, blur, focus, lens, SRGB, model).to(image.device)
+                _render(picture.to(where), d, look, focus, focus_range, SRGB, model).to(image.device)
                 for picture, d in zip(pictures, maps, strict=True)
             ]
         )
@@ -78,7 +119,7 @@ def render(
     model = None if depth is not None else _loaded(model, where)
     with torch.no_grad():
         pixels = _to_tensor(photo.pixels).to(where)
-        rendered = _render(pixels, disparity, blur, focus, lens, curve_of(photo.icc), model)
+        rendered = _render(pixels, disparity, look, focus, focus_range, curve_of(photo.icc), model)
     result = photo.with_pixels(_to_array(rendered))
     return to_pil(result) if isinstance(image, Image.Image) else result.pixels.reshape(image.shape)
 
@@ -101,18 +142,19 @@ def estimate_depth(
     return predict(pixels, _loaded(model, where))[0, 0].cpu().numpy()
 
 
-def render_photo(photo: Photo, disparity: Tensor, *, blur: float, focus: float, aperture: Aperture = "disk") -> Photo:
-    """`render` for a photo from a file, with disparity (1, 1, H, W) at its size and focus resolved, on its device."""
+def render_photo(photo: Photo, disparity: Tensor, look: Look) -> Photo:
+    """`render` for a photo from a file, with disparity (1, 1, H, W) at its size, on its device."""
     with torch.no_grad():
         pixels = _to_tensor(photo.pixels).to(disparity.device)
-        return photo.with_pixels(_to_array(_defocus(pixels, disparity, blur, focus, aperture, curve_of(photo.icc))))
+        return photo.with_pixels(_to_array(_defocus(pixels, disparity, look, curve_of(photo.icc))))
 
 
-def photo_disparity(photo: Photo, source: Model | np.ndarray, device: torch.device) -> Tensor:
+def photo_disparity(photo: Photo, source: Model | np.ndarray | None, device: torch.device) -> Tensor:
     """Disparity (1, 1, H, W) of a photo from a file: a model's estimate, or a depth map brought to the photo's size."""
     pixels = _to_tensor(photo.pixels).to(device)
     if isinstance(source, np.ndarray):
         return fit_depth(torch.from_numpy(source)[None, None].to(device), pixels)
+    assert source is not None
     return predict(pixels, source)
 
 
@@ -150,10 +192,31 @@ def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -
     return optics.resolve_focus(focus, disparity[0, 0].detach().cpu().numpy(), learned)
 
 
-def as_aperture(aperture: Any) -> Aperture:
-    """The name of an aperture, or an image of one (array or tensor) as a tensor."""
+def show(what: str, photo: Photo, disparity: Tensor, look: Look) -> Image.Image:
+    """A picture to judge by (argan/views.py): "depth", "coc", "layers" or "focus"."""
+    from argan.kernels.bokeh.reference import Plan
+
+    pixels = _to_tensor(photo.pixels).to(disparity.device)
+    coc = look.radius(pixels) * look.offset(disparity)
+    radii, colour = coc[0, 0].cpu().numpy(), _display_rgb(pixels)[0].permute(1, 2, 0).cpu().numpy()
+    if what == "depth":
+        return views.depth_view(disparity[0, 0].cpu().numpy())
+    if what == "coc":
+        return views.coc_view(colour.mean(-1), radii)
+    if what == "layers":
+        return views.layers_view(radii, Plan.of(coc, look.aperture).radii)
+    return views.focus_view(colour, radii)
+
+
+def as_aperture(
+    aperture: Any, rotation: float = 0.0, curvature: float = 0.0, anamorphic: float = 1.0, rim: float = 0.0
+) -> Aperture:
+    """An `argan.Aperture` from one, or from a name or an image (array or tensor) and what the lens does to it."""
     try:
-        return check_aperture(torch.as_tensor(aperture) if isinstance(aperture, np.ndarray) else aperture)
+        if isinstance(aperture, Aperture):
+            return aperture
+        shape = torch.as_tensor(aperture) if isinstance(aperture, np.ndarray) else aperture
+        return Aperture(shape, rotation, curvature, anamorphic, rim)
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None
 
@@ -161,9 +224,9 @@ def as_aperture(aperture: Any) -> Aperture:
 def _render(
     pixels: Tensor,
     depth: Tensor | None,
-    blur: float,
+    look: Look,
     focus: Focus,
-    aperture: Aperture,
+    focus_range: Range,
     curve: Curve,
     model: Model | None,
 ) -> Tensor:
@@ -174,29 +237,32 @@ def _render(
         assert model is not None
         disparity = predict(pixels, model)
     plane = resolve_focus(focus, disparity, model if depth is None else None)
-    return _defocus(pixels, disparity, blur, plane, aperture, curve)
+    return _defocus(pixels, disparity, replace(look, band=focus_band(plane, focus_range)), curve)
 
 
-def _defocus(pixels: Tensor, disparity: Tensor, blur: float, focus: float, aperture: Aperture, curve: Curve) -> Tensor:
+def _defocus(pixels: Tensor, disparity: Tensor, look: Look, curve: Curve) -> Tensor:
     """The rendering itself: decode to linear light, blur, encode. Pixels (C, H, W), disparity (1, 1, H, W)."""
-    if blur == 0:
+    if look.blur == 0:
         return pixels.clone()
-    radius = blur / 200 * max(pixels.shape[1:])
+    offset = look.offset(disparity)
+    radius = look.radius(pixels)
 
     def through_lens(linear: Tensor) -> Tensor:
         rgb = linear.expand(3, -1, -1)[None]
-        return render_bokeh(rgb, disparity.to(rgb.dtype), radius, focus, aperture=aperture)[0, : len(linear)]
+        return render_bokeh(rgb, offset.to(rgb.dtype), radius, 0.0, aperture=look.aperture)[0, : len(linear)]
 
     has_alpha = len(pixels) in (2, 4)
-    colour = to_linear(_float(pixels[: len(pixels) - has_alpha]), curve)
+    stored = pixels[: len(pixels) - has_alpha]
+    colour = to_linear(_float(stored), curve)
+    finish = look.finish(stored, radius * offset[0, 0])
     if not has_alpha:
-        return from_linear(through_lens(colour), curve, pixels.dtype)
+        return from_linear(through_lens(colour), curve, pixels.dtype, finish)
     alpha = to_linear(_float(pixels[-1:]), STRAIGHT)
     if bool((alpha == 1).all()):
-        return torch.cat([from_linear(through_lens(colour), curve, pixels.dtype), pixels[-1:]])
+        return torch.cat([from_linear(through_lens(colour), curve, pixels.dtype, finish), pixels[-1:]])
     coverage = through_lens(alpha)
     blurred = through_lens(colour * alpha) / coverage.clamp(min=1e-4)
-    return torch.cat([from_linear(blurred, curve, pixels.dtype), from_linear(coverage, STRAIGHT, pixels.dtype)])
+    return torch.cat([from_linear(blurred, curve, pixels.dtype, finish), from_linear(coverage, STRAIGHT, pixels.dtype)])
 
 
 def _display_rgb(pixels: Tensor) -> Tensor:

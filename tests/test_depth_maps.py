@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from argan.depth_maps import depth_colours, read_depth, write_depth, write_depth_view
+from argan.depth_maps import read_depth, write_depth, write_depth_view
 from argan.errors import ArganError, UsageError
+from argan.views import depth_colours
 
 RAMP = np.linspace(0, 1, 24 * 31, dtype=np.float32).reshape(24, 31)
 
@@ -18,7 +19,7 @@ RAMP = np.linspace(0, 1, 24 * 31, dtype=np.float32).reshape(24, 31)
 def test_round_trip(tmp_path: Path, suffix: str, tolerance: float) -> None:
     path = tmp_path / f"map{suffix}"
     write_depth(path, RAMP)
-    disparity, note = read_depth(path)
+    disparity, note, _ = read_depth(path)
     assert note is None
     assert disparity.dtype == np.float32
     np.testing.assert_allclose(disparity, RAMP, rtol=0, atol=tolerance + 1e-7)
@@ -48,7 +49,7 @@ def test_float_tiff(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_arrays(tmp_path: Path, shape: tuple[int, ...], dtype: type) -> None:
     np.save(tmp_path / "map.npy", RAMP.astype(dtype).reshape(shape))
-    disparity, note = read_depth(tmp_path / "map.npy")
+    disparity, note, _ = read_depth(tmp_path / "map.npy")
     assert note is None
     np.testing.assert_allclose(disparity, RAMP, atol=1e-3)
 
@@ -65,7 +66,7 @@ def test_archives(tmp_path: Path) -> None:
 
 def test_values_beyond_1_are_stretched_and_said(tmp_path: Path) -> None:
     np.save(tmp_path / "map.npy", 10 + 30 * RAMP)
-    disparity, note = read_depth(tmp_path / "map.npy")
+    disparity, note, _ = read_depth(tmp_path / "map.npy")
     np.testing.assert_allclose(disparity, RAMP, atol=1e-5)
     assert "disparity from 10 to 40 was stretched" in note
 
@@ -73,14 +74,14 @@ def test_values_beyond_1_are_stretched_and_said(tmp_path: Path) -> None:
 def test_distance_is_inverted(tmp_path: Path) -> None:
     """1, 2 and 4 metres are disparities 1, 1/3 and 0: halfway in 1 / z between 1 and 1/4 lies 1.6 m."""
     np.save(tmp_path / "map.npy", np.array([[1, 1.6, 2, 4]]))
-    disparity, note = read_depth(tmp_path / "map.npy", "distance")
+    disparity, note, _ = read_depth(tmp_path / "map.npy", "distance")
     np.testing.assert_allclose(disparity, [[1, 0.5, 1 / 3, 0]], atol=3e-3)
     assert "became disparity 1 to 0" in note
 
 
 def test_distance_that_is_not_known_is_farthest(tmp_path: Path) -> None:
     np.save(tmp_path / "map.npy", np.array([[1.0, 3.0, 0.0, np.inf]]))
-    disparity, note = read_depth(tmp_path / "map.npy", "distance")
+    disparity, note, _ = read_depth(tmp_path / "map.npy", "distance")
     np.testing.assert_allclose(disparity, [[1, 0, 0, 0]], atol=1e-2)
     assert "2 pixels without a distance" in note
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
 from argan import files, images
+from argan.deep_colour import png_16_bit_colour
 from argan.errors import ArganError, UsageError
 from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
-from argan.png16 import png_16_bit_colour
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = (

@@ -1,55 +1,67 @@
 """What the commands on photographs share: which files, which outputs, and one bad file that does not stop the rest."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from argan.cli import _output
 from argan.cli._errors import explain
 from argan.errors import ArganError, MissingError, UsageError
 
-OWN_ENDINGS = (".bokeh", ".depth", ".depth-view")  # what the commands write beside photos is no input in a folder
+SHOWS = ("depth", "coc", "layers", "focus")
+SWEEP = ".sweep"
+OWN_ENDINGS = (".bokeh", ".depth", SWEEP, *(f".{show}-view" for show in SHOWS))  # no inputs when found in a folder
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz")
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
+Photos = dict[Path, Path]  # a photo -> its place in the folder that it came from, mirrored by folders of results
 
 
-def find_photos(paths: Iterable[Path]) -> list[Path]:
-    """Files as given, and the pictures directly in each folder, by name. A missing file fails when it is read."""
+def find_photos(paths: Iterable[Path]) -> Photos:
+    """Files as given, and the pictures in each folder and below, by name. A missing file fails when it is read."""
     from argan.images import READS
 
-    photos: list[Path] = []
+    photos: Photos = {}
     for path in paths:
         if not path.is_dir():
-            photos.append(path)
+            photos.setdefault(path, Path())
             continue
-        inside = [file for file in path.iterdir() if file.suffix.lower() in READS and not is_own_output(file)]
+        inside = [file for file in path.rglob("*") if file.suffix.lower() in READS and not is_own_output(file, path)]
         if not inside:
             raise UsageError(f"{path}: no photos in this folder")
-        photos += sorted(inside)
-    return list(dict.fromkeys(photos))
+        for file in sorted(inside):
+            photos.setdefault(file, file.parent.relative_to(path))
+    return photos
 
 
-def is_own_output(path: Path) -> bool:
-    return path.name.startswith(".") or path.stem.endswith(OWN_ENDINGS)
+def is_own_output(path: Path, folder: Path) -> bool:
+    """Whether a file below `folder` is hidden, or one that the commands have written."""
+    names = path.relative_to(folder).parts
+    return any(name.startswith(".") or Path(name).stem.endswith(OWN_ENDINGS) or name.endswith(SWEEP) for name in names)
 
 
 def output_paths(
-    photos: Sequence[Path], output: Path | None, ending: Callable[[Path], str], *, may_be_file: bool = True
-) -> list[Path]:
+    photos: Photos, output: Path | None, ending: Callable[[Path], str], *, may_be_file: bool = True
+) -> dict[Path, Path]:
     """Where each photo's result goes: beside it as STEM + ending, into the folder `output`, or the file `output`.
 
-    `output` is a file where it may be one, there is one photo, it has a suffix, and no folder has its name.
-    Raises UsageError when two results would be one file.
+    A folder of results mirrors the folders that the photos came from. `output` is a file where it may be one, there is
+    one photo, it has a suffix, and no folder has its name. Raises UsageError when two results would be one file.
     """
     if output is not None and may_be_file and len(photos) == 1 and output.suffix and not output.is_dir():
-        return [output]
-    paths = [(output or photo.parent) / (photo.stem + ending(photo)) for photo in photos]
-    for index, path in enumerate(paths):
-        if path in paths[:index]:
-            first = photos[paths.index(path)]
-            raise UsageError(f"{first} and {photos[index]} would both be written to {path}")
+        return dict.fromkeys(photos, output)
+    paths: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
+    for photo, place in photos.items():
+        path = (photo.parent if output is None else output / place) / (photo.stem + ending(photo))
+        if path in taken:
+            raise UsageError(f"{taken[path]} and {photo} would both be written to {path}")
+        paths[photo], taken[path] = path, photo
     return paths
 
 
@@ -68,14 +80,18 @@ def make_folder(path: Path) -> None:
         raise ArganError(f"{path}: cannot make this folder: {reason}") from error
 
 
-def depth_file(option: Path, photo: Path) -> Path:
-    """The depth map of a photo: `option` itself, or in the folder `option` STEM.depth.png (.tif, .npy, .npz)."""
+def depth_file(option: Path, photo: Path, place: Path) -> Path:
+    """The depth map of a photo: `option` itself, or in the folder `option` STEM.depth.png (.tif, .npy, .npz).
+
+    A folder may mirror the photos' own: `place` is where this photo belongs in it.
+    """
     if not option.is_dir():
         return option
-    for suffix in DEPTH_SUFFIXES:
-        path = option / f"{photo.stem}.depth{suffix}"
-        if path.exists():
-            return path
+    for folder in (option / place, option):
+        for suffix in DEPTH_SUFFIXES:
+            path = folder / f"{photo.stem}.depth{suffix}"
+            if path.exists():
+                return path
     raise ArganError(f"{photo}: no depth map {photo.stem}.depth.png in {option}")
 
 
@@ -96,30 +112,60 @@ def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str) -
     return {"kind": kind, **settings} if is_onnx(model) and kind != "disparity" else settings
 
 
-def run_batch(photos: Sequence[Path], description: str, work: Callable[[Path], Row], as_json: bool) -> None:
-    """Call `work` for each photo and print its rows; in a batch, failures are named at the end and the exit code is 1.
+def run_batch(
+    photos: Iterable[Path],
+    description: str,
+    read: Callable[[Path], Item],
+    work: Callable[[Path, Item], Item],
+    write: Callable[[Path, Item], Row],
+    as_json: bool,
+) -> None:
+    """Read, work on and write each photo, and print the rows that `write` gives.
 
-    A row names what was written under "files"; that is all that people are shown.
+    In a batch the next photo is read and the last one written while one is worked on; failures are named at the end
+    and the exit code is 1. A row names what was written under "files"; that is all that people are shown.
     """
-    rows: list[Row] = []
-    failures: list[str] = []
+    photos = list(photos)
+    rows: dict[Path, Row] = {}
     if len(photos) == 1:
-        rows.append(work(photos[0]))
+        rows[photos[0]] = write(photos[0], work(photos[0], read(photos[0])))
     else:
-        for photo in _output.track(photos, description):
-            try:
-                rows.append(work(photo))
-            except MissingError:
-                raise
-            except Exception as error:
-                if os.environ.get("ARGAN_DEBUG") == "1":
-                    raise
-                reason = str(explain(error))
-                failures.append(reason if reason.startswith(str(photo)) else f"{photo}: {reason}")
-                rows.append({"photo": photo, "error": str(explain(error))})
-    written = [str(file) for row in rows for file in row.get("files", [])]
-    _output.result(rows, as_json=as_json, human="\n".join(written))
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            reading, writing = reader.submit(read, photos[0]), deque[tuple[Path, Future[Row]]]()
+            for photo, following in zip(_output.track(photos, description), [*photos[1:], None], strict=True):
+                arrived = reading
+                if following is not None:
+                    reading = reader.submit(read, following)
+                with _noted(photo, rows):
+                    done = work(photo, arrived.result())
+                    while writing:  # one photo at a time waits to be written
+                        _collect(*writing.popleft(), rows)
+                    writing.append((photo, writer.submit(write, photo, done)))
+            while writing:
+                _collect(*writing.popleft(), rows)
+    written = [str(file) for photo in photos for file in rows[photo].get("files", [])]
+    _output.result([rows[photo] for photo in photos], as_json=as_json, human="\n".join(written))
+    failures = {photo: str(row["error"]) for photo, row in rows.items() if "error" in row}
+    for photo, reason in failures.items():
+        reason = reason if reason.startswith(str(photo)) else f"{photo}: {reason}"
+        _output.info(f"failed: {' '.join(reason.split())}")
     if failures:
-        for failure in failures:
-            _output.info(f"failed: {' '.join(failure.split())}")
         raise ArganError(f"{len(failures)} of {len(photos)} photos failed")
+
+
+def _collect(photo: Path, written: "Future[Row]", rows: dict[Path, Row]) -> None:
+    with _noted(photo, rows):
+        rows[photo] = written.result()
+
+
+@contextmanager
+def _noted(photo: Path, rows: dict[Path, Row]) -> Iterator[None]:
+    """What goes wrong with one photo becomes its row; what would go wrong with all of them is raised."""
+    try:
+        yield
+    except MissingError:
+        raise
+    except Exception as error:
+        if os.environ.get("ARGAN_DEBUG") == "1":
+            raise
+        rows[photo] = {"photo": photo, "error": str(explain(error))}

@@ -5,7 +5,9 @@ render.onnx and pipeline.onnx render by themselves. depth.onnx gives depth alone
 """
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import typer
@@ -14,7 +16,7 @@ from argan import depth_maps, runtime
 from argan.cli import _batch, _output
 from argan.errors import UsageError
 from argan.focus import Focus, resolve_focus
-from argan.images import read_photo, write_photo
+from argan.images import Photo, read_photo, write_photo
 
 Renderer = runtime.RenderFile | runtime.PipelineFile
 
@@ -55,9 +57,9 @@ def open_renderer(context: typer.Context, model: str, device: str) -> Renderer |
 
 def render(
     renderer: Renderer,
-    photos: list[Path],
-    outputs: list[Path],
-    depth_outputs: list[Path | None],
+    photos: _batch.Photos,
+    outputs: dict[Path, Path],
+    depth_outputs: dict[Path, Path],
     *,
     blur: float,
     focus: Focus,
@@ -70,46 +72,60 @@ def render(
     source = str(depth) if depth is not None else renderer.name
     _output.info(f"depth: {source}; device: {renderer.device}; renderer: {renderer.path}")
 
-    def given(photo: Path) -> np.ndarray | None:
+    @dataclass
+    class Job:
+        photo: Photo
+        given: np.ndarray | None
+        start: float
+        result: runtime.Rendering | None = None
+
+    def given(path: Path) -> np.ndarray | None:
         if depth is None:
             return None
-        disparity, note = depth_maps.read_depth(_batch.depth_file(depth, photo), depth_kind)
-        if note:
-            _output.info(note)
-        return disparity
+        found = depth_maps.read_depth(_batch.depth_file(depth, path, photos[path]), depth_kind)
+        if found.note:
+            _output.info(found.note)
+        return found.disparity
 
-    def work(path: Path) -> _batch.Row:
+    def read(path: Path) -> Job:
         start = time.perf_counter()
-        target, depth_target = outputs[photos.index(path)], depth_outputs[photos.index(path)]
-        written = [file for file in (target, depth_target) if file is not None]
-        _batch.check_new(written, overwrite)
-        result = renderer.render(read_photo(path), blur=blur, focus=focus, depth=given(path))
-        for file in written:
-            _batch.make_folder(file.parent)
-        write_photo(target, result.photo)
-        if depth_target is not None:
-            depth_maps.write_depth(depth_target, result.disparity)
-        width, height = result.photo.size
+        _batch.check_new([file for file in (outputs[path], depth_outputs.get(path)) if file is not None], overwrite)
+        return Job(read_photo(path), given(path), start)
+
+    def work(_path: Path, job: Job) -> Job:
+        job.result = renderer.render(job.photo, blur=blur, focus=focus, depth=job.given)
+        return job
+
+    def write(path: Path, job: Job) -> _batch.Row:
+        assert job.result is not None
+        written = [outputs[path]]
+        _batch.make_folder(outputs[path].parent)
+        write_photo(outputs[path], job.result.photo)
+        if path in depth_outputs:
+            _batch.make_folder(depth_outputs[path].parent)
+            depth_maps.write_depth(depth_outputs[path], job.result.disparity)
+            written.append(depth_outputs[path])
+        width, height = job.result.photo.size
         return {
             "photo": path,
             "files": written,
             "width": width,
             "height": height,
             "blur": blur,
-            "focus": round(result.focus, 4),
+            "focus": round(job.result.focus, 4),
             "depth": source,
             "device": renderer.device,
-            "seconds": round(time.perf_counter() - start, 2),
+            "seconds": round(time.perf_counter() - job.start, 2),
         }
 
-    _batch.run_batch(photos, "render", work, as_json)
+    _batch.run_batch(photos, "render", read, work, write, as_json)
 
 
 def depth(
     estimator: runtime.DepthFile | runtime.PipelineFile,
-    photos: list[Path],
-    maps: list[Path],
-    views: list[Path],
+    photos: _batch.Photos,
+    maps: dict[Path, Path],
+    views: dict[Path, Path],
     *,
     overwrite: bool,
     as_json: bool,
@@ -117,27 +133,37 @@ def depth(
     """`argan depth` in ONNX Runtime."""
     _output.info(f"depth: {estimator.name}; device: {estimator.device}")
 
-    def work(path: Path) -> _batch.Row:
+    @dataclass
+    class Job:
+        photo: Photo
+        start: float
+        disparity: Any = None
+
+    def read(path: Path) -> Job:
         start = time.perf_counter()
-        written = [maps[photos.index(path)], views[photos.index(path)]]
-        _batch.check_new(written, overwrite)
-        photo = read_photo(path)
-        disparity = estimator.disparity(photo)
-        _batch.make_folder(written[0].parent)
-        depth_maps.write_depth(written[0], disparity)
-        depth_maps.write_depth_view(written[1], disparity)
-        width, height = photo.size
+        _batch.check_new([maps[path], views[path]], overwrite)
+        return Job(read_photo(path), start)
+
+    def work(_path: Path, job: Job) -> Job:
+        job.disparity = estimator.disparity(job.photo)
+        return job
+
+    def write(path: Path, job: Job) -> _batch.Row:
+        _batch.make_folder(maps[path].parent)
+        depth_maps.write_depth(maps[path], job.disparity)
+        depth_maps.write_depth_view(views[path], job.disparity)
+        width, height = job.photo.size
         return {
             "photo": path,
-            "files": written,
+            "files": [maps[path], views[path]],
             "width": width,
             "height": height,
-            "focus": round(resolve_focus("auto", disparity, estimator.focus), 4),
-            "least": round(float(disparity.min()), 4),
-            "greatest": round(float(disparity.max()), 4),
+            "focus": round(resolve_focus("auto", job.disparity, estimator.focus), 4),
+            "least": round(float(job.disparity.min()), 4),
+            "greatest": round(float(job.disparity.max()), 4),
             "model": estimator.name,
             "device": estimator.device,
-            "seconds": round(time.perf_counter() - start, 2),
+            "seconds": round(time.perf_counter() - job.start, 2),
         }
 
-    _batch.run_batch(photos, "depth", work, as_json)
+    _batch.run_batch(photos, "depth", read, work, write, as_json)

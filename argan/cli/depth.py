@@ -1,7 +1,7 @@
 """argan depth: the disparity of photographs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -53,10 +53,11 @@ def depth(
 
     # From here on it takes torch.
     import time
+    from dataclasses import dataclass
 
     from argan import depth_maps
     from argan.devices import resolve_device
-    from argan.images import read_photo
+    from argan.images import Photo, read_photo
     from argan.models.hub import load
     from argan.photo import photo_disparity, resolve_focus
 
@@ -64,28 +65,39 @@ def depth(
     estimator = load(model, onnx_settings=settings).to(where)
     _output.info(f"depth: {estimator.config.name}; device: {where}")
 
-    def work(path: Path) -> _batch.Row:
-        start = time.perf_counter()
-        written = [maps[files.index(path)], views[files.index(path)]]
-        _batch.check_new(written, overwrite)
-        photo = read_photo(path)
-        disparity = photo_disparity(photo, estimator, where)
-        values = disparity[0, 0].cpu().numpy()
-        _batch.make_folder(written[0].parent)
-        depth_maps.write_depth(written[0], values)
-        depth_maps.write_depth_view(written[1], values)
-        width, height = photo.size
+    @dataclass
+    class Job:
+        photo: Photo
+        seconds: float
+        disparity: Any = None
+        focus: float = 0.0
+
+    def read(path: Path) -> Job:
+        _batch.check_new([maps[path], views[path]], overwrite)
+        return Job(read_photo(path), time.perf_counter())
+
+    def work(_path: Path, job: Job) -> Job:
+        disparity = photo_disparity(job.photo, estimator, where)
+        job.disparity = disparity[0, 0].cpu().numpy()
+        job.focus = resolve_focus("auto", disparity, estimator)
+        return job
+
+    def write(path: Path, job: Job) -> _batch.Row:
+        _batch.make_folder(maps[path].parent)
+        depth_maps.write_depth(maps[path], job.disparity)
+        depth_maps.write_depth_view(views[path], job.disparity)
+        width, height = job.photo.size
         return {
             "photo": path,
-            "files": written,
+            "files": [maps[path], views[path]],
             "width": width,
             "height": height,
-            "focus": round(resolve_focus("auto", disparity, estimator), 4),
-            "least": round(float(values.min()), 4),
-            "greatest": round(float(values.max()), 4),
+            "focus": round(job.focus, 4),
+            "least": round(float(job.disparity.min()), 4),
+            "greatest": round(float(job.disparity.max()), 4),
             "model": estimator.config.name,
             "device": str(where),
-            "seconds": round(time.perf_counter() - start, 2),
+            "seconds": round(time.perf_counter() - job.seconds, 2),
         }
 
-    _batch.run_batch(files, "depth", work, as_json)
+    _batch.run_batch(files, "depth", read, work, write, as_json)

@@ -1,49 +1,147 @@
 """argan render: shallow depth of field on photographs."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from argan.cli import _batch, _output
+
+if TYPE_CHECKING:
+    from argan.lens import ThinLens
+
+FOCUS, APERTURE, LENS, DEPTH, OUTPUT = "Focus", "Aperture", "A real lens (metric depth)", "Depth", "Output"
+DEFAULT_BLUR = 2.0
+EMBEDDED = "embedded"
 
 
 def render(
     context: typer.Context,
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos, or folders of photos.")],
     blur: Annotated[
-        float, typer.Option(min=0, max=100, help="Largest blur disc: its diameter in percent of the photo's long side.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            min=0, max=100, help="Largest blur disc: diameter in percent of the photo's long side; default 2."
+        ),
+    ] = None,
+    grain: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N", help="The photo's own noise on blurred parts: auto, 0 none, 1 as much as it had."
+        ),
+    ] = "auto",
     focus: Annotated[
-        str, typer.Option(metavar="auto|X,Y", help="A point in fractions of width and height, or the learned focus.")
+        str,
+        typer.Option(
+            metavar="auto|subject|X,Y",
+            help="The learned focus, what is nearest about the centre, or a point in fractions of width and height.",
+            rich_help_panel=FOCUS,
+        ),
     ] = "auto",
     focus_depth: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Focus on this disparity: 0 farthest, 1 nearest.")
+        float | None,
+        typer.Option(min=0, max=1, help="Focus on this disparity: 0 farthest, 1 nearest.", rich_help_panel=FOCUS),
+    ] = None,
+    focus_range: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTH|LOW,HIGH",
+            help="Keep a band of disparity sharp, about the focus or as given.",
+            rich_help_panel=FOCUS,
+        ),
+    ] = "0",
+    sweep: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=500,
+            help="So many pictures, focused from far to near, and PHOTO.sweep.webp.",
+            rich_help_panel=FOCUS,
+        ),
+    ] = None,
+    show: Annotated[
+        Literal["depth", "coc", "layers", "focus"] | None,
+        typer.Option(
+            help="Instead of rendering, write PHOTO.….png to judge by: depth, blur radii, layers, what is sharp.",
+            rich_help_panel=FOCUS,
+        ),
+    ] = None,
+    aperture: Annotated[
+        str,
+        typer.Option(
+            help="disk, triangle, square, pentagon, hexagon, … nonagon, or a picture of one.", rich_help_panel=APERTURE
+        ),
+    ] = "disk",
+    rotate: Annotated[float, typer.Option(help="Turn it, degrees clockwise.", rich_help_panel=APERTURE)] = 0.0,
+    curvature: Annotated[
+        float, typer.Option(min=0, max=1, help="Of blades: 0 straight, 1 a circle.", rich_help_panel=APERTURE)
+    ] = 0.0,
+    anamorphic: Annotated[
+        float, typer.Option(min=0.25, max=4, help="Height of a disc over its width.", rich_help_panel=APERTURE)
+    ] = 1.0,
+    rim: Annotated[
+        float,
+        typer.Option(
+            min=-1,
+            max=1,
+            help="Spherical aberration: 1 bright rims behind the focus, -1 soft ones.",
+            rich_help_panel=APERTURE,
+        ),
+    ] = 0.0,
+    f_number: Annotated[
+        float | None,
+        typer.Option(help="Blur as a lens of this f-number does, in place of --blur.", rich_help_panel=LENS),
+    ] = None,
+    focal: Annotated[float, typer.Option(help="Focal length in mm.", rich_help_panel=LENS)] = 50.0,
+    sensor: Annotated[float, typer.Option(help="Long side of the sensor in mm.", rich_help_panel=LENS)] = 36.0,
+    focus_distance: Annotated[
+        float | None, typer.Option(help="Focus at so many metres, in place of --focus.", rich_help_panel=LENS)
     ] = None,
     depth: Annotated[
-        Path | None, typer.Option(help="Depth map to use, or a folder that holds PHOTO.depth.png for each photo.")
+        Path | None,
+        typer.Option(
+            metavar="FILE|FOLDER|embedded",
+            help="Depth map, folder of PHOTO.depth.png, or what the phone stored in the photo.",
+            rich_help_panel=DEPTH,
+        ),
     ] = None,
     depth_kind: Annotated[
         Literal["disparity", "distance"],
-        typer.Option(help="What --depth stores, or FILE.onnx gives: large is near, or far."),
+        typer.Option(help="What --depth stores, or FILE.onnx gives: large is near, or far.", rich_help_panel=DEPTH),
     ] = "disparity",
+    depth_unit: Annotated[
+        float | None,
+        typer.Option(
+            help="Metres that 1 in a distance map stands for; default 1 for floats, 0.001 else.", rich_help_panel=DEPTH
+        ),
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="A model's name or folder, or FILE.onnx; default the shipped one.")
+        str | None,
+        typer.Option(help="A model's name or folder, or FILE.onnx; default the shipped one.", rich_help_panel=DEPTH),
     ] = None,
     model_input: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="How a depth model of somebody else's takes a picture: size=384, …"),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="How a depth model of somebody else's takes a picture: size=384, …",
+            rich_help_panel=DEPTH,
+        ),
     ] = None,
-    aperture: Annotated[
-        str, typer.Option(help="disk, triangle, square, pentagon, hexagon, … nonagon, or a picture of one.")
-    ] = "disk",
     save_depth: Annotated[
-        Path | None, typer.Option(help="Write the disparity that was used: .png, .tif, .npy, or a folder.")
+        Path | None,
+        typer.Option(help="Write the disparity that was used: .png, .tif, .npy, or a folder.", rich_help_panel=DEPTH),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="File, or folder; default PHOTO.bokeh.jpg beside it.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File, or folder; default PHOTO.bokeh.jpg beside it.", rich_help_panel=OUTPUT),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=OUTPUT)
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=OUTPUT)] = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was done as JSON.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Blur what is out of focus, as a wide aperture does.
 
@@ -57,7 +155,11 @@ def render(
 
         argan render photo.jpg --depth photo.depth.png        a depth map of your own
 
-        argan render holiday/ --output blurred/               every photo of a folder
+        argan render portrait.heic --depth embedded           the phone's own depth
+
+        argan render holiday/ --output blurred/               every photo of a folder and its folders
+
+        argan render photo.jpg --show focus                   see what will be sharp
 
         argan render photo.jpg --model argan-export/render.onnx   what was exported, without PyTorch
 
@@ -65,12 +167,22 @@ def render(
     """
     from argan.images import check_suffix, output_suffix
     from argan.runtime import is_onnx
+    from argan.sweep import check_animation
 
-    wanted_focus = parse_focus(focus, focus_depth)
+    wanted_focus = parse_focus(focus, focus_depth, focus_distance)
+    wanted_range = parse_range(focus_range, wanted_focus)
+    wanted_grain = parse_grain(grain)
+    lens = parse_lens(blur, f_number, focal, sensor, focus_distance)
+    check_one_result(sweep, show)
     files = _batch.find_photos(photos)
-    outputs = _batch.output_paths(files, output, lambda photo: ".bokeh" + output_suffix(photo))
-    for path in outputs:
-        check_suffix(path)
+    if show is not None:
+        outputs = _batch.output_paths(files, output, lambda _: f".{show}-view.png")
+    elif sweep is not None:
+        outputs = _batch.output_paths(files, output, lambda _: f"{_batch.SWEEP}.webp")
+    else:
+        outputs = _batch.output_paths(files, output, lambda photo: ".bokeh" + output_suffix(photo))
+    for path in outputs.values():
+        (check_suffix if sweep is None else check_animation)(path)
     depth_outputs = saved_depth_paths(files, save_depth)
     check_depth(depth, files)
     settings = _batch.onnx_settings(model, model_input, depth_kind)
@@ -83,7 +195,7 @@ def render(
                 files,
                 outputs,
                 depth_outputs,
-                blur=blur,
+                blur=DEFAULT_BLUR if blur is None else blur,
                 focus=wanted_focus,
                 depth=depth,
                 depth_kind=depth_kind,
@@ -94,92 +206,234 @@ def render(
 
     # From here on it takes torch.
     import time
+    from dataclasses import dataclass, field
+
+    from PIL import Image
+    from torch import Tensor
 
     from argan import depth_maps, photo
     from argan.devices import resolve_device
-    from argan.images import read_photo, write_photo
+    from argan.embedded_depth import read_embedded_depth
+    from argan.focus import focus_band
+    from argan.images import Photo, read_photo, write_photo, writing
     from argan.kernels import resolve
     from argan.models.hub import load
+    from argan.sweep import small_frame, sweep_planes, write_animation
 
-    photo.check_blur(blur)
-    lens = photo.as_aperture(read_aperture(aperture))
+    look = photo.Look(
+        DEFAULT_BLUR if blur is None else blur,
+        (0.0, 0.0),
+        photo.as_aperture(read_aperture(aperture), rotate, curvature, anamorphic, rim),
+        wanted_grain,
+    )
     where = resolve_device(device)
     estimator = load(model, onnx_settings=settings).to(where) if depth is None else None
     source = estimator.config.name if estimator is not None else str(depth)
     _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where)}")
 
-    def read_given(path: Path) -> Any:
-        assert depth is not None
-        disparity, note = depth_maps.read_depth(_batch.depth_file(depth, path), depth_kind)
-        if note:
-            _output.info(note)
-        return disparity
+    @dataclass
+    class Job:
+        """A photo on its way from file to file."""
 
-    def work(path: Path) -> _batch.Row:
+        photo: Photo
+        depth: depth_maps.DepthMap | None
+        start: float
+        disparity: Tensor | None = None
+        plane: float = 0.0
+        blur: float = 0.0
+        pictures: dict[Path, Photo | Image.Image] = field(default_factory=dict)
+        frames: list[Image.Image] = field(default_factory=list)
+
+    def read_given(path: Path) -> depth_maps.DepthMap:
+        assert depth is not None
+        if str(depth) == EMBEDDED:
+            return read_embedded_depth(path)
+        return depth_maps.read_depth(_batch.depth_file(depth, path, files[path]), depth_kind, depth_unit)
+
+    def read(path: Path) -> Job:
         start = time.perf_counter()
-        target, depth_target = outputs[files.index(path)], depth_outputs[files.index(path)]
-        _batch.check_new([p for p in (target, depth_target) if p is not None], overwrite)
+        _batch.check_new([p for p in (outputs[path], depth_outputs.get(path)) if p is not None], overwrite)
         picture = read_photo(path)
-        disparity = photo.photo_disparity(picture, estimator or read_given(path), where)
-        plane = photo.resolve_focus(wanted_focus, disparity, estimator)
-        rendered = photo.render_photo(picture, disparity, blur=blur, focus=plane, aperture=lens)
-        written = [target]
-        _batch.make_folder(target.parent)
-        write_photo(target, rendered)
-        if depth_target is not None:
+        given = read_given(path) if depth is not None else None
+        if given is not None and given.note:
+            _output.info(given.note)
+        return Job(picture, given, start)
+
+    def work(path: Path, job: Job) -> Job:
+        given = job.depth.disparity if job.depth is not None else None
+        disparity = job.disparity = photo.photo_disparity(job.photo, given if given is not None else estimator, where)
+        dioptres = job.depth.dioptres if job.depth is not None else None
+        job.plane = (
+            disparity_of(focus_distance, dioptres)
+            if focus_distance is not None
+            else photo.resolve_focus(wanted_focus, disparity, estimator)
+        )
+        job.blur = look.blur if lens is None else blur_of(lens, job.plane, dioptres)
+
+        def focused_at(plane: float) -> photo.Look:
+            return photo.Look(job.blur, focus_band(plane, wanted_range), look.aperture, look.grain)
+
+        target = outputs[path]
+        if show is not None:
+            job.pictures[target] = photo.show(show, job.photo, disparity, focused_at(job.plane))
+        elif sweep is not None:
+            for number, plane in enumerate(sweep_planes(disparity, sweep), 1):
+                frame = photo.render_photo(job.photo, disparity, focused_at(plane))
+                job.pictures[target.with_suffix("") / f"{path.stem}.{number:03}{output_suffix(path)}"] = frame
+                job.frames.append(small_frame(frame))
+        else:
+            job.pictures[target] = photo.render_photo(job.photo, disparity, focused_at(job.plane))
+        return job
+
+    def write(path: Path, job: Job) -> _batch.Row:
+        for target, picture in job.pictures.items():
+            _batch.make_folder(target.parent)
+            if isinstance(picture, Photo):
+                write_photo(target, picture)
+            else:
+                with writing(target) as temporary:
+                    picture.save(temporary)
+        written = list(job.pictures)
+        if job.frames:
+            write_animation(outputs[path], job.frames)
+            written.append(outputs[path])
+        depth_target = depth_outputs.get(path)
+        if depth_target is not None and job.disparity is not None:
             _batch.make_folder(depth_target.parent)
-            depth_maps.write_depth(depth_target, disparity[0, 0].cpu().numpy())
+            depth_maps.write_depth(depth_target, job.disparity[0, 0].cpu().numpy())
             written.append(depth_target)
-        width, height = picture.size
+        width, height = job.photo.size
         return {
             "photo": path,
             "files": written,
             "width": width,
             "height": height,
-            "blur": blur,
-            "focus": round(plane, 4),
+            "blur": round(job.blur, 4),
+            "focus": round(job.plane, 4),
             "depth": source,
             "device": str(where),
-            "seconds": round(time.perf_counter() - start, 2),
+            "seconds": round(time.perf_counter() - job.start, 2),
         }
 
-    _batch.run_batch(files, "render", work, as_json)
+    _batch.run_batch(files, "render", read, work, write, as_json)
 
 
-def parse_focus(focus: str, focus_depth: float | None) -> str | float | tuple[float, float]:
+def parse_focus(
+    focus: str, focus_depth: float | None, focus_distance: float | None
+) -> str | float | tuple[float, float]:
     """--focus and --focus-depth as `argan.render` takes them."""
     from argan.errors import UsageError
 
+    given = {
+        "--focus": focus != "auto",
+        "--focus-depth": focus_depth is not None,
+        "--focus-distance": focus_distance is not None,
+    }
+    if sum(given.values()) > 1:
+        raise UsageError(f"{' and '.join(name for name in given if given[name])} exclude each other")
     if focus_depth is not None:
-        if focus != "auto":
-            raise UsageError("--focus and --focus-depth exclude each other")
         return focus_depth
-    if focus == "auto":
+    if focus in ("auto", "subject"):
         return focus
     try:
         x, y = (float(part) for part in focus.split(","))
     except ValueError:
-        raise UsageError(f"--focus {focus}: auto, or X,Y such as 0.5,0.4") from None
+        raise UsageError(f"--focus {focus}: auto, subject, or X,Y such as 0.5,0.4") from None
     if not (0 <= x <= 1 and 0 <= y <= 1):
         raise UsageError(f"--focus {focus}: fractions of width and height, from 0 to 1")
     return x, y
 
 
-def saved_depth_paths(photos: list[Path], save_depth: Path | None) -> list[Path | None]:
+def parse_range(focus_range: str, focus: Any) -> float | tuple[float, float]:
+    """--focus-range as `argan.render` takes it."""
+    from argan.errors import UsageError
+    from argan.focus import focus_band
+
+    try:
+        numbers = tuple(float(part) for part in focus_range.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 2):
+        raise UsageError(f"--focus-range {focus_range}: a width such as 0.1, or LOW,HIGH such as 0.4,0.6")
+    if len(numbers) == 2 and focus != "auto":
+        raise UsageError("--focus-range LOW,HIGH is the focus: give a width to have it about another")
+    wanted = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+    focus_band(0.5, wanted)  # raises for what is out of range
+    return wanted
+
+
+def parse_grain(grain: str) -> float | str:
+    from argan.errors import UsageError
+
+    if grain == "auto":
+        return grain
+    try:
+        return float(grain)
+    except ValueError:
+        raise UsageError(f"--grain {grain}: auto, or times the photo's own noise") from None
+
+
+def parse_lens(
+    blur: float | None, f_number: float | None, focal: float, sensor: float, focus_distance: float | None
+) -> "ThinLens | None":
+    """The lens that gives the blur; None where --blur does."""
+    from argan.errors import UsageError
+    from argan.lens import ThinLens
+
+    if focus_distance is not None and not focus_distance > 0:
+        raise UsageError(f"--focus-distance is in metres, above 0, not {focus_distance}")
+    if f_number is None:
+        return None
+    if blur is not None:
+        raise UsageError("--blur and --f-number exclude each other")
+    return ThinLens(f_number, focal, sensor)
+
+
+def metric(dioptres: tuple[float, float] | None) -> tuple[float, float]:
+    from argan.errors import UsageError
+
+    if dioptres is None or not dioptres[1] > dioptres[0]:
+        raise UsageError(
+            "--f-number and --focus-distance need to know how far things are",
+            hint="--depth with --depth-kind distance, or embedded depth in metres; else --blur and --focus",
+        )
+    return dioptres
+
+
+def disparity_of(distance: float, dioptres: tuple[float, float] | None) -> float:
+    """The disparity of a distance in metres; beyond [0, 1] where nothing in the photo is."""
+    far, near = metric(dioptres)
+    return (1 / distance - far) / (near - far)
+
+
+def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None) -> float:
+    """--blur that makes discs as large as the lens does, focused on a disparity."""
+    far, near = metric(dioptres)
+    return lens.blur(far + plane * (near - far), (far, near))
+
+
+def check_one_result(sweep: int | None, show: str | None) -> None:
+    from argan.errors import UsageError
+
+    if sweep is not None and show is not None:
+        raise UsageError("--sweep and --show exclude each other")
+
+
+def saved_depth_paths(photos: _batch.Photos, save_depth: Path | None) -> dict[Path, Path]:
     from argan.depth_maps import check_depth_suffix
 
     if save_depth is None:
-        return [None] * len(photos)
+        return {}
     paths = _batch.output_paths(photos, save_depth, lambda _: ".depth.png")
-    for path in paths:
+    for path in paths.values():
         check_depth_suffix(path)
-    return list(paths)
+    return paths
 
 
-def check_depth(depth: Path | None, photos: list[Path]) -> None:
+def check_depth(depth: Path | None, photos: _batch.Photos) -> None:
     from argan.errors import ArganError, UsageError
 
-    if depth is None:
+    if depth is None or str(depth) == EMBEDDED:
         return
     if not depth.exists():
         raise ArganError(f"{depth}: no such file or folder")

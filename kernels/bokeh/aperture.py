@@ -1,8 +1,14 @@
-"""Aperture shapes as small, anti-aliased, normalised convolution kernels of any radius."""
+"""Apertures, and the image that a point light leaves through one: small, anti-aliased, normalised kernels of any size.
+
+A blurred point is a picture of the aperture. Its outline is a disc, a polygon of straight or curved blades, or any
+image; an anamorphic lens stretches it; spherical aberration piles light up at its edge, or thins it out there.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -10,93 +16,240 @@ from torch import Tensor
 
 BLADES = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "heptagon": 7, "octagon": 8, "nonagon": 9}
 APERTURES = ("disk", *BLADES)
+FINE = 16  # kernels are drawn with so many samples from the centre to the edge, or one a pixel where that is more
 
-Aperture = str | Tensor
+
+@dataclass(frozen=True, eq=False)
+class Aperture:
+    """The opening of a lens, and what the lens does to the picture of it.
+
+    shape       a name of `APERTURES`, or an image: a 2-D tensor, 0 where closed, spanning the disc's bounding square
+    rotation    degrees, clockwise in the picture of a point behind the focal plane
+    curvature   of the blades' edges, relative to the circle through their corners: 0 straight, 1 that circle
+    anamorphic  height of the disc over its width, at the same area: 1 round, 1.33 to 2 as cinema lenses have it
+    rim         spherical aberration: light at the edge of a disc relative to its mean, less 1. Behind the focal plane
+                1 is a bright edge about a dark middle and -1 a soft edge; in front the two change places
+
+    Raises ValueError and TypeError for what is no aperture.
+    """
+
+    shape: str | Tensor = "disk"
+    rotation: float = 0.0
+    curvature: float = 0.0
+    anamorphic: float = 1.0
+    rim: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.shape, str):
+            if self.shape not in APERTURES:
+                raise ValueError(f"unknown aperture {self.shape!r}: one of {', '.join(APERTURES)}, or a 2-D tensor")
+        else:
+            object.__setattr__(self, "shape", _checked_mask(self.shape))
+        if not math.isfinite(self.rotation):
+            raise ValueError(f"an aperture's rotation is an angle in degrees, not {self.rotation}")
+        if not 0 <= self.curvature <= 1:
+            raise ValueError(f"curvature of blades is from 0, straight, to 1, round, not {self.curvature}")
+        if self.curvature and not (isinstance(self.shape, str) and self.shape in BLADES):
+            raise ValueError(f"curvature is that of blades: for an aperture such as {', '.join(BLADES)}")
+        if not 0.25 <= self.anamorphic <= 4:
+            raise ValueError(f"anamorphic is height over width of the disc, from 0.25 to 4, not {self.anamorphic}")
+        if not -1 <= self.rim <= 1:
+            raise ValueError(f"rim is the surplus of light at a disc's edge, from -1 to 1, not {self.rim}")
+
+    @property
+    def stretch(self) -> tuple[float, float]:
+        """Along the width and along the height; the area stays."""
+        return 1 / math.sqrt(self.anamorphic), math.sqrt(self.anamorphic)
+
+    @property
+    def extent(self) -> float:
+        """How far from the centre the shape of radius 1 can reach, along the width or the height."""
+        turn = math.radians(self.rotation)
+        corner = abs(math.cos(turn)) + abs(math.sin(turn)) if isinstance(self.shape, Tensor) else self.pupil
+        return corner * max(self.stretch)
+
+    @property
+    def pupil(self) -> float:
+        """Radius of the round opening that the shape of radius 1 is cut from. Corners of blades lie on its edge."""
+        return 1.0 if isinstance(self.shape, Tensor) else _outline(self.shape, self.curvature).circumradius
 
 
-def check_aperture(aperture: Aperture) -> Aperture:
-    """Returns `aperture`, an image of one as a float32 (h, w) CPU tensor; ValueError or TypeError when it is none."""
-    if isinstance(aperture, str):
-        if aperture not in APERTURES:
-            raise ValueError(f"unknown aperture {aperture!r}: one of {', '.join(APERTURES)}, or a 2-D tensor")
-        return aperture
-    if not isinstance(aperture, Tensor):
-        raise TypeError(f"aperture must be a name or a 2-D tensor, not {type(aperture).__name__}")
-    mask = aperture.detach().to("cpu", torch.float32)
+def check_aperture(aperture: Aperture | str | Tensor) -> Aperture:
+    """An `Aperture` from one, from a name of `APERTURES`, or from an image; ValueError or TypeError when it is none."""
+    return aperture if isinstance(aperture, Aperture) else Aperture(aperture)
+
+
+def reach(aperture: Aperture | str | Tensor, radius: float) -> int:
+    """Half-width in pixels of the kernel of blur radius `radius`."""
+    return math.ceil(radius * check_aperture(aperture).extent + 0.5) if radius > 0 else 0
+
+
+def aperture_kernel(aperture: Aperture | str | Tensor, radius: float) -> Tensor:
+    """The image of a point light: (2n+1, 2n+1) float64, sum 1, for a signed blur radius in pixels.
+
+    A point behind the focal plane (radius < 0) shows the aperture upright, one in front shows it turned by half a turn
+    and with the opposite rim. Blades enclose the area of the disc of the same radius, one corner up before rotation. An
+    image spans the disc's bounding square. Edges are the ramp sat(signed distance to the edge + 1/2); the shape is
+    drawn as much smaller as makes its mean squared radius that of the sharp one.
+    """
+    aperture = check_aperture(aperture)
+    n, r = reach(aperture, abs(radius)), abs(radius)
+    if n == 0:
+        return torch.ones(1, 1, dtype=torch.float64)
+    rim = math.copysign(1, -radius) * aperture.rim
+    square, at = _mean_square(aperture, rim), torch.arange(-n, n + 1, dtype=torch.float64).square()
+    drawn = r
+    for _ in range(8):
+        kernel = _draw(aperture, drawn, rim, n)
+        missing = r * r - float((kernel * (at[:, None] + at)).sum()) / square
+        if abs(missing) < 1e-6 * r * r:
+            break
+        drawn = math.sqrt(max(drawn**2 + missing, 0.25))
+    return kernel.flip(0, 1) if radius > 0 else kernel
+
+
+def _draw(aperture: Aperture, radius: float, rim: float, n: int) -> Tensor:
+    """The aperture's picture, averaged over each pixel by `fine` x `fine` samples."""
+    plain = aperture.shape == "disk" and aperture.anamorphic == 1 and not rim
+    fine = 1 if plain else math.ceil(FINE / n) + (2 if isinstance(aperture.shape, Tensor) else 0)
+    at = (torch.arange((2 * n + 1) * fine, dtype=torch.float64) + 0.5) / fine - n - 0.5
+    u, v = _on_aperture(aperture, at[None, :], at[:, None])
+    samples = (
+        _sampled(aperture.shape, u, v, radius)
+        if isinstance(aperture.shape, Tensor)
+        else _filled(aperture, u, v, radius, fine)
+    )
+    if rim:
+        samples = samples * _profile(torch.hypot(u, v) / (radius * aperture.pupil), rim)
+    kernel = F.avg_pool2d(samples[None, None], fine)[0, 0]
+    if not bool((kernel > 0).any()):  # thinner than the samples: a point
+        kernel[n, n] = 1
+    return kernel / kernel.sum()
+
+
+def _sampled(mask: Tensor, u: Tensor, v: Tensor, radius: float) -> Tensor:
+    """The values of an aperture image whose longer side spans [-radius, radius]."""
+    scale = max(mask.shape) / 2 / radius
+    row, column = ((x * scale + size / 2).floor().long() for x, size in zip((v, u), mask.shape, strict=True))
+    inside = (row >= 0) & (row < mask.shape[0]) & (column >= 0) & (column < mask.shape[1])
+    return mask.double()[row.clamp(0, mask.shape[0] - 1), column.clamp(0, mask.shape[1] - 1)] * inside
+
+
+def _filled(aperture: Aperture, u: Tensor, v: Tensor, radius: float, fine: int) -> Tensor:
+    """1 inside the outline, 0 outside, a ramp of one sample between."""
+    edge = _outline(aperture.shape, aperture.curvature).inside(u, v, radius) * fine
+    if aperture.anamorphic != 1:  # the stretch has changed distances: again samples from the edge, to first order
+        slope = torch.stack(torch.gradient(edge)).square().sum(0).sqrt()
+        edge = edge / slope.clamp(min=1 / max(aperture.stretch))
+    return (edge + 0.5).clamp(0, 1)
+
+
+def _on_aperture(aperture: Aperture, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Where picture points lie on the aperture before it was turned and stretched."""
+    wide, high = aperture.stretch
+    c, s = math.cos(math.radians(aperture.rotation)), math.sin(math.radians(aperture.rotation))
+    x, y = x / wide, y / high
+    return c * x + s * y, c * y - s * x
+
+
+def _profile(t: Tensor, rim: float) -> Tensor:
+    """Light at t of the way from the centre to the edge of the pupil; its mean over a disc is 1.
+
+    Third-order spherical aberration sends the ray through t to t (1 + a t^2) and so thins light out by 1 + 4 a t^2, to
+    first order in a. With the disc's mean held at 1 that is 1 + rim (2 t^2 - 1).
+    """
+    return 1 + rim * (2 * t.clamp(max=1).square() - 1)
+
+
+def _mean_square(aperture: Aperture, rim: float) -> float:
+    """The mean squared distance from the centre, of the shape of radius 1."""
+    if isinstance(aperture.shape, Tensor):
+        uu, vv, uv = _moments(aperture.shape, rim)
+    else:  # outlines that a turn by less than half a turn maps to themselves have the same moments in all directions
+        uu = vv = _outline(aperture.shape, aperture.curvature).mean_square(rim) / 2
+        uv = 0.0
+    c, s = math.cos(math.radians(aperture.rotation)), math.sin(math.radians(aperture.rotation))
+    wide, high = aperture.stretch
+    return wide**2 * (c * c * uu - 2 * c * s * uv + s * s * vv) + high**2 * (s * s * uu + 2 * c * s * uv + c * c * vv)
+
+
+def _moments(mask: Tensor, rim: float) -> tuple[float, float, float]:
+    """Means of u^2, v^2 and u v over an aperture image that spans [-1, 1]."""
+    v, u = ((2 * torch.arange(n, dtype=torch.float64) + 1 - n) / max(mask.shape) for n in mask.shape)
+    v = v[:, None]
+    light = mask.double() * _profile(torch.hypot(u, v), rim)
+    uu, vv, uv = (float((light * product).sum() / light.sum()) for product in (u * u, v * v, u * v))
+    own = 1 / (3 * max(mask.shape) ** 2)  # of a square pixel
+    return uu + own, vv + own, uv
+
+
+class _Outline:
+    """A disc, or the area inside n blades, of the unit disc's area.
+
+    The edge of a blade is an arc of curvature k over the chord between two corners, which is 2 h long and a from the
+    centre. With w = sqrt(1 - (h k)^2) the arc's own centre is w / k - a from ours. All is written so that k may be 0.
+    """
+
+    def __init__(self, blades: int, curvature: float):
+        self.blades = blades
+        if not blades:
+            self.circumradius, self.square = 1.0, torch.ones(1, dtype=torch.float64)
+            return
+        self._set(1.0, curvature)
+        angle = (
+            (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024 * math.pi / blades
+        )  # half a blade: all are copies
+        square = self.ray(angle).square()
+        self._set(1 / math.sqrt(float(square.mean())), curvature)
+        self.square = square / square.mean()  # of distances of the outline, evenly over all directions
+
+    def mean_square(self, rim: float) -> float:
+        """The mean squared distance from the centre, weighted by `_profile`: with rho to the outline, its moments are
+        int r^2 dA = mean(rho^4) pi / 2 and int r^4 dA = mean(rho^6) pi / 3."""
+        second, fourth = (float(self.square.pow(n).mean()) / n for n in (2, 3))
+        surplus = 2 * rim / self.circumradius**2
+        return ((1 - rim) * second + surplus * fourth) / ((1 - rim) + surplus * second)
+
+    def _set(self, circumradius: float, curvature: float) -> None:
+        half = math.pi / self.blades
+        self.circumradius, self.k = circumradius, curvature / circumradius
+        self.a, self.h = circumradius * math.cos(half), circumradius * math.sin(half)
+        self.w = math.sqrt(1 - (self.h * self.k) ** 2)
+        self.normals = [2 * half * (side + 0.5) - math.pi / 2 for side in range(self.blades)]  # a corner points up
+
+    def inside(self, u: Tensor, v: Tensor, radius: float) -> Tensor:
+        """Distance in pixels to the nearest edge of the outline scaled to `radius`, positive inside."""
+        if not self.blades:
+            return radius - torch.hypot(u, v)
+        u, v = u / radius, v / radius
+        square, centre = u.square() + v.square(), self.w - self.a * self.k
+        distances = []
+        for normal in self.normals:
+            along = u * math.cos(normal) + v * math.sin(normal)
+            numerator = self.k * (self.h**2 - self.a**2 - square) + 2 * self.a * self.w - 2 * centre * along
+            root = (self.k**2 * square + 2 * self.k * centre * along + centre**2).clamp(min=0).sqrt()
+            distances.append(numerator / (1 + root))
+        return radius * torch.stack(distances).amin(0)
+
+    def ray(self, angle: Tensor) -> Tensor:
+        """Distance from the centre to the outline, at most half a blade's angle away from a blade's normal."""
+        centre = self.w - self.a * self.k
+        root = (1 - (centre * angle.sin()).square()).sqrt()
+        return (self.k * (self.h**2 - self.a**2) + 2 * self.a * self.w) / (centre * angle.cos() + root)
+
+
+@lru_cache(maxsize=32)
+def _outline(shape: str, curvature: float) -> _Outline:
+    return _Outline(BLADES.get(shape, 0), curvature)
+
+
+def _checked_mask(mask: object) -> Tensor:
+    """An aperture image as a float32 (h, w) CPU tensor."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"aperture must be a name or a 2-D tensor, not {type(mask).__name__}")
+    mask = mask.detach().to("cpu", torch.float32)
     if mask.ndim != 2 or min(mask.shape) < 1:
         raise ValueError(f"an aperture image must be a 2-D tensor, not of shape {tuple(mask.shape)}")
     if not bool(torch.isfinite(mask).all()) or bool((mask < 0).any()) or not bool((mask > 0).any()):
         raise ValueError("an aperture image must be finite, nowhere negative and somewhere positive")
     return mask
-
-
-def reach(aperture: Aperture, radius: float) -> int:
-    """Half-width in pixels of the kernel of blur radius `radius`."""
-    if radius <= 0:
-        return 0
-    corner = _circumradius(BLADES[aperture]) if isinstance(aperture, str) and aperture in BLADES else 1.0
-    return math.ceil(radius * corner + 0.5)
-
-
-def aperture_kernel(aperture: Aperture, radius: float) -> Tensor:
-    """The image of a point light: (2n+1, 2n+1) float64, sum 1, for a signed blur radius in pixels.
-
-    A point behind the focal plane (radius < 0) shows the aperture upright, one in front shows it turned by half a turn.
-    A polygon has the area of the disc of the same radius, one corner up. An image spans the disc's bounding square.
-    Edges are the ramp sat(signed distance to the edge + 1/2); the shape is drawn as much smaller as makes its mean
-    squared radius that of the sharp one.
-    """
-    n, r = reach(aperture, abs(radius)), abs(radius)
-    if n == 0:
-        return torch.ones(1, 1, dtype=torch.float64)
-    y, x = torch.meshgrid(*[torch.arange(-n, n + 1, dtype=torch.float64)] * 2, indexing="ij")
-    drawn, wanted = r, r * r * _mean_square(aperture)
-    for _ in range(8):
-        kernel = _draw(aperture, drawn, x, y)
-        drawn = math.sqrt(max(drawn**2 + 2 * (wanted - float((kernel * (x * x + y * y)).sum())), 0.25))
-    return kernel.flip(0, 1) if radius > 0 else kernel
-
-
-def _draw(aperture: Aperture, radius: float, x: Tensor, y: Tensor) -> Tensor:
-    if isinstance(aperture, Tensor):
-        kernel = _resampled(aperture, radius, x.shape[0] // 2)
-    else:
-        disk = aperture == "disk"
-        inside = radius - torch.hypot(x, y) if disk else _inside_polygon(x, y, radius, BLADES[aperture])
-        kernel = (inside + 0.5).clamp(0, 1)
-    return kernel / kernel.sum()
-
-
-def _mean_square(aperture: Aperture) -> float:
-    """The mean squared distance from the centre, of the shape of radius 1."""
-    if isinstance(aperture, Tensor):
-        y, x = ((2 * torch.arange(n) + 1 - n) / max(aperture.shape) for n in aperture.shape)
-        return float((aperture * (y[:, None] ** 2 + x**2)).sum() / aperture.sum())
-    if aperture == "disk":
-        return 0.5
-    return _circumradius(BLADES[aperture]) ** 2 * (2 + math.cos(2 * math.pi / BLADES[aperture])) / 6
-
-
-def _circumradius(blades: int) -> float:
-    """Circumradius of the regular polygon whose area is that of the unit disc."""
-    return math.sqrt(2 * math.pi / (blades * math.sin(2 * math.pi / blades)))
-
-
-def _inside_polygon(x: Tensor, y: Tensor, radius: float, blades: int) -> Tensor:
-    """Signed distance to the nearest side, positive inside; the first corner points up."""
-    apothem = radius * _circumradius(blades) * math.cos(math.pi / blades)
-    normals = [2 * math.pi * (side + 0.5) / blades - math.pi / 2 for side in range(blades)]
-    return apothem - torch.stack([x * math.cos(a) + y * math.sin(a) for a in normals]).amax(0)
-
-
-def _resampled(mask: Tensor, radius: float, n: int) -> Tensor:
-    """The mask's longer side spread over [-r, r], averaged over each pixel by 8 x 8 samples."""
-    fine, half = 8, max(mask.shape) / 2
-    at = (torch.arange((2 * n + 1) * fine, dtype=torch.float64) + 0.5) / fine - n - 0.5
-    row, column = (((at / radius) * half + size / 2).floor().long() for size in mask.shape)
-    inside = ((row >= 0) & (row < mask.shape[0]))[:, None] & ((column >= 0) & (column < mask.shape[1]))
-    samples = mask.double()[row.clamp(0, mask.shape[0] - 1)][:, column.clamp(0, mask.shape[1] - 1)] * inside
-    kernel = F.avg_pool2d(samples[None, None], fine)[0, 0]
-    if not bool((kernel > 0).any()):  # thinner than the samples: a point
-        kernel[n, n] = 1
-    return kernel

@@ -18,7 +18,7 @@ def render_bokeh(
     radius: float | Tensor,
     focus: float | Tensor = 0.0,
     *,
-    aperture: Aperture = "disk",
+    aperture: Aperture | str | Tensor = "disk",
     impl: str = "auto",
 ) -> Tensor:
     """A photograph with shallow depth of field, (B,3,H,W), from an all-in-focus one and its disparity.
@@ -27,7 +27,8 @@ def render_bokeh(
     disparity  (B,1,H,W), larger is nearer
     radius     blur radius in pixels at |disparity - focus| = 1; a number, or a tensor of one or B values; >= 0
     focus      disparity in focus; a number, or a tensor of one or B values
-    aperture   a name of `APERTURES`, or an image of one: a 2-D tensor, 0 where closed, spanning the disc's square
+    aperture   a name of `APERTURES`; an image of one: a 2-D tensor, 0 where closed, spanning the disc's square; or an
+               `Aperture`, which has rotation, curved blades, anamorphic stretch and rim too
     impl       "reference", "triton", or "auto": Triton on CUDA devices where it can run
 
     Occlusion-aware and energy-preserving: README.md beside this file has the derivation. Radius 0 returns the pixels

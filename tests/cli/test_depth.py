@@ -56,7 +56,7 @@ def test_what_is_written(photo: Path, model: str, tmp_path: Path, capsys: pytest
     assert argan("depth", photo, "--model", model, "--output", tmp_path / "maps", "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     expected = library.estimate_depth(Image.open(photo), model=model)
-    disparity, _ = read_depth(tmp_path / "maps" / "photo.depth.png")
+    disparity, _, _ = read_depth(tmp_path / "maps" / "photo.depth.png")
     np.testing.assert_allclose(disparity, expected, atol=1 / 65535)
     assert Image.open(tmp_path / "maps" / "photo.depth.png").mode == "I;16"
     assert Image.open(tmp_path / "maps" / "photo.depth-view.png").size == (60, 44)

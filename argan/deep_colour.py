@@ -1,12 +1,32 @@
-"""16-bit colour, which Pillow reads and writes with 8 bits only: read by decoding each half, written as PNG here."""
+"""16-bit colour, which Pillow reads and writes with 8 bits only: read by decoding each half, written as PNG or TIFF."""
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffTags
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COMPRESSION,
+    EXTRASAMPLES,
+    ICCPROFILE,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    RESOLUTION_UNIT,
+    ROWSPERSTRIP,
+    SAMPLEFORMAT,
+    SAMPLESPERPIXEL,
+    STRIPBYTECOUNTS,
+    STRIPOFFSETS,
+    X_RESOLUTION,
+    Y_RESOLUTION,
+    ImageFileDirectory_v2,
+)
 
 from argan.errors import ArganError
 
@@ -47,6 +67,37 @@ def png_16_bit_colour(pixels: np.ndarray, chunks: list[tuple[bytes, bytes]]) -> 
     filtered[1:, 1:] = rows[1:] - rows[:-1]
     data = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(filtered.data, 4)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in data)
+
+
+def tiff_16_bit_colour(
+    pixels: np.ndarray, tags: dict[int, Any], icc: bytes | None, dpi: tuple[float, float] | None
+) -> bytes:
+    """(H, W, C) uint16 -> the bytes of an uncompressed TIFF (TIFF 6.0; one strip) that carries `tags`.
+
+    C: 2 grey and alpha, 3 RGB, 4 RGBA; alpha is not premultiplied.
+    """
+    height, width, channels = pixels.shape
+    alpha = channels in (2, 4)
+    directory = ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        directory[tag] = value
+    directory[IMAGEWIDTH], directory[IMAGELENGTH] = width, height
+    directory[BITSPERSAMPLE], directory[SAMPLEFORMAT] = (16,) * channels, (1,) * channels
+    directory[COMPRESSION], directory[PHOTOMETRIC_INTERPRETATION] = 1, 2 if channels > 2 else 1
+    directory[SAMPLESPERPIXEL], directory[PLANAR_CONFIGURATION], directory[ROWSPERSTRIP] = channels, 1, height
+    data = pixels.astype("<u2").tobytes()
+    directory[STRIPOFFSETS], directory[STRIPBYTECOUNTS] = 0, len(data)  # 0: right behind the directory
+    if alpha:
+        directory[EXTRASAMPLES] = 2
+    if icc:
+        directory.tagtype[ICCPROFILE] = TiffTags.UNDEFINED
+        directory[ICCPROFILE] = icc
+    if dpi:
+        directory[X_RESOLUTION], directory[Y_RESOLUTION], directory[RESOLUTION_UNIT] = *dpi, 2
+    buffer = BytesIO()
+    buffer.seek(directory.save(buffer))
+    buffer.write(data)
+    return buffer.getvalue()
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -1,0 +1,166 @@
+"""Apertures: outlines, what a lens does to them, and the moments of their pictures."""
+
+import math
+
+import pytest
+import torch
+
+from argan.kernels import render_bokeh
+from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel
+from argan.kernels.bokeh.aperture import BLADES, reach
+
+HEART = torch.zeros(11, 9).index_fill_(0, torch.arange(2, 8), 1.0)
+LENSES = {
+    "disk": Aperture(),
+    "turned": Aperture("hexagon", rotation=15),
+    "curved": Aperture("pentagon", curvature=0.4),
+    "wide": Aperture(anamorphic=0.5),
+    "tall blades": Aperture("heptagon", rotation=20, curvature=0.2, anamorphic=2),
+    "bright rim": Aperture(rim=1),
+    "soft rim": Aperture("square", rim=-0.8),
+    "image": Aperture(HEART),
+    "turned image": Aperture(HEART, rotation=30, anamorphic=1.5, rim=0.5),
+}
+
+
+def grid(kernel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    at = torch.arange(kernel.shape[0], dtype=torch.float64) - kernel.shape[0] // 2
+    return at[:, None], at
+
+
+def fine_moments(lens: Aperture, behind: bool) -> tuple[float, float]:
+    """Mean x^2 and y^2 of a lens's picture for radius 1, from a picture of it that is very much larger."""
+    radius = -70.0 if behind else 70.0
+    kernel = aperture_kernel(lens, radius)
+    y, x = grid(kernel)
+    return float((kernel * x * x).sum()) / radius**2, float((kernel * y * y).sum()) / radius**2
+
+
+@pytest.mark.parametrize("lens", LENSES.values(), ids=LENSES)
+@pytest.mark.parametrize("radius", [0.7, -0.7, 2.5, -2.5, 17.3])
+def test_light_is_kept_and_spread_as_wide_at_every_size(lens: Aperture, radius: float) -> None:
+    kernel = aperture_kernel(lens, radius)
+    assert kernel.shape == (2 * reach(lens, abs(radius)) + 1,) * 2
+    assert float(kernel.sum()) == pytest.approx(1)
+    assert float(kernel.min()) >= 0
+    if abs(radius) > 1:
+        y, x = grid(kernel)
+        tolerance = 0.015 if isinstance(lens.shape, torch.Tensor) else 0.002  # coarse images: their samples are few
+        wanted = radius**2 * sum(fine_moments(lens, radius < 0))
+        assert float((kernel * (x * x + y * y)).sum()) == pytest.approx(wanted, rel=tolerance)
+
+
+@pytest.mark.parametrize("name", BLADES)
+@pytest.mark.parametrize("curvature", [0, 1e-9, 0.3, 1])
+def test_blades_enclose_the_disc_s_area(name: str, curvature: float) -> None:
+    lens = Aperture(name, curvature=curvature)
+    kernel = aperture_kernel(lens, 60)
+    assert 1 / float(kernel.max()) == pytest.approx(math.pi * 60**2, rel=2e-3)
+    n = BLADES[name]
+    if curvature < 0.1:  # by hand: the polygon's circumradius
+        assert lens.pupil == pytest.approx(math.sqrt(2 * math.pi / (n * math.sin(2 * math.pi / n))), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["triangle", "octagon"])
+def test_fully_curved_blades_are_the_disc(name: str) -> None:
+    round_blades, disc = (aperture_kernel(a, 20) for a in (Aperture(name, curvature=1), Aperture("disk")))
+    n = disc.shape[0] // 2
+    centre = round_blades.shape[0] // 2
+    assert (
+        round_blades[centre - n : centre + n + 1, centre - n : centre + n + 1] - disc
+    ).abs().max() < 0.1 * disc.max()
+
+
+def test_curved_edges_are_arcs() -> None:
+    """The right edge of a square: a circle of twice the circumradius through its corners."""
+    lens = Aperture("square", rotation=45, curvature=0.5)
+    kernel = aperture_kernel(lens, 80.0)
+    widths = (kernel / kernel.max()).sum(1)  # of every row
+    corner, y = 80 * lens.pupil / math.sqrt(2), grid(kernel)[0][:, 0]
+    bulge = torch.sqrt((2 * 80 * lens.pupil) ** 2 - y**2) - math.sqrt((2 * 80 * lens.pupil) ** 2 - corner**2)
+    rows = y.abs() < corner - 2
+    torch.testing.assert_close(widths[rows], 2 * (corner + bulge[rows]), rtol=0, atol=0.5)
+
+
+def test_a_sixth_of_a_turn_leaves_a_hexagon_as_it_is() -> None:
+    first, turned, between = (aperture_kernel(Aperture("hexagon", rotation=angle), 15) for angle in (0, 60, 30))
+    assert (first - turned).abs().max() < 1e-6 * first.max()
+    assert (first - between).abs().max() > 0.5 * first.max()
+
+
+def test_rotation_is_clockwise() -> None:
+    mask = torch.zeros(9, 9)
+    mask[:3, 3:6] = 1  # above
+    kernel = aperture_kernel(Aperture(mask, rotation=90), -12)  # behind the focal plane: upright
+    y, x = grid(kernel)
+    assert float((kernel * x).sum()) > 5
+    assert abs(float((kernel * y).sum())) < 0.1
+
+
+@pytest.mark.parametrize("squeeze", [0.5, 1.33, 2.0, 4.0])
+def test_anamorphic_discs_are_ellipses_of_the_same_area(squeeze: float) -> None:
+    kernel = aperture_kernel(Aperture(anamorphic=squeeze), 30)
+    y, x = grid(kernel)
+    height, width = (math.sqrt(float((kernel * at * at).sum())) for at in (y, x))
+    assert height / width == pytest.approx(squeeze, rel=0.02)
+    assert 1 / float(kernel.max()) == pytest.approx(math.pi * 30**2, rel=0.02)
+
+
+@pytest.mark.parametrize("rim", [1.0, 0.5, -0.5, -1.0])
+def test_rim_is_the_surplus_of_light_at_the_edge(rim: float) -> None:
+    """By hand, for 1 + rim (2 t^2 - 1): its value at the centre and the edge, and the mean square 1/2 + rim / 6."""
+    kernel = aperture_kernel(Aperture(rim=rim), -40) * math.pi * 40**2  # 1: the mean
+    y, x = grid(kernel)
+    away = torch.sqrt(y * y + x * x)
+    assert float(kernel[40 + 1, 40 + 1]) == pytest.approx(1 - rim, abs=0.01)
+    assert float(kernel[(away > 38) & (away < 39)].mean()) == pytest.approx(
+        1 + rim * (2 * (38.5 / 40) ** 2 - 1), abs=0.03
+    )
+    assert float((kernel * away * away).sum() / kernel.sum()) == pytest.approx(1600 * (0.5 + rim / 6), rel=1e-4)
+
+
+def test_in_front_the_rim_is_the_opposite_one() -> None:
+    bright, soft = Aperture(rim=0.7), Aperture(rim=-0.7)
+    torch.testing.assert_close(aperture_kernel(bright, 9), aperture_kernel(soft, -9))
+
+
+@pytest.mark.parametrize("name", APERTURES)
+def test_names_are_apertures(name: str) -> None:
+    assert torch.equal(aperture_kernel(name, 7.5), aperture_kernel(Aperture(name), 7.5))
+
+
+def test_the_renderer_takes_a_lens() -> None:
+    """A point light, rendered: its picture is the lens's."""
+    image = torch.zeros(1, 3, 61, 61)
+    image[..., 30, 30] = 1
+    lens = Aperture("hexagon", rotation=15, curvature=0.5, anamorphic=1.5, rim=0.5)
+    picture = render_bokeh(image, torch.zeros(1, 1, 61, 61), 9.0, 1.0, aperture=lens)[0, 0].double()
+    kernel = aperture_kernel(lens, -9.0)
+    n = kernel.shape[0] // 2
+    middle = picture[30 - n : 31 + n, 30 - n : 31 + n]
+    assert float(middle.sum()) == pytest.approx(1, abs=1e-3)
+    y, x = grid(kernel)
+    for at in (y * y, x * x, y * x):
+        assert float((middle * at).sum()) == pytest.approx(float((kernel * at).sum()), abs=0.4)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"shape": "round"}, ValueError, "disk"),
+        ({"shape": 6}, TypeError, "name or a 2-D tensor"),
+        ({"shape": torch.zeros(3, 3)}, ValueError, "somewhere positive"),
+        ({"shape": torch.ones(3)}, ValueError, "2-D"),
+        ({"shape": torch.tensor([[1.0, torch.nan]])}, ValueError, "finite"),
+        ({"rotation": math.inf}, ValueError, "rotation"),
+        ({"shape": "hexagon", "curvature": 1.1}, ValueError, "curvature"),
+        ({"shape": "disk", "curvature": 0.5}, ValueError, "blades"),
+        ({"shape": torch.ones(3, 3), "curvature": 0.5}, ValueError, "blades"),
+        ({"anamorphic": 0.0}, ValueError, "anamorphic"),
+        ({"anamorphic": math.nan}, ValueError, "anamorphic"),
+        ({"rim": -1.5}, ValueError, "rim"),
+    ],
+)
+def test_what_is_no_aperture(options: dict, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        Aperture(**options)

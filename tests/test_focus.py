@@ -1,0 +1,77 @@
+"""What is in focus: the centre, a point, the subject, bands."""
+
+import pytest
+import torch
+
+import argan
+from argan.errors import UsageError
+from argan.focus import centre_median, disparity_at, focus_band, resolve_focus, subject
+
+
+def scene(size: int = 90) -> torch.Tensor:
+    """Ground at 0.2 with a little relief, a subject at 0.7 left of the centre that covers a fifth of it."""
+    disparity = 0.2 + 0.02 * torch.rand(1, 1, size, size)
+    disparity[..., size // 3 : size // 2, size // 3 : size // 2] = 0.7
+    return disparity
+
+
+def test_subject_is_the_near_thing_about_the_centre() -> None:
+    disparity = scene()
+    assert subject(disparity) == pytest.approx(0.7, abs=1e-6)
+    assert centre_median(disparity) < 0.25  # the ground is more of the centre
+    assert resolve_focus("subject", disparity) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_what_is_near_at_the_frame_is_no_subject() -> None:
+    disparity = scene()
+    disparity[..., -6:, :] = 1.0
+    assert subject(disparity) == pytest.approx(0.7, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (40, 3)])
+def test_subject_of_an_even_picture(size: tuple[int, int]) -> None:
+    assert subject(torch.full((1, 1, *size), 0.4)) == pytest.approx(0.4)
+
+
+def test_points() -> None:
+    disparity = scene()
+    assert disparity_at(disparity, 0.4, 0.4) == pytest.approx(0.7)
+    assert disparity_at(disparity, 1, 1) < 0.25
+
+
+def test_bands() -> None:
+    assert focus_band(0.5, 0.2) == pytest.approx((0.4, 0.6))
+    assert focus_band(0.5, (0.1, 0.3)) == (0.1, 0.3)
+    assert focus_band(1.4, 0.0) == (1.4, 1.4)  # a plane nearer than everything
+
+
+@pytest.mark.parametrize("around", [-0.1, 1.5, float("nan"), (0.6, 0.4), (-0.1, 0.5), (0.5, 1.1), (0.1, 0.2, 0.3)])
+def test_what_is_no_band(around: object) -> None:
+    with pytest.raises(UsageError, match="focus range"):
+        focus_band(0.5, around)  # type: ignore[arg-type]
+
+
+def test_what_is_no_focus() -> None:
+    with pytest.raises(UsageError, match="near"):
+        resolve_focus("near", scene())
+
+
+def test_a_band_is_sharp_and_the_rest_blurred_from_its_ends() -> None:
+    """A ramp: inside the band pixels come back, outside blur is that of the distance to the nearer end."""
+    image = torch.rand(3, 24, 120)
+    depth = torch.linspace(0, 1, 120).expand(24, 120)
+    banded = argan.render(image, blur=8, depth=depth, focus_range=(0.4, 0.6))
+    assert (banded - image).abs()[..., 54:66].max() < 1e-4
+    assert (banded - image).abs()[..., :30].mean() > 0.05
+    wide = argan.render(image, blur=8, depth=depth, focus=0.5, focus_range=0.2)
+    torch.testing.assert_close(wide, banded, rtol=0, atol=1e-4)
+    narrow = argan.render(image, blur=8, depth=depth, focus=0.5)
+    assert (narrow - image).abs()[..., 20:40].mean() > (banded - image).abs()[..., 20:40].mean()
+
+
+def test_a_band_is_the_plane_of_a_clipped_map() -> None:
+    """Blur beyond the band is measured from its end: as if everything inside it lay there."""
+    image = torch.rand(3, 30, 40)
+    depth = torch.full((30, 40), 0.9)
+    banded = argan.render(image, blur=10, depth=depth, focus_range=(0.2, 0.6))
+    torch.testing.assert_close(banded, argan.render(image, blur=10, depth=depth, focus=0.6))
