@@ -84,7 +84,7 @@ def train_step(
     with networks:
         adversarial_g = losses.generator_loss(discriminator(fake).float())
     prior = losses.prior_loss(disparity, loss)
-    smoothness = losses.smoothness_loss(disparity, deep)
+    smoothness = losses.smoothness_loss(disparity, deep, loss.edge_sensitivity)
     total = adversarial_g + loss.prior * prior + loss.expansion * expansion + loss.smoothness * smoothness
     players.generator_optimizer.zero_grad(set_to_none=True)
     total.backward()
