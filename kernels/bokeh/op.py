@@ -46,16 +46,20 @@ def render_bokeh(
     if bool((radius.detach() < 0).any()):
         raise ValueError("radius must not be negative")
     coc = radius * (disparity.to(dtype) - focus)
-    farthest, nearest = (float(end) for end in coc.detach().aminmax())
-    if not math.isfinite(farthest) or not math.isfinite(nearest):
+    if not all(math.isfinite(end) for end in coc.detach().aminmax()):
         raise ValueError("disparity must be finite")
-    if farthest == nearest == 0:
+    return torch.cat([_render(*picture, aperture, impl) for picture in zip(image.split(1), coc.split(1), strict=True)])
+
+
+def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor:
+    """One picture (1,3,H,W) with signed blur radii (1,1,H,W)."""
+    if not bool(coc.detach().any()):
         return image + (0 * coc).to(image.dtype)  # the pixels as they are, and still differentiable
     if impl == "triton":
         from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
 
-        return triton.render(image.to(dtype), coc, aperture).to(image.dtype)
-    return reference.render(image.to(dtype), coc, aperture).to(image.dtype)
+        return triton.render(image.to(coc.dtype), coc, aperture).to(image.dtype)
+    return reference.render(image.to(coc.dtype), coc, aperture).to(image.dtype)
 
 
 def _per_picture(value: float | Tensor, name: str, image: Tensor, dtype: torch.dtype) -> Tensor:

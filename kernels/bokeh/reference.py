@@ -16,7 +16,7 @@ README.md beside this file derives the formulas. With c = radius * (disparity - 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -31,13 +31,13 @@ FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE p
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
-TILE = 768  # photos are worked in tiles of this side, of up to half as much again where margins are wide
+TILE = 512  # photos are worked in tiles of this side, which stay in the cache; wider where margins are wide
 WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
 BLOCK = 64  # discs are spread in blocks of this side
 EPS = 1e-6
 
-Sheet = tuple[Tensor, Tensor]  # premultiplied RGBA (B,4,h,w) and signed squared blur radius c|c| (B,1,h,w)
-Spread = Callable[[Tensor, Tensor, Tensor], Tensor]  # RGBA (B,4,h,w), where it is visible (B,1,h,w), kernel -> RGBA
+# RGBA (B,4,h+2n,w+2n), where it is visible (B,1,h,w), kernel (2n+1,2n+1) -> RGBA (B,4,h,w)
+Spread = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Plan:
     @property
     def margin(self) -> int:
         """How far, at most, a pixel can lie from another that it depends on; a multiple of `cell`."""
-        return round_up(reach(self.aperture, self.largest) + 2 * self.cell, self.cell)
+        return round_up(reach(self.aperture, self.largest) + 2 * self.cell + self.cell // 4, self.cell)
 
     def level(self, k: int) -> int:
         """How many times slab k halves the resolution."""
@@ -91,20 +91,12 @@ class Plan:
             self.kernels[k] = aperture_kernel(self.aperture, radius)
         return self.kernels[k]
 
-    def cut(self, k: int) -> float:
-        """Where slab k lies in c|c|; infinitely far away beyond the ends."""
-        if k < 0 or k >= len(self.radii):
-            return math.copysign(math.inf, k)
-        return self.radii[k] * abs(self.radii[k])
-
-    def nearer(self, c2: Tensor, k: int) -> Tensor:
-        """0 for what lies behind slab k - 1, rising to 1 at slab k."""
-        low, high = self.cut(k - 1), self.cut(k)
-        if low == -math.inf:
-            return torch.ones_like(c2)
-        if high == math.inf:
-            return torch.zeros_like(c2)
-        return (c2 * (1 / (high - low)) - low / (high - low)).clamp(0, 1)
+    def place(self, coc: Tensor) -> Tensor:
+        """Blur radii as places between slabs: k on slab k, and linear in c|c| from there to slab k + 1."""
+        cuts = torch.tensor([r * abs(r) for r in self.radii], dtype=coc.dtype, device=coc.device)
+        c2 = coc * coc.abs()
+        k = torch.bucketize(c2.detach(), cuts[1:-1], right=True)
+        return k + (c2 - cuts[k]) / cuts.diff()[k]
 
 
 def slab_radii(largest: float) -> list[float]:
@@ -116,14 +108,13 @@ def slab_radii(largest: float) -> list[float]:
 
 
 def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = None) -> Tensor:
-    """Renders linear light (B,3,H,W) from signed blur radii (B,1,H,W) in pixels.
+    """Renders linear light (1,3,H,W) from signed blur radii (1,1,H,W) in pixels, not all of them 0.
 
     Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed
     beside the input and the output does not grow with the photo. `tile` is the side to use.
     """
     plan = Plan.of(coc, aperture)
-    side = tile or max(TILE, 2 * plan.margin, min(6 * plan.margin, 3 * TILE // 2))
-    return render_tiles(image, coc, plan, spread, round_up(side, plan.cell))
+    return render_tiles(image, coc, plan, spread, round_up(tile or max(TILE, 2 * plan.margin), plan.cell))
 
 
 def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: int) -> Tensor:
@@ -133,17 +124,16 @@ def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: i
     image, coc = (F.pad(x, (0, right, 0, below), mode="replicate") for x in (image, coc))
 
     def render_tile(top: int, left: int) -> Tensor:
-        y, x = max(0, top - plan.margin), max(0, left - plan.margin)
-        region = (..., slice(y, top + tile + plan.margin), slice(x, left + tile + plan.margin))
-        rendered = render_region(image[region], coc[region], plan, spread)
-        return rendered[..., top - y : min(top + tile, height) - y, left - x : min(left + tile, width) - x]
+        wanted = Area(top, min(top + tile, height + below), left, min(left + tile, width + right))
+        region = wanted.grown(plan.margin).within(Area(0, height + below, 0, width + right))
+        return render_region(image[region.index()], coc[region.index()], plan, spread, wanted.seen_from(region))
 
     recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
     lefts = range(0, width, tile)
     corners = [(top, left) for top in range(0, height, tile) for left in lefts]
     tiles = in_threads(render_tile, corners, image.is_cpu and not recorded)
     rows = [torch.cat(tiles[i : i + len(lefts)], -1) for i in range(0, len(tiles), len(lefts))]
-    return torch.cat(rows, -2)
+    return torch.cat(rows, -2)[..., :height, :width]
 
 
 def in_threads(function: Callable[..., Tensor], arguments: list[tuple], useful: bool) -> list[Tensor]:
@@ -167,89 +157,184 @@ def in_threads(function: Callable[..., Tensor], arguments: list[tuple], useful: 
         torch.set_num_threads(cores)
 
 
-def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread) -> Tensor:
-    """Renders one region whose sides are multiples of `plan.cell`."""
-    sheets = unmix(image, coc)
-    depths = DepthMap(sheets, plan)
-    front = Composite(torch.zeros_like(coc))
+@dataclass(frozen=True)
+class Area:
+    """A rectangle of pixels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def grown(self, by: int) -> Area:
+        return Area(self.top - by, self.bottom + by, self.left - by, self.right + by)
+
+    def within(self, other: Area) -> Area:
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        return Area(top, max(top, min(self.bottom, other.bottom)), left, max(left, min(self.right, other.right)))
+
+    def seen_from(self, other: Area) -> Area:
+        """In coordinates that begin at the other's corner."""
+        return Area(self.top - other.top, self.bottom - other.top, self.left - other.left, self.right - other.left)
+
+    def at_level(self, level: int) -> Area:
+        return Area(self.top >> level, self.bottom >> level, self.left >> level, self.right >> level)
+
+    def index(self) -> tuple:
+        """An index into pictures."""
+        return (..., slice(self.top, self.bottom), slice(self.left, self.right))
+
+    @property
+    def pixels(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
+def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, wanted: Area) -> Tensor:
+    """Renders the `wanted` part of one region; the sides of both are multiples of `plan.cell`."""
+    sheets = unmix(image, coc, plan)
+    everything = Area(0, coc.shape[-2], 0, coc.shape[-1])
+    view = wanted.grown(plan.cell).within(everything)  # what the wanted part is interpolated from
+    occurring = occurrences(sheets, plan)
+    front = Composite(torch.zeros_like(coc[view.index()]))
     for level, slabs in groupby(reversed(range(len(plan.radii))), plan.level):
-        areas = [(k, depths.reach_of(k)) for k in slabs]
-        if all(area is None for _, area in areas):
-            front.nearer = torch.zeros_like(front.nearer)
-            continue
-        visible = F.max_pool2d(front.through.detach(), 2**level)
-        group = Composite(halved(front.nearer, level))
-        for k, area in areas:
-            if area is None:
-                group.nearer = torch.zeros_like(group.nearer)
+        group: Composite | None = None
+        for k in slabs:
+            bounds = bounding_area(occurring(k), plan.cell)
+            around = round_up(reach(plan.aperture, abs(plan.radii[k])), plan.cell) + 2 * plan.cell
+            if bounds is None or not (shown := bounds.grown(around).within(view)).pixels:
+                (group or front).add_nothing()
                 continue
-            layer = slab([(rgba[area(0)], c2[area(0)]) for rgba, c2 in sheets], plan, k)
-            here = area(level)
-            group.add(spread(layer, visible[here] * group.through.detach()[here], plan.kernel(k)), here)
-        front.add_group(group, 2**level)
-    return front.rgba[:, :3] / front.rgba[:, 3:].clamp(min=EPS)
+            if group is None:
+                visible = largest(front.through.detach(), 2**level)
+                group = Composite(halved(front.nearer, level))
+            needed = shown.grown(around).within(bounds.grown(around)).within(everything)
+            layer = slab(sheets.crop(needed), plan, k)
+            kernel = plan.kernel(k)
+            layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernel.shape[-1] // 2))
+            here = shown.seen_from(view).at_level(level).index()
+            group.add(spread(layer, visible[here] * group.through.detach()[here], kernel), here)
+        if group is not None:
+            front.add_group(group, 2**level)
+    rgba = front.rgba[wanted.seen_from(view).index()]
+    return rgba[:, :3] / rgba[:, 3:].clamp(min=EPS)
 
 
-def unmix(image: Tensor, coc: Tensor) -> list[Sheet]:
-    """Takes the pixels at depth edges apart into a near and a far surface, with shares a and 1 - a of the pixel.
+@dataclass
+class Sheets:
+    """The surfaces in a region's pixels: a near one in every pixel, and a far one in those at depth edges.
 
-    What the two sides look like is predicted by a straight line of colour over c, fitted to the 5 x 5 neighbourhood
+    RGBA is premultiplied by a surface's share of its pixel; places are `Plan.place`'s.
+    """
+
+    near: Tensor  # (1,4,h,w)
+    place: Tensor  # (1,1,h,w)
+    far: Tensor  # (4,N)
+    far_place: Tensor  # (1,N)
+    rows: Tensor  # (N,)
+    columns: Tensor  # (N,)
+
+    def crop(self, area: Area) -> Sheets:
+        rows, columns = self.rows - area.top, self.columns - area.left
+        height, width = area.bottom - area.top, area.right - area.left
+        inside = ((rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)).nonzero()[:, 0]
+        far, far_place = self.far[:, inside], self.far_place[:, inside]
+        return Sheets(self.near[area.index()], self.place[area.index()], far, far_place, rows[inside], columns[inside])
+
+    def weighted(self, weight: Callable[[Tensor], Tensor]) -> Tensor:
+        """RGBA of all surfaces, each weighted by a function of its place."""
+        return self._sum(self.near * weight(self.place), self.far * weight(self.far_place))
+
+    def covered(self, weight: Callable[[Tensor], Tensor]) -> Tensor:
+        """The alpha of `weighted`."""
+        return self._sum(self.near[:, 3:] * weight(self.place), self.far[3:] * weight(self.far_place))
+
+    def _sum(self, near: Tensor, far: Tensor) -> Tensor:
+        if far.shape[1]:
+            flat = near.flatten(2)[0].index_add(1, self.rows * near.shape[-1] + self.columns, far)
+            near = flat.view_as(near)
+        return near
+
+
+def unmix(image: Tensor, coc: Tensor, plan: Plan) -> Sheets:
+    """Takes the pixels at depth edges apart into a near and a far surface (`separate`)."""
+    near, far = largest_around(coc), -largest_around(-coc)
+    edge = ((near - far - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
+    rows, columns = (edge[0, 0].detach() > 0).nonzero().unbind(1)
+    rgba, place = torch.cat([image, torch.ones_like(coc)], 1), plan.place(coc)
+    if not len(rows):
+        return Sheets(rgba, place, rgba.new_zeros(4, 0), place.new_zeros(1, 0), rows, columns)
+
+    (height, width), pixels = image.shape[-2:], rows * image.shape[-1] + columns
+    around = torch.arange(-2, 3, device=rows.device)
+    row, column = (rows[:, None] + around).clamp(0, height - 1), (columns[:, None] + around).clamp(0, width - 1)
+    square = (row[:, :, None] * width + column[:, None, :]).flatten()
+    image, coc, edge = image[0].flatten(1), coc[0].flatten(1), edge[0].flatten(1)
+    c, weight = (x[:, square].view(1, -1, 25) for x in (coc, 1 - 0.8 * edge))
+    shown = image[:, square].view(3, -1, 25).clamp(max=1)  # lights tell nothing about the mixture
+    means = [(weight * x).sum(2) / weight.sum(2) for x in (c, c * c, shown, c * shown)]
+    near, far = (x[0].flatten(1)[:, pixels] for x in (near, far))
+    near_rgba, far_rgba = separate(image[:, pixels], coc[:, pixels], near, far, edge[:, pixels], *means)
+    near_place = place.flatten(2)[0].index_copy(1, pixels, plan.place(near)).view_as(place)
+    rgba = rgba.flatten(2)[0].index_copy(1, pixels, near_rgba).view_as(rgba)
+    return Sheets(rgba, near_place, far_rgba, plan.place(far), rows, columns)
+
+
+def separate(
+    image: Tensor,
+    coc: Tensor,
+    near: Tensor,
+    far: Tensor,
+    edge: Tensor,
+    c: Tensor,
+    cc: Tensor,
+    colour: Tensor,
+    product: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Premultiplied RGBA of the near and the far surface in mixed pixels: shares a and 1 - a of the pixel.
+
+    Channels come first: colour (3,...), blur radius (1,...), its largest and smallest value around, how surely the
+    pixel is mixed, and means over its neighbourhood: of c, c^2, colour, and c times colour.
+
+    What the two sides look like is predicted by a straight line of colour over c, fitted to the neighbourhood
     (mostly to its unmixed pixels); a is where the pixel's colour lies between the predictions, held near to the side
     that its own disparity names. What the predictions leave unexplained is given back, so that the two add up to the
     pixel exactly.
     """
-    window = F.pad(coc, (1,) * 4, mode="replicate")
-    near, far = F.max_pool2d(window, 3, 1), -F.max_pool2d(-window, 3, 1)
-    edge = ((near - far - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
-    rgba = torch.cat([image, torch.ones_like(coc)], 1)
-    if not bool((edge.detach() > 0).any()):
-        return [(rgba, coc * coc.abs())]
-
-    weight, shown = 1 - 0.8 * edge, image.clamp(max=1)  # lights tell nothing about the mixture
-    sums = box(torch.cat([weight, weight * coc, weight * coc * coc, weight * shown, weight * coc * shown], 1), 5)
-    c, cc, colour, product = (x / sums[:, :1] for x in sums[:, 1:].split([1, 1, 3, 3], 1))
+    shown = image.clamp(max=1)
     slope = (product - c * colour) / (cc - c * c).clamp(min=0).add(0.01)
     near_colour, far_colour = colour + slope * (near - c), colour + slope * (far - c)
 
     side = (coc - far) / (near - far).clamp(min=EPS)
     contrast = near_colour - far_colour
-    share = ((shown - far_colour) * contrast).sum(1, keepdim=True) + 0.03 * side
-    share = share / (contrast.square().sum(1, keepdim=True) + 0.03)
+    share = ((shown - far_colour) * contrast).sum(0, keepdim=True) + 0.03 * side
+    share = share / (contrast.square().sum(0, keepdim=True) + 0.03)
     share = torch.minimum(torch.maximum(share, side / 2), (1 + side) / 2)
-    share = torch.where(edge > 0, side + edge * (share - side), torch.ones_like(share))
+    share = side + edge * (share - side)
 
     rest = (shown - share * near_colour - (1 - share) * far_colour) / (share.square() + (1 - share).square())
-    near_colour = torch.where(edge > 0, near_colour + share * rest + (image - shown), image)
+    near_colour = near_colour + share * rest + (image - shown)
     far_colour = far_colour + (1 - share) * rest + (image - shown)
-    near, far = (torch.where(edge > 0, x, coc) for x in (near, far))
-    return [
-        (share * torch.cat([near_colour, rgba[:, 3:]], 1), near * near.abs()),
-        ((1 - share) * torch.cat([far_colour, rgba[:, 3:]], 1), far * far.abs()),
-    ]
+    one = torch.ones_like(share)
+    return share * torch.cat([near_colour, one]), (1 - share) * torch.cat([far_colour, one])
 
 
-def slab(sheets: list[Sheet], plan: Plan, k: int) -> Tensor:
+def slab(sheets: Sheets, plan: Plan, k: int) -> Tensor:
     """Premultiplied RGBA of slab k at its level: what is seen of it, and what it may hold behind nearer things."""
     level = plan.level(k)
-    shares = [(rgba[:, 3:], c2) for rgba, c2 in sheets]
-    seen = weighted(sheets, lambda c2: plan.nearer(c2, k) - plan.nearer(c2, k + 1))
-    hidden = weighted(shares, lambda c2: plan.nearer(c2, k + 2))
-    if not bool((hidden.detach() > 0).any()):
+    seen = sheets.weighted(lambda place: (1 - (place - k).abs()).clamp(min=0))
+    if not bool((sheets.place.detach() > k + 1).any()):
         return reduced(seen, level)
-    known = weighted(shares, lambda c2: 1 - plan.nearer(c2, k + 1))
-    seen, hidden, known = (reduced(x, level) for x in (seen, hidden, known))
-    return seen + hidden * inpaint(seen, known, plan.fill - level)
-
-
-def weighted(sheets: list[Sheet], weight: Callable[[Tensor], Tensor]) -> Tensor:
-    """The sheets' sum, each weighted by a function of its c|c|."""
-    first, *others = (x * weight(c2) for x, c2 in sheets)
-    return first + others[0] if others else first
+    hidden = sheets.covered(lambda place: (place - (k + 1)).clamp(0, 1))
+    known = sheets.covered(lambda place: ((k + 1) - place).clamp(0, 1))
+    seen, hidden, known = reduced(seen, level), reduced(hidden, level), reduced(known, level)
+    filled = inpaint(seen, known, plan.fill - level)
+    return torch.addcmul(seen, filled[:, :4], hidden / filled[:, 4:].clamp(min=EPS))
 
 
 def inpaint(layer: Tensor, known: Tensor, levels: int) -> Tensor:
     """Fills `layer` (B,4,h,w), premultiplied by a part of `known` (B,1,h,w), smoothly into where nothing is known.
 
+    Returns RGBA and the weight that it is premultiplied by, (B,5,h,w).
     Pull: the averages of what is known, at half the size each time. Push: what is unknown at a size comes from the next
     coarser one. What lies farther than two cells of the coarsest level from all that is known is left empty.
     """
@@ -260,39 +345,52 @@ def inpaint(layer: Tensor, known: Tensor, levels: int) -> Tensor:
         pyramid.append(mean * ((TRUST * part).clamp(max=1) / part.clamp(min=EPS)))
     filled = pyramid.pop()
     for finer in reversed(pyramid):
-        filled = finer + (1 - finer[:, 4:]) * enlarged(filled, 2)
-    return filled[:, :4] / filled[:, 4:].clamp(min=EPS)
+        filled = torch.addcmul(finer, 1 - finer[:, 4:], doubled(filled))
+    return filled
+
+
+def window(x: Tensor, area: Area) -> Tensor:
+    """The part of x in `area`, which may reach beyond it: its edge is extended."""
+    height, width = x.shape[-2:]
+    inside = area.within(Area(0, height, 0, width))
+    beyond = inside.left - area.left, area.right - inside.right, inside.top - area.top, area.bottom - inside.bottom
+    return F.pad(x[inside.index()], beyond, mode="replicate") if any(beyond) else x[inside.index()]
 
 
 def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
-    """Every pixel's light spread over `kernel`, the image of a point; the frame's edge is extended.
+    """Every pixel's light spread over `kernel` (2n+1,2n+1), the image of a point.
 
-    Worked in blocks, side by side as channels of one depthwise convolution. Blocks that nothing reaches, or of which
-    nothing is `visible`, are left empty.
+    `layer` (B,4,h+2n,w+2n) is n pixels larger on every side than the result. Worked in blocks, side by side as channels
+    of one depthwise convolution. Blocks that nothing reaches, or of which nothing is `visible`, are left empty.
     """
-    half = kernel.shape[-1] // 2
-    if half == 0:
+    side = kernel.shape[-1]
+    if side == 1:
         return layer
-    (batch, channels, height, width), window = layer.shape, BLOCK + 2 * half
-    right, below = round_up(width, BLOCK) - width, round_up(height, BLOCK) - height
-    padded = F.pad(layer, (half, half + right, half, half + below), mode="replicate")
-    busy = busy_blocks(layer, visible, half)
-    blocks = padded.unfold(2, window, BLOCK).unfold(3, window, BLOCK).permute(0, 2, 3, 1, 4, 5)[busy]
+    channels, (height, width), size = layer.shape[1], visible.shape[-2:], BLOCK + side - 1
+    blocks = block_windows(layer, (height, width), side).permute(0, 2, 3, 1, 4, 5)
+    busy = busy_blocks(blocks[:, :, :, 3], visible)
+    blocks = blocks[busy]
     out = layer.new_zeros(*busy.shape, channels, BLOCK, BLOCK)
     if len(blocks):
         many = len(blocks) * channels
         weight = kernel.flip(0, 1).to(layer).expand(many, 1, -1, -1)  # flipped: conv2d correlates
-        out[busy] = F.conv2d(blocks.reshape(1, many, window, window), weight, groups=many).reshape(-1, *out.shape[3:])
-    out = out.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height + below, width + right)
+        out[busy] = F.conv2d(blocks.reshape(1, many, size, size), weight, groups=many).reshape(-1, *out.shape[3:])
+    out = out.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
     return out[..., :height, :width]
 
 
-def busy_blocks(layer: Tensor, visible: Tensor, half: int) -> Tensor:
-    """Which blocks (B,rows,columns) light from at most `half` pixels away reaches, and are visible somewhere."""
-    alpha = F.max_pool2d(layer[:, 3:].detach(), BLOCK, ceil_mode=True)
-    around = -(-half // BLOCK)
-    reached = F.max_pool2d(alpha, 2 * around + 1, 1, around)
-    return ((reached > 0) & (F.max_pool2d(visible, BLOCK, ceil_mode=True) > 0))[:, 0]
+def block_windows(x: Tensor, size: Sequence[int], side: int) -> Tensor:
+    """What each block of a result of this size is made of: (...,rows,columns,s,s), s = BLOCK + side - 1."""
+    below, right = (round_up(n, BLOCK) - n for n in size)
+    x = F.pad(x, (0, right, 0, below))
+    return x.unfold(-2, BLOCK + side - 1, BLOCK).unfold(-2, BLOCK + side - 1, BLOCK)
+
+
+def busy_blocks(alpha: Tensor, visible: Tensor) -> Tensor:
+    """Which blocks (B,rows,columns) light reaches and are visible somewhere; alpha by `block_windows`."""
+    (rows, columns), (height, width) = alpha.shape[1:3], visible.shape[-2:]
+    visible = F.pad(visible, (0, columns * BLOCK - width, 0, rows * BLOCK - height))
+    return (alpha.detach().amax((-1, -2)) > 0) & (largest(visible, BLOCK)[:, 0] > 0)
 
 
 class Composite:
@@ -314,67 +412,86 @@ class Composite:
         independent.
         """
         alpha, through = layer[:, 3:], self.through[area].clone()
-        layer = layer / torch.maximum(alpha, 1 - self.nearer[area]).clamp(min=EPS)
-        self.rgba[area] += through * layer
-        self.through[area] = through * (1 - layer[:, 3:])
+        arrives = through / torch.maximum(alpha, 1 - self.nearer[area]).clamp(min=EPS)
+        self.rgba[area] = torch.addcmul(self.rgba[area], arrives, layer)
+        self.through[area] = through - arrives * alpha
         self.nearer = torch.zeros_like(self.nearer)
         self.nearer[area] = alpha
 
+    def add_nothing(self) -> None:
+        """The slab just in front is empty."""
+        self.nearer = torch.zeros_like(self.nearer)
+
     def add_group(self, group: Composite, scale: int) -> None:
         """Puts a finished group of layers, worked at 1 / scale of the size, behind all that is here."""
-        self.rgba = self.rgba + self.through * enlarged(group.rgba, scale)
+        self.rgba = torch.addcmul(self.rgba, self.through, enlarged(group.rgba, scale))
         self.through = self.through * enlarged(group.through, scale)
         self.nearer = enlarged(group.nearer, scale)
 
 
-class DepthMap:
-    """Which slabs occur where, coarsely."""
+def occurrences(sheets: Sheets, plan: Plan) -> Callable[[int], Tensor]:
+    """A function: in which of the region's cells does slab k occur? (rows, columns)"""
+    place, far_place = sheets.place.detach()[0, 0], sheets.far_place.detach()[0]
+    least = place.index_put((sheets.rows, sheets.columns), far_place)
+    nearest, farthest = largest(place[None, None], plan.cell)[0, 0], -largest(-least[None, None], plan.cell)[0, 0]
+    return lambda k: (nearest > k - 1) & (farthest < k + 1)
 
-    def __init__(self, sheets: list[Sheet], plan: Plan):
-        self.plan, c2 = plan, [c2.detach() for _, c2 in sheets]
-        self.farthest = -F.max_pool2d(-c2[-1], plan.cell).amax(0)[0]
-        self.nearest = F.max_pool2d(c2[0], plan.cell).amax(0)[0]
 
-    def reach_of(self, k: int) -> Callable[[int], tuple] | None:
-        """The rectangle that slab k can be seen in, an index into pictures of a given level; None if it is empty."""
-        plan = self.plan
-        cells = ((self.nearest > plan.cut(k - 1)) & (self.farthest < plan.cut(k + 1))).nonzero()
-        if not len(cells):
-            return None
-        around = 2 + -(-reach(plan.aperture, abs(plan.radii[k])) // plan.cell)
-        first, last = (cells.amin(0) - around).clamp(min=0).tolist(), (cells.amax(0) + around + 1).tolist()
-
-        def index(level: int) -> tuple:
-            cell = plan.cell >> level
-            return (..., *(slice(a * cell, b * cell) for a, b in zip(first, last, strict=True)))
-
-        return index
+def bounding_area(cells: Tensor, cell: int) -> Area | None:
+    """The rectangle of pixels around all cells that are true; None if none is."""
+    rows, columns = (cells.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+    if not rows:
+        return None
+    return Area(rows[0] * cell, (rows[-1] + 1) * cell, columns[0] * cell, (columns[-1] + 1) * cell)
 
 
 def halved(x: Tensor, times: int) -> Tensor:
-    """Means over squares of 2^times pixels (bilinear interpolation at half the size is the mean of four)."""
+    """Means over squares of 2^times pixels."""
     for _ in range(times):
-        x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)
+        x = x[..., ::2, :] + x[..., 1::2, :]
+        x = (x[..., ::2] + x[..., 1::2]) * 0.25
     return x
 
 
 def reduced(x: Tensor, times: int) -> Tensor:
     """x at 1 / 2^times of the size; pixels are shared by the two nearest in each direction: light keeps its place."""
     for _ in range(times):
-        x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False, antialias=True)
+        x = F.pad(x, (1,) * 4, mode="replicate")
+        x = torch.lerp(x[..., 1:-1:2, :] + x[..., 2::2, :], x[..., :-2:2, :] + x[..., 3::2, :], 0.25)
+        x = torch.lerp(x[..., 1:-1:2] + x[..., 2::2], x[..., :-2:2] + x[..., 3::2], 0.25) * 0.25
     return x
+
+
+def doubled(x: Tensor) -> Tensor:
+    """x at twice the size, bilinearly: `enlarged`, but faster where no gradient is recorded."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        return enlarged(x, 2)
+    x = F.pad(x, (1,) * 4, mode="replicate")
+    *count, height, width = x.shape
+    rows = x.new_empty(*count, height - 2, 2, width)
+    torch.lerp(x[..., 1:-1, :], x[..., :-2, :], 0.25, out=rows[..., 0, :])
+    torch.lerp(x[..., 1:-1, :], x[..., 2:, :], 0.25, out=rows[..., 1, :])
+    rows = rows.flatten(-3, -2)
+    out = x.new_empty(*count, 2 * (height - 2), width - 2, 2)
+    torch.lerp(rows[..., 1:-1], rows[..., :-2], 0.25, out=out[..., 0])
+    torch.lerp(rows[..., 1:-1], rows[..., 2:], 0.25, out=out[..., 1])
+    return out.flatten(-2)
 
 
 def enlarged(x: Tensor, times: int) -> Tensor:
     return x if times == 1 else F.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
 
 
-def box(x: Tensor, side: int) -> Tensor:
-    """Sums over squares of an odd side, the frame's edge extended."""
-    height, width = x.shape[-2:]
-    x = F.pad(x, (side // 2,) * 4, mode="replicate")
-    x = sum(x[..., i : i + height, :] for i in range(1, side)) + x[..., :height, :]
-    return sum(x[..., i : i + width] for i in range(1, side)) + x[..., :width]
+def largest(x: Tensor, side: int) -> Tensor:
+    """The largest value in every square of `side` pixels."""
+    return x.unflatten(-1, (-1, side)).amax(-1).unflatten(-2, (-1, side)).amax(-2)
+
+
+def largest_around(x: Tensor) -> Tensor:
+    """The largest value in the 3 x 3 pixels around each."""
+    x = F.pad(x, (1,) * 4, mode="replicate")
+    x = torch.maximum(torch.maximum(x[..., :-2, :], x[..., 1:-1, :]), x[..., 2:, :])
+    return torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
 
 
 def round_up(n: int, unit: int) -> int:

@@ -52,11 +52,11 @@ def render(image: Tensor, coc: Tensor, aperture: Aperture) -> Tensor:
 
 def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
     """The reference's `spread`."""
-    half = kernel.shape[-1] // 2
-    if half == 0:
+    side = kernel.shape[-1]
+    if side == 1:
         return layer
-    busy = reference.busy_blocks(layer, visible, half)
-    return _Spread.apply(F.pad(layer, (half,) * 4, mode="replicate"), busy, kernel.to(layer))
+    window = reference.block_windows(layer[:, 3], visible.shape[-2:], side)
+    return _Spread.apply(layer, reference.busy_blocks(window, visible), kernel.to(layer))
 
 
 class _Spread(torch.autograd.Function):

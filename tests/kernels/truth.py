@@ -9,13 +9,17 @@ surface's disparity, nothing else.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 SIZE, MARGIN, RADIUS = 96, 28, 10.0  # judged square, what surrounds it, blur radius at |d - f| = 1 (pixels)
 CANVAS = SIZE + 2 * MARGIN
+PHOTO = Path(__file__).parents[2] / "examples" / "photo.jpg"
 
 
 @dataclass
@@ -114,6 +118,14 @@ def noise(seed: int, exponent: float = 1.6) -> Tensor:
     return (0.5 + 0.22 * x / x.std()).clamp(0.02, 0.98) ** 2.2
 
 
+def photo(left: float, top: float, side: float) -> Tensor:
+    """A square of the example photograph as a texture, (3, CANVAS, CANVAS) linear light; fractions of its height."""
+    with Image.open(PHOTO) as picture:
+        box = [picture.height * at for at in (left, top, left + side, top + side)]
+        square = picture.convert("RGB").resize((CANVAS, CANVAS), Image.Resampling.BOX, box)
+    return torch.from_numpy(np.asarray(square, dtype=np.float32) / 255).permute(2, 0, 1) ** 2.2
+
+
 def lights(seed: int, count: int, power: float = 20.0) -> Tensor:
     """Small bright lights, (1, CANVAS, CANVAS)."""
     g = torch.Generator().manual_seed(seed)
@@ -149,35 +161,54 @@ def strands(seed: int, count: int, pixels: float) -> Tensor:
     return shape(nearest)
 
 
+def ring(x0: float, y0: float, outer: float, inner: float) -> Tensor:
+    return disc(x0, y0, outer) * (1 - disc(x0, y0, inner))
+
+
 def everywhere() -> Tensor:
     return torch.ones(1, CANVAS, CANVAS)
 
 
 def scenes() -> list[Scene]:
-    """Discs, petals, strands, a slanted ground, three layers, lights; focus on the near, the far, and between."""
+    """Discs, petals, strands, slanted planes, three layers, lights, drawn textures and photographed ones; each with
+    focus on the near, the far, and between."""
     three_ways = {"near": 0.9, "far": 0.1, "between": 0.5}
     back = Plane(noise(1), everywhere(), 0.1)
     bright = Plane(noise(2, 1.8) + lights(3, 40), everywhere(), 0.1)
-    return [
-        Scene("disc", [back, Plane(noise(4, 1.4), disc(0.05, 0.0, 0.4), 0.9)], three_ways),
-        Scene("lights", [bright, Plane(noise(5), disc(-0.1, 0.1, 0.42), 0.9)], three_ways),
-        Scene("petals", [back, Plane(noise(6, 1.8), petals(0.0, 0.05, 0.6, 5), 0.9, 0.12, 0.08)], three_ways),
-        Scene("strands", [back, Plane(0.6 * noise(7), strands(8, 9, 2.0), 0.9)], three_ways),
-        Scene(
-            "ground",
-            [Plane(noise(9), everywhere(), 0.5, 0.0, 0.5), Plane(noise(10, 1.4), disc(0.1, -0.15, 0.28), 0.9)],
-            three_ways,
-        ),
-        Scene(
-            "three",
-            [
-                bright,
-                Plane(noise(11), disc(-0.3, 0.2, 0.35), 0.5),
-                Plane(noise(12, 1.8), petals(0.25, -0.1, 0.45, 6), 0.9),
-            ],
-            three_ways,
-        ),
-    ]
+    leaves = Plane(photo(0.0, 0.5, 0.5), everywhere(), 0.1)
+    ground = Plane(noise(9), everywhere(), 0.5, 0.0, 0.5)
+    lawn = Plane(photo(1.2, 0.4, 0.5), everywhere(), 0.35, 0.0, 0.3)
+    stack = {
+        "disc": [back, Plane(noise(4, 1.4), disc(0.05, 0.0, 0.4), 0.9)],
+        "lights": [bright, Plane(noise(5), disc(-0.1, 0.1, 0.42), 0.9)],
+        "petals": [back, Plane(noise(6, 1.8), petals(0.0, 0.05, 0.6, 5), 0.9, 0.12, 0.08)],
+        "strands": [back, Plane(0.6 * noise(7), strands(8, 9, 2.0), 0.9)],
+        "ground": [ground, Plane(noise(10, 1.4), disc(0.1, -0.15, 0.28), 0.9)],
+        "three": [
+            bright,
+            Plane(noise(11), disc(-0.3, 0.2, 0.35), 0.5),
+            Plane(noise(12, 1.8), petals(0.25, -0.1, 0.45, 6), 0.9),
+        ],
+        "flower": [leaves, Plane(photo(0.45, 0.25, 0.4), petals(0.05, 0.0, 0.6, 7), 0.9, -0.1, 0.1)],
+        "window": [Plane(photo(0.1, 0.0, 0.6), everywhere(), 0.15), Plane(noise(13), ring(0.0, 0.0, 0.75, 0.35), 0.85)],
+        "grass": [lawn, Plane(photo(0.6, 0.3, 0.3), strands(14, 14, 1.2), 0.9)],
+        "slopes": [
+            Plane(photo(0.8, 0.5, 0.4), everywhere(), 0.3, -0.2, 0.0),
+            Plane(photo(0.5, 0.4, 0.3), disc(0.0, 0.1, 0.45), 0.75, 0.25, -0.1),
+        ],
+        "crowd": [
+            leaves,
+            Plane(noise(15, 1.8), disc(-0.35, -0.1, 0.3), 0.4),
+            Plane(photo(0.5, 0.3, 0.4), disc(0.3, -0.2, 0.3), 0.65),
+            Plane(noise(16), petals(0.0, 0.35, 0.4, 4), 0.95),
+        ],
+        "twigs": [
+            bright,
+            Plane(photo(1.0, 0.1, 0.4), disc(0.3, 0.3, 0.35), 0.5),
+            Plane(noise(17), strands(18, 5, 3.0), 0.8),
+        ],
+    }
+    return [Scene(name, planes, three_ways) for name, planes in stack.items()]
 
 
 # The renderers of others, from their formulas -----------------------------------------------------------------------
@@ -225,6 +256,44 @@ def nearest_fill_layers(image: Tensor, disparity: Tensor, focus: float) -> Tenso
         layer = _disc_blur(layer, abs(radius))
         out = layer[:, :3] if out is None else layer[:, :3] + (1 - layer[:, 3:]) * out
     return out
+
+
+def two_layers(image: Tensor, disparity: Tensor, focus: float) -> Tensor:
+    """Dr.Bokeh (Sheng et al., CVPR 2024): a salient layer and the background behind it, gathered by soft discs that
+    nearer pixels cover unless the pixel itself is blurred; alpha blurred by a box; `over`.
+
+    The layers are split half-way between the nearest and the farthest disparity, where they learn a matte; hidden
+    background is copied from the nearest visible pixel, where they have an inpainting network.
+    """
+    salient = disparity > (disparity.min() + disparity.max()) / 2
+    behind = _nearest(torch.cat([image, disparity], 1), ~salient[0, 0], salient[0, 0])
+    layers = [
+        (image, disparity, salient.float()),
+        (behind[:, :3], behind[:, 3:], torch.ones_like(disparity)),
+    ]
+    out, through = torch.zeros_like(image), torch.ones_like(disparity)
+    for colour, d, alpha in layers:
+        colour, alpha = _soft_gather(colour, d - focus, alpha)
+        out, through = out + through * alpha * colour, through * (1 - alpha)
+    return out / (1 - through).clamp(min=1e-6)
+
+
+def _soft_gather(colour: Tensor, d: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    size = RADIUS * d.abs() + 1  # s of their formula
+    blurred = 1 - torch.exp(-3 * (RADIUS * d) ** 2)
+    n = math.ceil(float(size.max())) + 2
+    pad = [F.pad(x, (n,) * 4, mode="replicate") for x in (colour, d, size, alpha)]
+    total, weight, box, cells = torch.zeros_like(colour), *(torch.zeros_like(d) for _ in range(3))
+    for dy in range(-n, n + 1):
+        for dx in range(-n, n + 1):
+            source, d_q, s_q, alpha_q = (x[..., n + dy : n + dy + CANVAS, n + dx : n + dx + CANVAS] for x in pad)
+            nearer = 0.5 + 0.5 * torch.tanh(10 * (d_q - d - 0.1))
+            w = 0.1 / (0.1 + torch.exp(-3 * (s_q - math.hypot(dx, dy)))) / s_q**2
+            w = w * alpha_q * ((1 - blurred) * nearer + blurred)
+            inside = (size / 2 >= max(abs(dx), abs(dy))).float()
+            total, weight = total + w * source, weight + w
+            box, cells = box + inside * alpha_q, cells + inside
+    return total / weight.clamp(min=1e-6), box / cells
 
 
 def _nearest(x: Tensor, seen: Tensor, hidden: Tensor) -> Tensor:
