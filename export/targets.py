@@ -9,9 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from argan.color import SRGB
 from argan.errors import UsageError
+from argan.kernels.bokeh.graph import LARGEST, BokehGraph
 from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model
+from argan.models.resize import larger
 
 Inputs = tuple[Tensor, ...]
 Axes = dict[int, str]
@@ -126,7 +129,103 @@ class DepthTarget(Target):
         return {"focus": repr(float(self.depth.focus)), "focus_meaning": "disparity of the learned focal plane"}
 
 
-TARGETS: dict[str, type[Target]] = {target.name: target for target in (GeneratorTarget, DepthTarget)}
+SPATIAL: Axes = {0: "batch", 2: "height", 3: "width"}
+
+IMAGE = "(batch, 3, height, width) display-encoded RGB (sRGB's curve) in [0, 1]; height and width from 16 up"
+BLUR = "(1,) percent of the long side: the diameter of the disc that a point becomes at |disparity - focus| = 1; 0 gives image"
+
+
+class RenderTarget(Target):
+    """image, disparity, blur, focus -> image, of any size: `argan.render` with a depth map."""
+
+    name = "render"
+    inputs: ClassVar[dict[str, Axes]] = {"image": SPATIAL, "disparity": SPATIAL, "blur": {}, "focus": {}}
+    outputs: ClassVar[dict[str, Axes]] = {"rendered": SPATIAL}
+    meaning: ClassVar[dict[str, str]] = {
+        "image": IMAGE,
+        "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
+        "blur": BLUR,
+        "focus": "(1,) the disparity in focus, in [0, 1]",
+        "rendered": "(batch, 3, height, width) the picture through a lens, encoded like image",
+    }
+
+    def __init__(self, model: Model):
+        super().__init__(model)
+        self.lens = BokehGraph()
+
+    def forward(self, image: Tensor, disparity: Tensor, blur: Tensor, focus: Tensor) -> Tensor:
+        long_side = larger(*image.shape[-2:])
+        radius = (blur * (long_side / 200)).view(1, 1, 1, 1)
+        rendered = self.lens(SRGB.decode(image), radius * (disparity - focus.view(1, 1, 1, 1)))
+        # Blur 0 gives back the values themselves, not what is left of them after decoding and encoding.
+        return torch.where(radius > 0, SRGB.encode(rendered), image)
+
+    def example(self) -> Inputs:
+        return self._inputs(2, 90, 70, 5.0, 0.4)
+
+    def cases(self) -> dict[str, Inputs]:
+        values = [
+            (1, 97, 131, 2.0, 0.5),
+            (2, 160, 90, 0.0, 0.3),
+            (1, 240, 320, 30.0, 0.0),
+            (2, 75, 64, 5.0, 1.0),
+            (1, SMALLEST, SMALLEST, 10.0, 0.5),
+        ]
+        return {f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": self._inputs(b, h, w, blur, focus) for b, h, w, blur, focus in values}
+
+    def facts(self) -> dict[str, str]:
+        return {"aperture": "disk", "largest_radius": f"{LARGEST:.1f}"}
+
+    def _inputs(self, batch: int, height: int, width: int, blur: float, focus: float) -> Inputs:
+        image = picture(batch, height, width)
+        return image, scene_disparity(image), torch.tensor([blur]), torch.tensor([focus])
+
+
+class PipelineTarget(Target):
+    """image, blur, focus -> image, disparity, of any size: `argan.render` with estimated depth."""
+
+    name = "pipeline"
+    inputs: ClassVar[dict[str, Axes]] = {"image": SPATIAL, "blur": {}, "focus": {}}
+    outputs: ClassVar[dict[str, Axes]] = {"rendered": SPATIAL, "disparity": SPATIAL}
+    meaning: ClassVar[dict[str, str]] = {
+        "image": IMAGE,
+        "blur": BLUR,
+        "focus": "(1,) the disparity in focus, in [0, 1]; below 0 it is the focal plane that the model learned",
+        "rendered": "(batch, 3, height, width) the picture through a lens, encoded like image",
+        "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
+    }
+
+    def __init__(self, model: Model):
+        super().__init__(model)
+        self.depth, self.render = DepthTarget(model), RenderTarget(model)
+        self.register_buffer("learned_focus", torch.tensor([self.depth.depth.focus]))
+
+    def forward(self, image: Tensor, blur: Tensor, focus: Tensor) -> tuple[Tensor, Tensor]:
+        disparity = self.depth(image)
+        return self.render(image, disparity, blur, torch.where(focus < 0, self.learned_focus, focus)), disparity
+
+    def example(self) -> Inputs:
+        return picture(2, 90, 70), torch.tensor([5.0]), torch.tensor([0.4])
+
+    def cases(self) -> dict[str, Inputs]:
+        values = [
+            (1, 97, 131, 2.0, -1.0),
+            (2, 160, 90, 0.0, 0.3),
+            (1, 240, 320, 30.0, 0.0),
+            (1, SMALLEST, SMALLEST, 10.0, 1.0),
+        ]
+        return {
+            f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": (picture(b, h, w), torch.tensor([blur]), torch.tensor([focus]))
+            for b, h, w, blur, focus in values
+        }
+
+    def facts(self) -> dict[str, str]:
+        return {**self.depth.facts(), **self.render.facts()}
+
+
+TARGETS: dict[str, type[Target]] = {
+    target.name: target for target in (GeneratorTarget, DepthTarget, RenderTarget, PipelineTarget)
+}
 
 
 def targets_of(model: Model, wanted: str = "all") -> list[Target]:
@@ -139,8 +238,8 @@ def targets_of(model: Model, wanted: str = "all") -> list[Target]:
         if wanted not in TARGETS:
             raise UsageError(f"no target {wanted!r}", hint=f"all, {', '.join(TARGETS)}")
         return [TARGETS[wanted](model).eval()]
-    present = {"generator": model.generator, "depth": model.depth}
-    return [target(model).eval() for name, target in TARGETS.items() if present[name] is not None]
+    lacking = {"generator": model.generator is None, "depth": model.depth is None, "pipeline": model.depth is None}
+    return [target(model).eval() for name, target in TARGETS.items() if not lacking.get(name)]
 
 
 def dynamic_shapes(target: Target) -> dict[str, dict[int, torch.export.Dim]]:
@@ -158,3 +257,9 @@ def picture(batch: int, height: int, width: int) -> Tensor:
     distance = (x - centre[:, :, 0]).square() + (y - centre[:, :, 1]).square()
     noise = 0.1 * torch.rand(batch, 3, height, width, generator=random)
     return 0.6 * (-4 * distance).exp() + 0.3 * (distance < 0.05) + noise
+
+
+def scene_disparity(image: Tensor) -> Tensor:
+    """Disparity (batch, 1, height, width) for a test picture: its blobs are near, the ground rises to the bottom."""
+    ground = torch.linspace(0, 0.7, image.shape[2])[:, None].expand(image.shape[2:])
+    return torch.where(image[:, :1] > 0.55, 0.9, ground)

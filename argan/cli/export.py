@@ -17,7 +17,7 @@ def export(
         typer.Option(help="ONNX opset 18, TorchScript (legacy, deprecated by PyTorch), or a torch.export program."),
     ] = "onnx",
     target: Annotated[
-        Literal["generator", "depth", "all"],
+        Literal["generator", "depth", "render", "pipeline", "all"],
         typer.Option(
             help="generator: z, scale to deep, shallow, disparity. depth: image to disparity. all: those the model has."
         ),

@@ -27,3 +27,8 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
 def smaller(a: Any, b: Any) -> Any:
     """min(a, b) of sizes: tensors to torch.jit.trace, symbols to torch.export. The built-in would freeze them."""
     return torch.minimum(a, b) if torch.jit.is_tracing() else torch.sym_min(a, b)
+
+
+def larger(a: Any, b: Any) -> Any:
+    """max(a, b) of sizes, as `smaller`."""
+    return torch.maximum(a, b) if torch.jit.is_tracing() else torch.sym_max(a, b)
