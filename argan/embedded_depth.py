@@ -136,9 +136,15 @@ def _app1(data: bytes) -> Iterator[bytes]:
 
 def _container_item(data: bytes, items: list[dict[str, str]]) -> bytes | None:
     """The directory item whose semantic is depth. The photo is the first; the others follow up to the file's end."""
-    lengths = [int(item.get(ITEM + "Length", "0")) + int(item.get(ITEM + "Padding", "0")) for item in items]
-    for index, item in enumerate(items):
-        if index and item.get(ITEM + "Semantic", "").lower() == "depth" and lengths[index]:
-            start = len(data) - sum(lengths[index:])
-            return data[max(start, 0) : start + int(item[ITEM + "Length"])]
-    return None
+    semantics = [item.get(ITEM + "Semantic", "").lower() for item in items]
+    if "depth" not in semantics[1:]:
+        return None
+    index = semantics.index("depth", 1)
+    try:
+        lengths = [int(item.get(ITEM + "Length", "0")) + int(item.get(ITEM + "Padding", "0")) for item in items]
+        start, length = len(data) - sum(lengths[index:]), int(items[index][ITEM + "Length"])
+    except (ValueError, KeyError):
+        start = length = 0
+    if start <= 0 or length <= 0 or start + length > len(data):
+        raise ArganError("its embedded depth is damaged (no such part of the file)")
+    return data[start : start + length]

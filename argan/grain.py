@@ -25,6 +25,7 @@ LEVELS = 16  # brightness classes
 FEWEST = 50  # blocks in a class that count as evidence
 ENDS = 0.012  # blocks that come so near black or white have lost noise to clipping
 MOST = 0.02, 1.5  # of full scale; and times the lower quartile over all levels: more is taken for texture
+LEAST = 1e-5  # what is less is rounding
 TILE = 512
 
 
@@ -128,7 +129,8 @@ def _levels(mean: Tensor, variance: Tensor) -> Tensor:
         if len(inside) >= FEWEST:
             known.append(level)
             quiet = inside.sort().values[: max(1, int(QUIET * len(inside)))]
-            sigma[level] = (quiet.median() / QUIET_BIAS).sqrt()
+            typical = (quiet.median() / QUIET_BIAS).sqrt()
+            sigma[level] = typical if typical > LEAST else 0
     at_levels = torch.zeros(LEVELS + 1)
     if known:
         most = min(MOST[0], MOST[1] * float(sigma[known].quantile(0.25)))
@@ -171,4 +173,4 @@ def _random() -> Tensor:
 @lru_cache(maxsize=1)
 def _dither() -> Tensor:
     """Evenly distributed in (-1/2, 1/2): never reaches a level's other neighbour."""
-    return (torch.rand(3, TILE, TILE, generator=torch.Generator().manual_seed(2)) - 0.5) * (1 - 1e-6)
+    return (torch.rand(3, TILE, TILE, generator=torch.Generator().manual_seed(2)) - 0.5) * (1 - 1e-4)

@@ -38,6 +38,7 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
 XMP_MAX = 65_000  # bytes that fit into one JPEG segment
 
+EXIF_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 ORIENTATION = int(ExifTags.Base.Orientation)
 # What to do with the pixel array for each EXIF orientation.
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -145,8 +146,9 @@ def encode(photo: Photo, suffix: str) -> bytes:
         photo = photo.with_pixels(((photo.pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if photo.pixels.dtype == np.uint16 and photo.pixels.shape[2] > 1:
         if kind == "TIFF":
-            tags = _tiff_tags(photo)
-            return tiff_16_bit_colour(photo.pixels, dict(tags or {}), photo.icc, photo.dpi)
+            tags = _tiff_tags(photo) or Image.Exif()
+            directories = {int(pointer): tags.get_ifd(pointer) for pointer in EXIF_DIRECTORIES if pointer in tags}
+            return tiff_16_bit_colour(photo.pixels, dict(tags) | directories, photo.icc, photo.dpi)
         return png_16_bit_colour(photo.pixels, _png_chunks(photo))
     image, buffer = to_pil(photo), BytesIO()
     image.save(buffer, format=kind, **_save_options(photo, kind))
@@ -299,9 +301,8 @@ def _exif(image: Image.Image) -> bytes | None:
 def _copy_exif(exif: Image.Exif) -> Image.Exif:
     """EXIF without the tags of a file's layout."""
     kept = Image.Exif()
-    pointers = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-    kept.update({tag: value for tag, value in exif.items() if tag not in LAYOUT_TAGS and tag not in pointers})
-    for pointer in pointers:
+    kept.update({tag: value for tag, value in exif.items() if tag not in LAYOUT_TAGS and tag not in EXIF_DIRECTORIES})
+    for pointer in EXIF_DIRECTORIES:
         if directory := exif.get_ifd(pointer):
             kept.get_ifd(pointer).update(directory)
             kept[int(pointer)] = 0  # its offset; Pillow writes a directory only where there is one

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import struct
+import sys
 import zlib
 from contextlib import suppress
 from io import BytesIO
@@ -17,7 +18,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
 from argan import files, images
 from argan.deep_colour import png_16_bit_colour
-from argan.errors import ArganError, UsageError
+from argan.errors import ArganError, MissingError, UsageError
 from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -27,6 +28,7 @@ XMP = (
     b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" tiff:Artist="Ada"/></rdf:RDF></x:xmpmeta>'
     b'<?xpacket end="w"?>'
 )
+UPRIGHT_XMP = XMP.replace(b'Orientation="6"', b'Orientation="1"')
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (40, 28), seed: int = 0) -> Image.Image:
@@ -281,10 +283,22 @@ def test_16_bit_colour_tiff_is_read_exactly(tmp_path: Path, channels: int, order
     assert np.array_equal(read_photo(tmp_path / "photo.tif").pixels, deep(channels))
 
 
-def test_16_bit_colour_tiff_is_not_written() -> None:
-    with pytest.raises(ArganError, match="PNG only") as caught:
-        encode(Photo(deep(3)), ".tif")
-    assert ".png" in caught.value.hint
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_tiff_is_written_exactly(tmp_path: Path, channels: int) -> None:
+    """By our own reader, and the upper halves by Pillow's."""
+    source = Photo(deep(channels), exif=exif_with(1), icc=ICC, xmp=UPRIGHT_XMP, dpi=(300, 300))
+    write_photo(tmp_path / "photo.tif", source)
+    photo = read_photo(tmp_path / "photo.tif")
+    assert np.array_equal(photo.pixels, source.pixels)
+    assert photo.icc == ICC
+    assert photo.dpi == pytest.approx((300, 300))
+    assert b"Ada" in photo.xmp
+    with Image.open(tmp_path / "photo.tif") as image:
+        assert image.mode == ("RGBA" if channels == 4 else "RGB")
+        assert np.array_equal(np.asarray(image), source.pixels >> 8)
+        assert image.getexif()[ExifTags.Base.Make] == "Argan"
+        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
+        assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
 
 
 def test_16_bit_grey_with_alpha_is_refused(tmp_path: Path) -> None:
@@ -568,3 +582,108 @@ def test_copies_do_not_share_pixels(tmp_path: Path) -> None:
     photo = read_photo(tmp_path / "a.png")
     photo.pixels[:] = 0
     assert read_photo(tmp_path / "b.png").pixels.any()
+
+
+# HEIC and AVIF
+
+
+def heic(path: Path, image: Image.Image, **options: object) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heic")
+    pillow_heif.from_pillow(image).save(path, quality=95, **options)
+
+
+def test_heic_is_read(tmp_path: Path) -> None:
+    heic(tmp_path / "photo.HEIC", picture(size=(64, 48)), exif=exif_with(1))
+    photo = read_photo(tmp_path / "photo.HEIC")
+    assert photo.format == "HEIF"
+    assert photo.size == (64, 48)
+    assert np.abs(photo.pixels.astype(int) - np.asarray(picture(size=(64, 48)))).mean() < 4
+    with_metadata = reopened(photo, ".jpg")
+    assert with_metadata.getexif()[ExifTags.Base.Make] == "Argan"
+    assert with_metadata.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heic_is_turned_upright_once(tmp_path: Path, orientation: int) -> None:
+    stored = picture(size=(64, 48))
+    heic(tmp_path / "photo.heic", stored, exif=exif_with(orientation))
+    stored.getexif()[ExifTags.Base.Orientation] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(stored))
+    photo = read_photo(tmp_path / "photo.heic")
+    assert photo.pixels.shape == expected.shape
+    assert np.abs(photo.pixels.astype(int) - expected).mean() < 4
+    assert reopened(photo, ".jpg").getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_heic_with_a_profile(tmp_path: Path) -> None:
+    image = picture(size=(64, 48))
+    image.info["icc_profile"] = ICC
+    heic(tmp_path / "photo.heic", image)
+    assert read_photo(tmp_path / "photo.heic").icc == ICC
+
+
+def test_heic_without_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    (tmp_path / "photo.heic").write_bytes(b"")
+    with pytest.raises(MissingError, match="pillow-heif") as caught:
+        read_photo(tmp_path / "photo.heic")
+    assert "argan[heic]" in caught.value.hint
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_avif_is_written_and_read(tmp_path: Path, mode: str) -> None:
+    source = Photo(np.asarray(picture(mode, (64, 48))).reshape(48, 64, -1), exif=exif_with(1), icc=ICC, xmp=UPRIGHT_XMP)
+    write_photo(tmp_path / "photo.avif", source)
+    photo = read_photo(tmp_path / "photo.avif")
+    assert photo.pixels.shape == source.pixels.shape
+    assert np.abs(photo.pixels.astype(int) - source.pixels).mean() < 4
+    assert photo.icc == ICC
+    assert b"Ada" in photo.xmp
+    assert reopened(photo, ".jpg" if mode != "RGBA" else ".png").getexif()[ExifTags.Base.Make] == "Argan"
+
+
+# Display P3
+
+
+def display_p3() -> bytes:
+    """A small ICC v4 profile: Display P3's primaries (chromatically adapted to D50) and sRGB's curve."""
+
+    def s15(*values: float) -> bytes:
+        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+    columns = {
+        b"rXYZ": (0.51512, 0.24120, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.15710, 0.06657, 0.78407),
+        b"wtpt": (0.96420, 1.0, 0.82491),
+    }
+    curve = b"para" + bytes(4) + struct.pack(">HH", 3, 0) + s15(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    name = "Display P3".encode("utf-16-be")
+    text = b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(name), 28) + name
+    tags = {name: b"XYZ " + bytes(4) + s15(*value) for name, value in columns.items()}
+    tags |= {b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"desc": text, b"cprt": text}
+    directory, data, start = b"", b"", 132 + 12 * len(tags)
+    for tag, body in tags.items():
+        directory += struct.pack(">4sII", tag, start + len(data), len(body))
+        data += body + bytes(-len(body) % 4)
+    size = start + len(data)
+    header = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x04000000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
+    header = (header + bytes(28) + s15(0.9642, 1.0, 0.82491)).ljust(128, b"\0")
+    return header + struct.pack(">I", len(tags)) + directory + data
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
+def test_display_p3_is_kept(tmp_path: Path, suffix: str) -> None:
+    """Pixels are not converted, the profile goes along: a colour engine sees the same colours before and after."""
+    profile = display_p3()
+    picture().save(tmp_path / "photo.png", icc_profile=profile)
+    photo = read_photo(tmp_path / "photo.png")
+    assert np.array_equal(photo.pixels, np.asarray(picture()))
+    write_photo(tmp_path / f"result{suffix}", photo)
+    with Image.open(tmp_path / f"result{suffix}") as image:
+        assert image.info["icc_profile"] == profile
+        srgb, own = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+        seen = np.asarray(ImageCms.profileToProfile(image.convert("RGB"), own, srgb)).astype(int)
+    expected = ImageCms.profileToProfile(picture(), ImageCms.ImageCmsProfile(BytesIO(profile)), srgb)
+    assert np.abs(seen - np.asarray(expected)).mean() < 6
+    assert np.abs(np.asarray(expected).astype(int) - np.asarray(picture())).max() > 5  # it is not sRGB

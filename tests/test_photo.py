@@ -97,7 +97,7 @@ def test_kinds_agree() -> None:
     floats = argan.render(pixels.astype(np.float32) / 255, blur=8, depth=halves())
     assert np.array_equal(from_pil, from_array)
     assert np.array_equal(from_tensor, from_array)
-    np.testing.assert_allclose(from_array / 255, floats, rtol=0, atol=0.51 / 255)
+    np.testing.assert_allclose(from_array / 255, floats, rtol=0, atol=1.01 / 255)  # 8 bits are dithered
 
 
 def test_layouts_of_memory_do_not_matter() -> None:
