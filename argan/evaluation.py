@@ -20,7 +20,8 @@ from torch import Tensor
 
 from argan import metrics
 from argan.config import LossConfig
-from argan.data.folder import PhotoFolder, load_square, open_source
+from argan.data.datasets import open_source
+from argan.data.folder import PhotoFolder, load_square
 from argan.data.synthetic import SyntheticPhotos
 from argan.errors import MissingError, UsageError
 from argan.metrics import FeatureExtractor
@@ -120,7 +121,7 @@ def evaluate_model(
         MissingError: the package of a feature extractor that was asked for by name.
     """
     if data != "synthetic":
-        with open_source(Path(data)):  # a wrong path is an error now, also where nothing would read it
+        with open_source(data):  # a wrong path is an error now, also where nothing would read it
             pass
     extractor, left_out = choose_extractor(features, device)
     report = Report(model.config.name, data, seed, extractor.name if extractor else None, mixture, [], left_out)
@@ -139,7 +140,7 @@ def evaluate_model(
         truths = held_out(model.depth.resolution, count, seed)
         report.rows += depth_against_truth(depth, track(truths, "depth against truth", count))
     elif masks is not None:
-        pairs = masked_photos(Path(data), masks)
+        pairs = masked_photos(data, masks)
         report.rows += depth_against_masks(depth, track(pairs, "depth against masks", len(pairs)))
     else:
         left_out["depth"] = "these photographs come without truth (--masks FOLDER, or --data synthetic)"
@@ -231,7 +232,7 @@ def depth_against_masks(depth: Depth, pairs: Iterable[tuple[Tensor, Tensor]]) ->
     return [row_of_means("figure nearer than ground (AUC)", estimated, prior, "higher")]
 
 
-def masked_photos(data: Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
+def masked_photos(data: str | Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
     """Photographs with a usable figure mask: (3, S, S) float in [0, 1] and (S, S) bool, S the mask's side.
 
     Masks are PNG files, white on the figure. A mask belongs to the photograph of the same name; one that is named by a

@@ -13,7 +13,10 @@ def evaluate(
         str | None, typer.Argument(help="A run, a checkpoint, or a model; default the shipped one.")
     ] = None,
     data: Annotated[
-        str, typer.Option(help='Folder or zip of photographs, or "synthetic": the built-in ones, with true depth.')
+        str,
+        typer.Option(
+            help='Folder, zip or data set of photographs, or "synthetic": the built-in ones, with true depth.'
+        ),
     ] = "synthetic",
     num: Annotated[int, typer.Option(min=2, help="Generated samples, and photographs to compare with.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and photographs.")] = 0,
