@@ -61,6 +61,13 @@ def sheet(rows: Sequence[Tensor]) -> Image.Image:
     return to_image(torch.cat(list(columns), dim=2))
 
 
+def fit(row: Tensor, side: int, count: int) -> Tensor:
+    """A row (N, 3, S, S) at (count, 3, side, side): small ones enlarged pixel by pixel, missing ones black."""
+    mode = "nearest" if row.shape[-1] <= side else "area"
+    row = torch.nn.functional.interpolate(row[:count], (side, side), mode=mode)
+    return torch.cat([row, row.new_zeros(count - len(row), *row.shape[1:])])
+
+
 def to_image(image: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] -> an 8-bit picture."""
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,5 +1,6 @@
 """SIGKILL at any moment costs the steps since the last checkpoint, never a checkpoint."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -44,9 +45,14 @@ def newest(run: Path) -> int:
     return max(steps)
 
 
+def newest_name(run: Path) -> int:
+    folders = checkpoint.existing(run)
+    return checkpoint.step_of(folders[-1]) if folders else 0
+
+
 def last_logged(run: Path) -> int:
     lines = (run / "metrics.jsonl").read_text().split("\n")[:-1] if (run / "metrics.jsonl").exists() else []
-    return loop.json.loads(lines[-1])["step"] if lines else 0
+    return json.loads(lines[-1])["step"] if lines else 0
 
 
 def test_ten_kills_at_random_moments(tmp_path):
@@ -74,8 +80,3 @@ def test_ten_kills_at_random_moments(tmp_path):
     ours, theirs = (load_file(checkpoint.existing(run)[-1] / "state.safetensors") for run in (killed, whole))
     assert not [name for name in theirs if not torch.equal(ours[name], theirs[name])]
     assert len(list((killed / "checkpoints").iterdir())) == config.keep_checkpoints  # no remains
-
-
-def newest_name(run: Path) -> int:
-    folders = checkpoint.existing(run)
-    return checkpoint.step_of(folders[-1]) if folders else 0
