@@ -22,6 +22,7 @@ class ModelConfig:
     width: int = 64
     discriminator_width: int = 64
     max_disparity: float = 3.0
+    depth_stride: int = 1
     views: int = 5
     expansion: bool = True
     blocks: Literal["plain", "residual"] = "plain"
@@ -63,7 +64,10 @@ class LossConfig:
     expansion: float = 1.0
     """Weight of the regulariser of T."""
     smoothness: float = 0.1
-    """Weight of the edge-aware smoothness of disparity."""
+    """Weight of the smoothness of disparity."""
+    edge_sensitivity: float = 10.0
+    """How readily disparity may break where the image does; 0 asks for the same smoothness everywhere, and so tells
+    disparity nothing about the image."""
     r1: float = 0.2
     """Gradient penalty gamma / 2 on real photographs."""
     r1_interval: int = 8
@@ -146,7 +150,7 @@ PRESETS: dict[str, TrainConfig] = {
         model=replace(SMALL, resolution=32),
         loss=LossConfig(smoothness=0.3),
     ),
-    "photos-cpu": TrainConfig(name="photos-cpu", steps=4_000, model=SMALL),
+    "photos-cpu": TrainConfig(name="photos-cpu", steps=4_000, model=replace(SMALL, depth_stride=2)),
     "argan-32": TrainConfig(name="argan-32", model=ModelConfig(resolution=32)),
     "argan-64": TrainConfig(name="argan-64", model=ModelConfig(resolution=64)),
     "argan-128": TrainConfig(name="argan-128", model=ModelConfig(resolution=128, views=9)),

@@ -80,6 +80,8 @@ class Generator(nn.Module):
         width: channels at 32 px; see `channels_at`.
         max_disparity: largest |D| in px per aperture step at 64 px; it grows with the resolution, so that a scene is
             blurred by the same fraction of its width at every size.
+        depth_stride: px of the image to a px of the disparity that is drawn, a power of two: at 2 the depth head sees
+            the block before the last one, and its map is enlarged bilinearly. Depth then follows things, not texture.
         blocks: "plain" or "residual".
         viewpoints: whether the coarse blocks take a camera beside z.
         aperture_step: in orbit radii; with viewpoints, it must leave every depth positive (`argan.models.camera`).
@@ -91,6 +93,7 @@ class Generator(nn.Module):
         z_dim: int = 128,
         width: int = 64,
         max_disparity: float = 3.0,
+        depth_stride: int = 1,
         blocks: str = "plain",
         viewpoints: bool = False,
         aperture_step: float = 0.05,
@@ -118,7 +121,11 @@ class Generator(nn.Module):
             }
         )
         self.image_head = nn.Conv2d(channels_at(resolution, width), 3, 3, padding=1)
-        self.depth_head = nn.Conv2d(channels_at(resolution, width), 1, 3, padding=1)
+        strides = [resolution // size for size in reversed(sizes)]
+        if depth_stride not in strides:
+            raise ValueError(f"depth_stride must be a power of two from 1 to {strides[-1]}, got {depth_stride}")
+        self.depth_size = resolution // depth_stride
+        self.depth_head = nn.Conv2d(channels_at(self.depth_size, width), 1, 3, padding=1)
         # Small but not zero: R is even in D, so its gradient vanishes at D = 0 and a zero head would never start.
         nn.init.normal_(self.depth_head.weight, std=0.01)
         nn.init.constant_(self.depth_head.bias, 0)  # type: ignore[arg-type]
@@ -131,11 +138,15 @@ class Generator(nn.Module):
         posed = torch.cat([z, self.pose(z, camera)], dim=1) if self.viewpoints else z
         x = self.constant.expand(z.shape[0], -1, -1, -1)
         x = F.leaky_relu(self.input_norm(x, posed), 0.2)
+        depth = x
         for size, block in self.blocks.items():
             x = block(x, posed if int(size) <= POSED_SIZE else z)
+            depth = x if int(size) <= self.depth_size else depth
         image = 0.5 + 0.5 * torch.tanh(self.image_head(x))
-        disparity = self.max_disparity * torch.tanh(self.depth_head(x) / self.max_disparity)
-        return image, disparity
+        disparity = self.depth_head(depth)
+        if self.depth_size < self.resolution:
+            disparity = F.interpolate(disparity, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return image, self.max_disparity * torch.tanh(disparity / self.max_disparity)
 
     def pose(self, z: Tensor, camera: Tensor | None) -> Tensor:
         """What the coarse blocks are told of the camera, (B, 4)."""

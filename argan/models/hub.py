@@ -84,6 +84,7 @@ def build_generator(config: ModelConfig) -> tuple[Generator, ApertureRenderer]:
         config.z_dim,
         config.width,
         config.max_disparity,
+        config.depth_stride,
         config.blocks,
         config.viewpoints,
         config.aperture_step,

@@ -169,7 +169,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         else:
             adversarial = losses.generator_loss(fake_logits)
         prior = losses.prior_loss(scene.disparity, loss)
-        smoothness = losses.smoothness_loss(scene.disparity, scene.deep)
+        smoothness = losses.smoothness_loss(scene.disparity, scene.deep, loss.edge_sensitivity)
         expansion = draws.open_share * scene.expansion
         total = adversarial + loss.prior * prior + loss.expansion * expansion + loss.smoothness * smoothness
         terms = {"g": adversarial, "prior": prior, "expansion": expansion, "smoothness": smoothness}

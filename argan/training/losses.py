@@ -75,8 +75,8 @@ def prior_loss(disparity: Tensor, config: LossConfig) -> Tensor:
     return ((disparity - prior) * REFERENCE_RESOLUTION / resolution).square().mean()
 
 
-def smoothness_loss(disparity: Tensor, image: Tensor) -> Tensor:
-    """Edge-aware smoothness (Godard et al. 2017): |grad D| exp(-10 |grad I|), where the image is flat D is too.
+def smoothness_loss(disparity: Tensor, image: Tensor, edge_sensitivity: float = 10.0) -> Tensor:
+    """Edge-aware smoothness (Godard et al. 2017): |grad D| exp(-k |grad I|), where the image is flat D is too.
 
     A flat patch looks the same at any blur, so nothing else holds its depth.
     """
@@ -84,7 +84,7 @@ def smoothness_loss(disparity: Tensor, image: Tensor) -> Tensor:
 
     def along(dim: int) -> Tensor:
         edges = image.diff(dim=dim).abs().mean(dim=1, keepdim=True)
-        return (disparity.diff(dim=dim).abs() * torch.exp(-10 * edges)).mean()
+        return (disparity.diff(dim=dim).abs() * torch.exp(-edge_sensitivity * edges)).mean()
 
     return along(2) + along(3)
 

@@ -36,6 +36,26 @@ def test_generator_refuses_other_sizes(resolution):
         Generator(resolution)
 
 
+def test_depth_stride_draws_disparity_from_an_earlier_block():
+    torch.manual_seed(0)
+    generator = Generator(32, z_dim=16, width=8, depth_stride=4)
+    image, disparity = generator(torch.randn(2, 16))
+    assert disparity.shape == (2, 1, *image.shape[-2:])
+    # What no earlier block can draw is not there: without its interpolation the map is 8 x 8.
+    coarse = F.interpolate(F.avg_pool2d(disparity, 4), scale_factor=4.0, mode="bilinear", align_corners=False)
+    assert (coarse - disparity).abs().mean() < 0.5 * disparity.std()
+    (grad,) = torch.autograd.grad(disparity.sum(), generator.blocks["8"].weight, retain_graph=True)
+    assert grad.abs().max() > 0
+    late = torch.autograd.grad(disparity.sum(), list(generator.blocks["32"].parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in late)
+
+
+@pytest.mark.parametrize("stride", [0, 3, 8])
+def test_generator_refuses_other_depth_strides(stride):
+    with pytest.raises(ValueError, match="power of two from 1 to 4"):
+        Generator(32, width=8, depth_stride=stride)
+
+
 def test_up_block_is_nearest_upsampling_and_convolution():
     block = UpBlock(5, 7, z_dim=3).double()
     x, z = torch.randn(2, 5, 6, 6, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
