@@ -25,6 +25,27 @@ class ModelConfig:
     depth_stride: int = 1
     views: int = 5
     expansion: bool = True
+    blocks: Literal["plain", "residual"] = "plain"
+    """Of generator and discriminator: one convolution a size, or two with a shortcut around them."""
+    yaw: float = 0.0
+    """Largest turn of the camera to either side, rad (`argan.models.camera`); both 0: one viewpoint."""
+    pitch: float = 0.0
+    """Largest turn of the camera up or down, rad."""
+    aperture_step: float = 0.05
+    """One step across the lens, in orbit radii: what ties disparity to metric depth. Only viewpoints need it."""
+
+    @property
+    def viewpoints(self) -> bool:
+        """Whether the generator takes a camera."""
+        return self.yaw > 0 or self.pitch > 0
+
+
+@dataclass(frozen=True)
+class TranslatorConfig:
+    """CycleGAN's two networks, deep to shallow and back; `argan.models.translator` explains each term."""
+
+    width: int = 32
+    blocks: int = 6
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,22 @@ class LossConfig:
     """Gradient penalty gamma / 2 on real photographs."""
     r1_interval: int = 8
     """Steps between gradient penalties; their weight is multiplied to match."""
+    r2: float = 0.0
+    """The same on generated images, as often."""
+    adversarial: Literal["logistic", "relativistic"] = "logistic"
+    """What the discriminator says of each image by itself, or of a photograph beside a generated one."""
+    augment: float = 0.0
+    """Probability of framing and colour changes to what the discriminator sees; see `argan.training.diff_augment`."""
+    consistency: float = 0.0
+    """Weight of the 3D consistency between two viewpoints."""
+    geometry: float = 3.0
+    """Weight of depth beside colour in it."""
+    consistency_start: int = 0
+    """Steps before it sets in."""
+    cycle: float = 10.0
+    """CycleGAN: weight of coming back to where one started."""
+    identity: float = 5.0
+    """CycleGAN: weight of leaving alone what is already in the domain."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +95,19 @@ class TrainConfig:
     """A whole run."""
 
     name: str = "argan"
+    players: Literal["aperture", "cycle"] = "aperture"
+    """`argan.training.gan` (GAN, AR-GAN, RGBD-GAN and AR-RGBD-GAN) or `argan.training.cyclegan`."""
     data: str = "synthetic"
-    """A folder or zip of photographs, or "synthetic" for the built-in ones."""
+    """A folder or zip of photographs, a data set of `argan.data.datasets`, or "synthetic" for the built-in ones."""
     synthetic_photos: int = 8_192
     """How many of the built-in photographs are drawn."""
     steps: int = 100_000
+    max_minutes: float = 0.0
+    """End well after that many, with a checkpoint to go on from; 0 is no limit."""
     batch: int = 32
+    """Photographs a step, over all processes."""
+    accumulate: int = 1
+    """Parts that each process takes its share of the batch in, to need less memory."""
     seed: int = 0
     generator_lr: float = 4e-4
     discriminator_lr: float = 4e-4
@@ -71,12 +115,15 @@ class TrainConfig:
     """Half-life of the averaged generator, in images."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the networks; rendering and R1 are always float32. "auto" is bfloat16 on GPUs that have it."""
+    channels_last: bool = False
+    """Keep images and weights channels last in memory, which GPUs' bfloat16 convolutions are faster with."""
     log_every: int = 20
     sample_every: int = 500
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     tensorboard: bool = False
     model: ModelConfig = field(default_factory=ModelConfig)
+    translator: TranslatorConfig = field(default_factory=TranslatorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
 
@@ -190,3 +237,31 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UsageError(f"{name} takes {kind.__name__}, got {value!r}")
     return value
+
+
+# The systems that are compared, each as changes to a preset of AR-GAN.
+GAN_LOSS = {"mixture": "fixed", "fixed_scale": 0.0, "prior": 0.0, "smoothness": 0.0}  # never rendered, depth unused
+VIEWPOINTS = {"yaw": 0.35, "pitch": 0.15}  # rad: close-ups and birds are photographed from a narrow range of angles
+CONSISTENCY = {"consistency": 2.0, "consistency_start": 2_000}
+MODERN_LOSS = {"adversarial": "relativistic", "r1": 1.0, "r2": 1.0, "augment": 0.5}
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "gan": {"model": {"expansion": False}, "loss": GAN_LOSS},
+    "argan": {},
+    "rgbd": {"model": {"expansion": False} | VIEWPOINTS, "loss": GAN_LOSS | CONSISTENCY},
+    "argan-rgbd": {"model": VIEWPOINTS, "loss": CONSISTENCY},
+    "modern": {"model": {"blocks": "residual"}, "loss": MODERN_LOSS},
+    "cyclegan": {"players": "cycle", "batch": 8, "generator_lr": 2e-4, "discriminator_lr": 2e-4},
+}
+
+
+def with_system(preset: TrainConfig, system: str, name: str) -> TrainConfig:
+    """A preset of AR-GAN turned into one of another system of `SYSTEMS`: same data, sizes and budget."""
+    return override(preset, SYSTEMS[system] | {"name": name})
+
+
+PRESETS |= {
+    f"{system}-{size}": with_system(PRESETS[f"argan-{size}"], system, f"{system}-{size}")
+    for size in (64, 128)
+    for system in ("gan", "rgbd", "argan-rgbd", "modern")
+}
+PRESETS["cyclegan"] = with_system(PRESETS["argan-128"], "cyclegan", "cyclegan")

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from argan import metrics
 from argan.config import LossConfig
-from argan.data.folder import PhotoFolder, load_square, open_source
+from argan.data.datasets import open_source
+from argan.data.folder import PhotoFolder, load_square
 from argan.data.synthetic import SyntheticPhotos
 from argan.errors import MissingError, UsageError
 from argan.metrics import FeatureExtractor
 from argan.models.hub import Model
+from argan.training import pictures
 from argan.training.losses import draw_scale
 
 Mixture = Literal["bernoulli", "uniform", "deep", "shallow"]
@@ -35,6 +37,9 @@ MIXTURES: dict[Mixture, LossConfig] = {
     "shallow": LossConfig(mixture="fixed", fixed_scale=1.0),
 }
 BATCH = 50
+NEIGHBORS = 3  # of precision and recall
+SHEET_COLUMNS = 8
+SHEET_SIDE = 128  # px of each picture of the sheet
 
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, description, total) -> the items, with progress
 Depth = Callable[[Tensor], Tensor]  # image (1, 3, H, W) in [0, 1] -> disparity (1, 1, H, W), larger is nearer
@@ -101,6 +106,8 @@ def evaluate_model(
     features: str = "auto",
     mixture: Mixture = "bernoulli",
     masks: Path | None = None,
+    surrogate: Depth | None = None,
+    sheet: Path | None = None,
     cache: bool = True,
     track: Track = lambda items, description, total: items,
 ) -> Report:
@@ -113,14 +120,16 @@ def evaluate_model(
         features: a feature extractor's name, "none", or "auto": the offline one where its package is installed.
         mixture: p(s) of the samples that KID and FID compare.
         masks: see `masked_photos`; not with synthetic photographs, whose depth is known.
+        surrogate: a depth network to compare with on the photographs; not with synthetic ones.
+        sheet: write a picture of samples, and of photographs with their depth, there.
         track: shows progress: (items, description, total) -> the items.
 
     Raises:
-        UsageError: no such data, masks with synthetic data, or masks without a depth estimator.
+        UsageError: no such data; masks or a surrogate with synthetic data, or without a depth estimator.
         MissingError: the package of a feature extractor that was asked for by name.
     """
     if data != "synthetic":
-        with open_source(Path(data)):  # a wrong path is an error now, also where nothing would read it
+        with open_source(data):  # a wrong path is an error now, also where nothing would read it
             pass
     extractor, left_out = choose_extractor(features, device)
     report = Report(model.config.name, data, seed, extractor.name if extractor else None, mixture, [], left_out)
@@ -129,20 +138,25 @@ def evaluate_model(
         assert model.depth is not None
         return model.depth(image.to(device))
 
+    if model.depth is None and (masks or surrogate):
+        raise UsageError("this model estimates no depth", hint="learn it first: argan train-depth RUN")
+    if data == "synthetic" and (masks or surrogate):
+        raise UsageError("--masks and --surrogate go with photographs", hint="give their folder or zip with --data")
     if model.depth is None:
-        if masks is not None:
-            raise UsageError("this model estimates no depth", hint="learn it first: argan train-depth RUN")
         left_out["depth"] = "this model has no depth estimator yet (argan train-depth)"
     elif data == "synthetic":
-        if masks is not None:
-            raise UsageError("--masks goes with photographs", hint="give their folder or zip with --data")
         truths = held_out(model.depth.resolution, count, seed)
         report.rows += depth_against_truth(depth, track(truths, "depth against truth", count))
-    elif masks is not None:
-        pairs = masked_photos(Path(data), masks)
+    elif not (masks or surrogate):
+        left_out["depth"] = "these photographs come without truth (--masks, --surrogate, or --data synthetic)"
+    if masks is not None:
+        pairs = masked_photos(data, masks)
         report.rows += depth_against_masks(depth, track(pairs, "depth against masks", len(pairs)))
-    else:
-        left_out["depth"] = "these photographs come without truth (--masks FOLDER, or --data synthetic)"
+    if surrogate is not None:
+        stand_ins = surrogate_pairs(data, surrogate, count, seed)
+        report.rows += depth_against_truth(depth, track(stand_ins, "depth against surrogate", count), "the surrogate's")
+    if sheet is not None:
+        save_sheet(model, data, seed, surrogate, sheet)
 
     if model.generator is None:
         left_out["samples"] = "this model has no generator"
@@ -183,27 +197,48 @@ def centre_prior(image: Tensor) -> Tensor:
 
 
 TRUTH_MEASURES = {
-    "Spearman correlation with true disparity": (metrics.spearman, "higher"),
-    "ordinal accuracy": (metrics.ordinal_accuracy, "higher"),
-    "scale-invariant depth error (SIDE)": (metrics.side, "lower"),
+    "Spearman correlation with {truth} disparity": (metrics.spearman, "higher"),
+    "ordinal accuracy{against}": (metrics.ordinal_accuracy, "higher"),
+    "scale-invariant depth error (SIDE){against}": (metrics.side, "lower"),
 }
 
 
-def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]]) -> list[Row]:
+def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]], truth: str = "true") -> list[Row]:
     """Depth of photographs whose true disparity is known.
 
     Args:
         depth: the estimator.
         photos: pairs of photograph (3, S, S) and true disparity (1, S, S).
+        truth: whose disparity that is: "true", or what it is called that stands in for it.
     """
+    against = "" if truth == "true" else f" against {truth}"
     estimated: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
     prior: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
-    for photo, truth in photos:
+    for photo, disparity in photos:
         estimate, guess = depth(photo[None])[0].cpu(), centre_prior(photo[None])[0].cpu()
         for name, (measure, _) in TRUTH_MEASURES.items():
-            estimated[name].append(measure(estimate, truth))
-            prior[name].append(measure(guess, truth))
-    return [row_of_means(name, estimated[name], prior[name], better) for name, (_, better) in TRUTH_MEASURES.items()]
+            estimated[name].append(measure(estimate, disparity))
+            prior[name].append(measure(guess, disparity))
+    return [
+        row_of_means(name.format(truth=truth, against=against), estimated[name], prior[name], better)
+        for name, (_, better) in TRUTH_MEASURES.items()
+    ]
+
+
+def surrogate_pairs(data: str, surrogate: Depth, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """`count` photographs (3, S, S) with what the surrogate says of them, (1, S, S)."""
+    for photo in some_photos(data, count, seed):
+        yield photo, surrogate(photo[None])[0].cpu()
+
+
+def some_photos(data: str, count: int, seed: int, side: int = 256) -> Iterator[Tensor]:
+    """`count` photographs (all, where there are fewer) in random order: squares (3, side, side) in [0, 1]."""
+    with open_source(data, side) as source:
+        names = source.names()
+        for index in torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:count].tolist():
+            name = names[index]
+            square = load_square(io.BytesIO(source.read(name)), side, source.subject(name))
+            yield torch.tensor(square).permute(2, 0, 1) / 255
 
 
 def held_out(resolution: int, count: int, seed: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
@@ -231,7 +266,7 @@ def depth_against_masks(depth: Depth, pairs: Iterable[tuple[Tensor, Tensor]]) ->
     return [row_of_means("figure nearer than ground (AUC)", estimated, prior, "higher")]
 
 
-def masked_photos(data: Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
+def masked_photos(data: str | Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
     """Photographs with a usable figure mask: (3, S, S) float in [0, 1] and (S, S) bool, S the mask's side.
 
     Masks are PNG files, white on the figure. A mask belongs to the photograph of the same name; one that is named by a
@@ -306,16 +341,24 @@ def samples_against_photos(
 ) -> list[Row]:
     """KID and FID of generated images and photographs, both batches of (B, 3, S, S) in [0, 1].
 
-    KID is the mean over 100 subsets of 1,000 (of all, where there are fewer).
+    KID is the mean over 100 subsets of 1,000 (of all, where there are fewer); precision and recall: see
+    `metrics.precision_and_recall`.
     """
     fake = torch.cat([extractor(batch) for batch in samples])
     real = torch.cat([extractor(batch) for batch in photos])
     kid = metrics.kid(fake, real, seed=seed)
     count = min(len(fake), len(real))
-    return [
+    rows = [
         Row("KID x 1000", 1000 * kid.value, 1000 * kid.low, 1000 * kid.high, None, "lower", count),
         Row("FID", metrics.fid(fake, real), None, None, None, "lower", count),
     ]
+    if count > NEIGHBORS:
+        coverage = metrics.precision_and_recall(fake, real, neighbors=NEIGHBORS)
+        rows.append(
+            row_of_means("precision (samples among photographs)", coverage.precision.double().tolist(), None, "higher")
+        )
+        rows.append(row_of_means("recall (diversity)", coverage.recall.double().tolist(), None, "higher"))
+    return rows
 
 
 def sample_consistency(samples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> list[Row]:
@@ -341,6 +384,32 @@ def sample_consistency(samples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> list
         row_of_means("samples with the centre nearer", upright, None, "higher"),
     ]
     return [row for row in rows if row.count]
+
+
+def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path: Path) -> None:
+    """A picture for people: samples (deep, shallow, depth), then photographs with their depth.
+
+    Below each photograph: the estimated depth and, where there is one, the true depth or the surrogate's; nearer is
+    brighter.
+    """
+    rows: list[Tensor] = []
+    if model.generator is not None:
+        place = next(model.generator.parameters()).device
+        deep, shallow, disparity = next(draw_samples(model, SHEET_COLUMNS, seed, place))
+        rows += [deep, shallow, pictures.depth_picture(disparity)]
+    if model.depth is not None:
+        place = next(model.depth.parameters()).device
+        if data == "synthetic":
+            known = list(held_out(model.depth.resolution, SHEET_COLUMNS, seed))
+            photos, truths = (torch.stack(part) for part in zip(*known, strict=True))
+            maps = [model.depth(photos.to(place)), truths]
+        else:
+            photos = torch.stack(list(some_photos(data, SHEET_COLUMNS, seed)))
+            maps = [model.depth(photos.to(place))]
+            if surrogate is not None:
+                maps.append(torch.cat([surrogate(photo[None]) for photo in photos]))
+        rows += [photos, *(pictures.depth_picture(depth) for depth in maps)]
+    pictures.save_picture([pictures.fit(row.cpu(), SHEET_SIDE, SHEET_COLUMNS) for row in rows], path)
 
 
 def row_of_means(measure: str, values: Sequence[float], prior: Sequence[float] | None, better: str) -> Row:

@@ -254,6 +254,40 @@ def _features(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a, b
 
 
+class Coverage(NamedTuple):
+    """Which samples lie among the photographs, and which photographs among the samples."""
+
+    precision: Tensor
+    recall: Tensor
+
+
+def precision_and_recall(fake: Tensor, real: Tensor, *, neighbors: int = 3) -> Coverage:
+    """Fidelity and diversity apart (Kynkäänniemi et al., NeurIPS 2019).
+
+    A set's manifold is the union of balls around its members that just reach their k-th nearest neighbours in the set.
+    Precision is the share of samples on the photographs' manifold, recall the share of photographs on the samples':
+    samples that are all alike have little recall however good each is.
+
+    Args:
+        fake, real: features (N, d) and (M, d), more than `neighbors` of each.
+
+    Returns:
+        Coverage(precision (N,), recall (M,)), bool, one answer a sample and a photograph; their means are the measures.
+    """
+    fake, real = _features(fake, real)
+    if min(len(fake), len(real)) <= neighbors:
+        raise ValueError(f"{neighbors} neighbours need more than {min(len(fake), len(real))} features")
+    return Coverage(_covered(fake, real, neighbors), _covered(real, fake, neighbors))
+
+
+def _covered(points: Tensor, members: Tensor, neighbors: int, chunk: int = 1024) -> Tensor:
+    """Whether each point lies in the ball of any member."""
+    radii = torch.cat(
+        [torch.cdist(part, members).kthvalue(neighbors + 1, dim=1).values for part in members.split(chunk)]
+    )  # the nearest neighbour of a member is itself
+    return torch.cat([(torch.cdist(part, members) <= radii).any(dim=1) for part in points.split(chunk)])
+
+
 class FeatureExtractor(Protocol):
     """What turns pictures into the features that KID and FID compare."""
 

@@ -1,10 +1,11 @@
 """Settings: precedence, checks, and errors that name the setting."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from argan.config import PRESETS, TrainConfig, override, parse_settings, resolve_config, to_dict
+from argan.config import PRESETS, TrainConfig, override, parse_settings, resolve_config, to_dict, with_system
 from argan.errors import UsageError
 
 
@@ -38,6 +39,22 @@ def test_json_files_and_round_trip(tmp_path):
 def test_wrong_settings_are_named(settings, said):
     with pytest.raises(UsageError, match=said):
         override(TrainConfig(), parse_settings(settings))
+
+
+def test_systems_are_presets_of_the_same_sizes():
+    for size in (64, 128):
+        base = PRESETS[f"argan-{size}"]
+        for system in ("gan", "rgbd", "argan-rgbd", "modern"):
+            preset = PRESETS[f"{system}-{size}"]
+            assert preset.name == f"{system}-{size}"
+            assert (preset.steps, preset.batch, preset.data) == (base.steps, base.batch, base.data)
+            same = {"resolution": size, "width": base.model.width, "z_dim": base.model.z_dim}
+            assert {name: getattr(preset.model, name) for name in same} == same
+    assert PRESETS["cyclegan"].players == "cycle"
+    assert with_system(PRESETS["argan-64"], "argan", "x") == replace(PRESETS["argan-64"], name="x")
+    assert [PRESETS[f"{name}-64"].model.viewpoints for name in ("gan", "argan", "rgbd", "argan-rgbd")] == [
+        *(False, False, True, True)
+    ]
 
 
 def test_text_needs_no_quotes():

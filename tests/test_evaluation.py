@@ -120,6 +120,19 @@ def test_samples_against_photos_reports_kid_and_fid_of_the_features():
     assert rows["FID"].count == 12
 
 
+def test_recall_falls_when_samples_are_alike():
+    draw = torch.Generator().manual_seed(0)
+    real = torch.rand(40, 3, 4, 4, generator=draw) + torch.rand(40, 3, 1, 1, generator=draw)
+    varied = torch.rand(40, 3, 4, 4, generator=draw) + torch.rand(40, 3, 1, 1, generator=draw)
+    alike = real[:1] + 0.01 * torch.rand(40, 3, 4, 4, generator=draw)
+    found = [values(evaluation.samples_against_photos([fake], [real], Colors())) for fake in (varied, alike)]
+    recall, precision = "recall (diversity)", "precision (samples among photographs)"
+    assert found[0][recall].value > 0.7
+    assert found[1][recall].value < 0.1
+    assert found[1][precision].value > 0.9  # each of them is a good photograph
+    assert found[0][precision].low < found[0][precision].value < 1
+
+
 def test_sample_consistency_tells_which_samples_are_the_right_side_out():
     disparity = metrics.center_prior(16)[None, None].repeat(4, 1, 1, 1)
     disparity[3] *= -1

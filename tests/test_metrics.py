@@ -291,3 +291,21 @@ def test_gradient_energy_of_a_ramp_is_its_slope(slope_x, slope_y):
     energy = metrics.gradient_energy(ramp)
     assert energy.shape == (3, 5)
     torch.testing.assert_close(energy, torch.full((3, 5), slope_x**2 + slope_y**2).double(), atol=1e-5, rtol=1e-5)
+
+
+def test_precision_and_recall_of_sets_whose_answer_is_known():
+    draw = torch.Generator().manual_seed(0)
+    real = torch.randn(200, 4, generator=draw)
+    same = metrics.precision_and_recall(real, real)
+    assert same.precision.all()
+    assert same.recall.all()
+    far = metrics.precision_and_recall(real + 100, real)
+    assert not far.precision.any()
+    assert not far.recall.any()
+    collapsed = metrics.precision_and_recall(real[:1] + 0.01 * torch.randn(50, 4, generator=draw), real)
+    assert collapsed.precision.double().mean() > 0.9
+    assert collapsed.recall.double().mean() < 0.05
+    assert collapsed.precision.shape == (50,)
+    assert collapsed.recall.shape == (200,)
+    with pytest.raises(ValueError, match="neighbours"):
+        metrics.precision_and_recall(real[:3], real)

@@ -13,7 +13,10 @@ def evaluate(
         str | None, typer.Argument(help="A run, a checkpoint, or a model; default the shipped one.")
     ] = None,
     data: Annotated[
-        str, typer.Option(help='Folder or zip of photographs, or "synthetic": the built-in ones, with true depth.')
+        str,
+        typer.Option(
+            help='Folder, zip or data set of photographs, or "synthetic": the built-in ones, with true depth.'
+        ),
     ] = "synthetic",
     num: Annotated[int, typer.Option(min=2, help="Generated samples, and photographs to compare with.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and photographs.")] = 0,
@@ -28,6 +31,22 @@ def evaluate(
     masks: Annotated[
         Path | None, typer.Option(help="Folder of figure masks of the photographs: is the figure nearer?")
     ] = None,
+    surrogate: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="An ONNX depth network to compare with on the photographs."),
+    ] = None,
+    surrogate_input: Annotated[
+        Literal["unit", "imagenet"], typer.Option(help="What it takes: RGB in [0, 1], or normalised as for ImageNet.")
+    ] = "unit",
+    surrogate_kind: Annotated[
+        Literal["disparity", "distance"], typer.Option(help="What it gives: larger is nearer, or farther.")
+    ] = "disparity",
+    surrogate_size: Annotated[
+        int, typer.Option(min=0, help="Px to stretch photographs to for it, where it takes any; 0 leaves them.")
+    ] = 0,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Picture to write: samples, and photographs with their depth.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     cache: Annotated[bool, typer.Option(help="Keep decoded photographs on disk for the next time.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -41,12 +60,16 @@ def evaluate(
         argan eval runs/synthetic-cpu                                  depth against truth
 
         argan eval --data flowers.zip --masks flower-masks/ --json     depth against figure masks
+
+        argan eval --data photos/ --surrogate midas.onnx --surrogate-input imagenet --sheet sheet.png
     """
     from argan.devices import resolve_device
     from argan.evaluation import evaluate_model
     from argan.models.hub import load
+    from argan.surrogate import Surrogate
 
     where = resolve_device(device)
+    other = Surrogate(surrogate, surrogate_input, surrogate_kind, surrogate_size) if surrogate else None
     with _output.progress() as bar:
         report = evaluate_model(
             load(checkpoint).to(where),
@@ -57,6 +80,8 @@ def evaluate(
             features=features,
             mixture=mixture,
             masks=masks,
+            surrogate=other,
+            sheet=sheet,
             cache=cache,
             track=lambda items, description, total: bar.track(items, total=total, description=description),
         )

@@ -12,21 +12,27 @@ def sample(
     checkpoint: Annotated[
         str | None, typer.Argument(help="A run, a checkpoint, or a model; default the shipped one.")
     ] = None,
-    num: Annotated[int, typer.Option(min=1, help="How many samples.")] = 16,
+    num: Annotated[
+        int | None, typer.Option(min=1, help="How many samples; default 16, or 4 from several views.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="A picture (grid of all), or a folder (three files a sample).")] = Path(
+    out: Annotated[Path, typer.Option(help="A picture (grid of all), or a folder (single files).")] = Path(
         "samples.png"
     ),
     scale: Annotated[float, typer.Option(min=0.0, help="DoF scale s: 0 deep, 1 as learned, more exaggerates.")] = 1.0,
+    views: Annotated[int, typer.Option(min=1, help="Viewpoints of each sample, from left to right.")] = 1,
+    apertures: Annotated[int, typer.Option(min=2, help="Depths of field of each, from deep to --scale.")] = 2,
     columns: Annotated[int, typer.Option(min=1, help="Samples a row of the grid.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Draw deep images, shallow images and depth from noise.
+    """Draw images of growing depth of field and depth from noise; with --views, a row for each sample.
 
     Examples:
 
         argan sample runs/argan-64 --num 32 --out grid.png
+
+        argan sample runs/argan-rgbd-64 --views 5 --apertures 3     viewpoint from left to right
 
         argan sample --num 100 --out samples/               single files
     """
@@ -38,14 +44,24 @@ def sample(
     from argan.training import pictures
 
     model = load(checkpoint)
-    generator = model.generator
-    if generator is None:
+    generator, network = model.generator, model.config.generator
+    if generator is None or network is None:
         raise UsageError(f"{model.config.name} has no generator")
+    if views > 1 and not network.viewpoints:
+        hint = "argan train --preset rgbd-64 or argan-rgbd-64 learns them"
+        raise UsageError(f"{model.config.name} knows one viewpoint only", hint)
     model = model.to(resolve_device(device))
-    noise = torch.randn(num, generator.z_dim, generator=torch.Generator().manual_seed(seed))
-    deep, shallow, disparity = (x.cpu() for x in pictures.generate(model, noise, scale))
+    count = num or (4 if views > 1 else 16)
+    noise = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    noise = noise.repeat_interleave(views, dim=0)
+    camera = pictures.cameras(views, network.yaw).repeat(count, 1) if network.viewpoints else None
+    scales = torch.linspace(0, scale, apertures).tolist()
+    images, disparity = pictures.generate_apertures(model, noise, scales, camera)
+    depth = pictures.depth_picture(disparity)
     if out.suffix:
-        written = pictures.save_grid(deep, shallow, disparity, out, columns)
+        written = pictures.save_picture([*images, depth], out, views if views > 1 else columns)
     else:
-        written = pictures.save_singles(deep, shallow, disparity, out)
+        middle = [f"aperture-{scale:g}" for scale in scales[1:-1]]
+        names = ["deep", *middle, "shallow", "depth"]
+        written = pictures.save_singles(dict(zip(names, [*images, depth], strict=True)), out)
     _output.result({"files": written}, as_json=as_json, human="\n".join(map(str, written)))

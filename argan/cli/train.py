@@ -9,7 +9,9 @@ from argan.cli import _output
 
 
 def train(
-    data: Annotated[str | None, typer.Option(help="Folder or zip of photographs, or 'synthetic'.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder or zip of photographs, a data set's name, or 'synthetic'.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Named settings; --dry-run shows them.")] = None,
     config: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="TOML or JSON file of settings.")
@@ -22,6 +24,9 @@ def train(
         bool, typer.Option("--resume/--no-resume", help="Go on with the run in that folder, or refuse if there is one.")
     ] = True,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those of earlier lives included.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="End well after that time, with a checkpoint to go on from.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")] = False,
@@ -36,13 +41,14 @@ def train(
         argan train                                          the built-in synthetic photographs
 
         argan train --data photos/ --preset argan-64         your own, on a GPU
+
+        torchrun --nproc-per-node 8 cli.py train --preset argan-128 --data photos/     on eight
     """
     from argan.config import resolve_config, to_dict
     from argan.errors import UsageError
 
-    overrides = {
-        name: value for name, value in {"data": data, "steps": steps, "seed": seed}.items() if value is not None
-    }
+    options = {"data": data, "steps": steps, "max_minutes": max_minutes, "seed": seed}
+    overrides = {name: value for name, value in options.items() if value is not None}
     resolved = resolve_config(preset, config, settings or [], overrides)
     if dry_run:
         _output.result(to_dict(resolved), as_json=True)
@@ -54,10 +60,14 @@ def train(
         )
 
     from argan.devices import resolve_device
+    from argan.training.checkpoint import step_of
+    from argan.training.distributed import is_main, world
     from argan.training.loop import Progress
     from argan.training.loop import train as run_training
 
-    _output.info(f"training {resolved.name} on {resolve_device(device)}, in {run}")
+    if is_main():
+        processes = f", {world()} processes" if world() > 1 else ""
+        _output.info(f"training {resolved.name} on {resolve_device(device)}{processes}, in {run}")
     with _output.progress() as bar:
         preparing, training = bar.add_task("photographs", total=None), bar.add_task("train", total=resolved.steps)
 
@@ -73,8 +83,10 @@ def train(
             preparing=lambda done, total: bar.update(preparing, completed=done, total=total),
             report=show,
         )
+    if not is_main():
+        return
+    step = step_of(checkpoint)
+    following = f"argan train-depth {run}" if step == resolved.steps else "the same command goes on from there"
     _output.result(
-        {"run": run, "checkpoint": checkpoint, "steps": resolved.steps},
-        as_json=as_json,
-        human=f"{checkpoint}\nnext: argan train-depth {run}",
+        {"run": run, "checkpoint": checkpoint, "steps": step}, as_json=as_json, human=f"{checkpoint}\nnext: {following}"
     )

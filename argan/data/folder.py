@@ -1,9 +1,10 @@
-"""Training photographs from a folder or a zip archive, decoded once into one compact uint8 tensor.
+"""Training photographs from a folder, an archive or a published set, decoded once into one compact uint8 tensor.
 
-A photograph is turned upright (EXIF), made RGB, cropped to the centre square and brought to S x S with an antialiased
-filter. All of them together are N x 3 x S x S bytes (the 8,189 Oxford Flowers at 64 px: 96 MiB), so they are kept in
-memory and a training step only gathers, flips and scales. The decoded bytes are also kept on disk, memory-mapped when
-they are needed again, so a second run starts at once and several processes share one copy.
+A photograph is turned upright (EXIF), made RGB, cropped to a square (the centre, or around its subject where the set
+says where that is) and brought to S x S with an antialiased filter. All of them together are N x 3 x S x S bytes (the
+8,189 Oxford Flowers at 64 px: 96 MiB), so they are kept in memory and a training step only gathers, flips and scales.
+The decoded bytes are also kept on disk, memory-mapped when they are needed again, so a second run starts at once and
+several processes share one copy.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ import json
 import logging
 import os
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -25,12 +24,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from argan.data.datasets import open_source
+from argan.data.sources import Box, Source
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = frozenset(".avif .bmp .gif .heic .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())  # noqa: SIM905
 CACHE_VERSION = 1  # raise it whenever `load_square` changes what it returns
 
 
@@ -38,7 +38,7 @@ class PhotoFolder:
     """The photographs below `path` (a folder or a zip archive, folders inside folders included) at one resolution.
 
     Args:
-        path: a folder or a `.zip` file.
+        path: a folder, a `.zip` file, or a published set (NAME or NAME:FOLDER, see `argan.data.datasets`).
         resolution: S, the side of the square that every photograph is brought to, in pixels.
         cache: True keeps the decoded bytes below `cache_directory()`, a path keeps them there, False keeps none.
         workers: threads that decode; by default one per core that this process may use, 8 at most.
@@ -51,6 +51,7 @@ class PhotoFolder:
 
     Raises:
         UsageError: `path` does not exist or is not a folder or zip archive, or `resolution` is not positive.
+        MissingError: the published set is not here.
         ArganError: not one picture can be read.
 
     Pictures are taken as sRGB: colour profiles are not converted. Files without a picture's suffix, hidden files and
@@ -68,9 +69,9 @@ class PhotoFolder:
     ):
         if resolution < 1:
             raise UsageError(f"resolution must be at least 1 pixel, not {resolution}")
-        self.path, self.resolution = Path(path).expanduser(), resolution
-        with open_source(self.path) as source:
-            entry = CacheEntry(self.path, source.fingerprint(), resolution, cache) if cache else None
+        self.resolution = resolution
+        with open_source(path, resolution) as source:
+            entry = CacheEntry(source.path, source.fingerprint(), resolution, cache) if cache else None
             stored = entry.load() if entry else None
             images, names, skipped = stored or decode_all(source, resolution, workers, progress)
         if skipped:
@@ -112,25 +113,40 @@ class PhotoFolder:
 # --- decoding ---------------------------------------------------------------------------------------------------------
 
 
-def load_square(file: IO[bytes] | str | os.PathLike[str], resolution: int) -> np.ndarray:
-    """One picture: upright, RGB, centre square, antialiased to `resolution`. Returns (S, S, 3) uint8.
+def load_square(file: IO[bytes] | str | os.PathLike[str], resolution: int, subject: Box | None = None) -> np.ndarray:
+    """One picture: upright, RGB, a square of it, antialiased to `resolution`. Returns (S, S, 3) uint8.
 
+    The square is the largest in the centre, or the one around a `subject`'s box in px as stored (`square_around`).
     Raises whatever Pillow raises on a file that it cannot read whole.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; Pillow refuses the absurd
         with Image.open(file) as image:
-            # A JPEG can be decoded at 1/2, 1/4 or 1/8: take the smallest that is still twice what is needed.
-            image.draft("RGB", (2 * resolution, 2 * resolution))
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            if subject is None:
+                # A JPEG can be decoded at 1/2, 1/4 or 1/8: take the smallest that is still twice what is needed.
+                image.draft("RGB", (2 * resolution, 2 * resolution))
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
             photo = to_rgb(image)
-    side = min(photo.size)
-    left, top = (photo.width - side) / 2, (photo.height - side) / 2
-    box = (left, top, left + side, top + side)
+    box = square_around(subject or (0, 0, *photo.size), photo.size)
     # reducing_gap: average whole blocks of pixels first, as far as the result cannot show it, then filter.
     square = photo.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     return np.asarray(square)
+
+
+def square_around(subject: Box, size: tuple[int, int]) -> Box:
+    """The square to crop for a subject: its centre, half as much again as its longer side, inside the picture.
+
+    Half as much again is what is usual for the birds of CUB-200-2011. A picture that is all subject is cropped to its
+    largest centre square.
+    """
+    left, top, right, bottom = subject
+    side = min(1.5 * max(right - left, bottom - top), *size)
+    corner = [
+        min(max((low + high - side) / 2, 0), limit - side)
+        for low, high, limit in ((left, right, size[0]), (top, bottom, size[1]))
+    ]
+    return corner[0], corner[1], corner[0] + side, corner[1] + side
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -155,7 +171,7 @@ def decode_all(
 
     def decode(name: str) -> np.ndarray | str:
         try:
-            return load_square(io.BytesIO(source.read(name)), resolution)
+            return load_square(io.BytesIO(source.read(name)), resolution, source.subject(name))
         except Exception as error:  # a damaged file can raise nearly anything
             return reason(error)
 
@@ -186,86 +202,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a picture"
     return " ".join(str(error).split())[:120] or type(error).__name__
-
-
-# --- where the files are ----------------------------------------------------------------------------------------------
-
-
-class Source:
-    """Named files: what a folder and a zip archive have in common."""
-
-    def names(self) -> list[str]:
-        """Paths of the files that look like pictures, sorted."""
-        raise NotImplementedError
-
-    def read(self, name: str) -> bytes:
-        raise NotImplementedError
-
-    def fingerprint(self) -> str:
-        """Changes whenever the files do: their names, sizes and times, not their contents."""
-        raise NotImplementedError
-
-
-class FolderSource(Source):
-    def __init__(self, root: Path):
-        self.root = root
-
-    def names(self) -> list[str]:
-        files = (Path(parent, name) for parent, _, names in os.walk(self.root) for name in names)
-        return sorted(name for name in (file.relative_to(self.root).as_posix() for file in files) if is_picture(name))
-
-    def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
-
-    def fingerprint(self) -> str:
-        def line(name: str) -> str:
-            try:
-                stat = (self.root / name).stat()
-                return f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}"
-            except OSError:  # a dangling link: it will be named among the skipped files
-                return name
-
-        return "\n".join(map(line, self.names()))
-
-
-class ZipSource(Source):
-    def __init__(self, file: Path, archive: zipfile.ZipFile):
-        self.file, self.archive = file, archive
-
-    def names(self) -> list[str]:
-        return sorted({name for name in self.archive.namelist() if is_picture(name)})
-
-    def read(self, name: str) -> bytes:
-        return self.archive.read(name)
-
-    def fingerprint(self) -> str:
-        stat = self.file.stat()
-        return f"{stat.st_size}\0{stat.st_mtime_ns}"
-
-
-@contextmanager
-def open_source(path: Path) -> Iterator[Source]:
-    """The files of a folder or of a zip archive."""
-    if path.is_dir():
-        yield FolderSource(path)
-    elif not path.exists():
-        raise UsageError(f"no such folder or archive: {path}")
-    else:
-        try:
-            archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile:
-            hint = "give a folder, or a .zip file that is complete"
-            raise UsageError(f"{path} is neither a folder nor a zip archive", hint=hint) from None
-        except OSError as error:
-            raise ArganError(f"cannot read {path}: {error.strerror}") from None
-        with archive:
-            yield ZipSource(path, archive)
-
-
-def is_picture(name: str) -> bool:
-    parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES
 
 
 # --- the cache on disk ------------------------------------------------------------------------------------------------

@@ -7,6 +7,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from argan.models.generator import channels_at
+from argan.training.distributed import batch_std
+
+
+class ResidualDownBlock(nn.Module):
+    """A 3x3 and a strided 4x4 convolution with a shortcut around both (He et al. 2016): halves the size."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.down = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        coarse = self.down(F.leaky_relu(self.conv(x), 0.2))
+        return (coarse + self.shortcut(F.avg_pool2d(x, 2))) * 0.5**0.5
+
+
+def down_block(blocks: str, in_channels: int, out_channels: int) -> nn.Module:
+    """What halves the size in a "plain" or "residual" discriminator."""
+    if blocks == "residual":
+        return ResidualDownBlock(in_channels, out_channels)
+    return nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
 
 
 class Discriminator(nn.Module):
@@ -15,15 +37,16 @@ class Discriminator(nn.Module):
     Args:
         resolution: side S of the images, a power of two from 8 up.
         width: channels at 32 px, as in the generator.
+        blocks: "plain" or "residual".
     """
 
-    def __init__(self, resolution: int = 64, width: int = 64):
+    def __init__(self, resolution: int = 64, width: int = 64, blocks: str = "plain"):
         super().__init__()
         sizes = [2**k for k in range(resolution.bit_length() - 2, 1, -1)]
         channels = [3, *(channels_at(size, width) for size in sizes)]
         # Named by their output size, so that a larger discriminator can take a smaller one's blocks over.
-        convs = [nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in itertools.pairwise(channels)]
-        self.blocks = nn.ModuleDict({str(size): conv for size, conv in zip(sizes, convs, strict=True)})
+        halvings = [down_block(blocks, i, o) for i, o in itertools.pairwise(channels)]
+        self.blocks = nn.ModuleDict({str(size): block for size, block in zip(sizes, halvings, strict=True)})
         self.logit = nn.Linear(channels[-1] * 16 + 1, 1)
         # He et al. (2015): features keep their size through the layers. PyTorch's default shrinks them, and the
         # discriminator then takes hundreds of steps to say anything.
@@ -35,8 +58,8 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, S, S) in [0, 1] -> logits (B,), larger = more like a photograph."""
         x = 2 * image - 1
-        for conv in self.blocks.values():
-            x = F.leaky_relu(conv(x), 0.2)
+        for block in self.blocks.values():
+            x = F.leaky_relu(block(x), 0.2)
         # The batch's own spread as one more feature keeps samples diverse (Karras et al. 2018, section 3).
-        spread = x.std(dim=0, correction=0).mean().expand(len(x), 1)
+        spread = batch_std(x).mean().expand(len(x), 1)
         return self.logit(torch.cat([x.flatten(1), spread], dim=1)).squeeze(1)

@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from argan.models.camera import FOCAL_LENGTH, POSE_FEATURES, pose_features
+
 REFERENCE_RESOLUTION = 64  # px: the size at which disparities are quoted
+POSED_SIZE = 8  # px: blocks up to this size see the camera, as in RGBD-GAN; the finer ones only paint
+POSE_GAIN = 10.0  # RGBD-GAN's: a camera weighs about as much as z does
 
 
 def channels_at(resolution: int, width: int) -> int:
@@ -49,8 +53,26 @@ class UpBlock(nn.Module):
         return F.leaky_relu(self.norm(F.conv_transpose2d(x, spread, stride=2, padding=1), z), 0.2)
 
 
+class ResidualUpBlock(nn.Module):
+    """An UpBlock and a second convolution, with a shortcut around both (He et al. 2016)."""
+
+    def __init__(self, in_channels: int, out_channels: int, z_dim: int):
+        super().__init__()
+        self.up = UpBlock(in_channels, out_channels, z_dim)
+        self.conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm = AdaIN(out_channels, z_dim)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        fine = F.leaky_relu(self.norm(self.conv(self.up(x, z)), z), 0.2)
+        return (fine + F.interpolate(self.shortcut(x), scale_factor=2.0, mode="nearest")) * 0.5**0.5
+
+
+UP_BLOCKS: dict[str, type[UpBlock] | type[ResidualUpBlock]] = {"plain": UpBlock, "residual": ResidualUpBlock}
+
+
 class Generator(nn.Module):
-    """G(z) = (I_d, D).
+    """G(z) = (I_d, D), or G(z, camera) for one that knows viewpoints (RGBD-GAN, Noguchi and Harada, ICLR 2020).
 
     Args:
         resolution: side S of the square images, a power of two from 8 up (the presets use 32, 64 and 128).
@@ -60,6 +82,9 @@ class Generator(nn.Module):
             blurred by the same fraction of its width at every size.
         depth_stride: px of the image to a px of the disparity that is drawn, a power of two: at 2 the depth head sees
             the block before the last one, and its map is enlarged bilinearly. Depth then follows things, not texture.
+        blocks: "plain" or "residual".
+        viewpoints: whether the coarse blocks take a camera beside z.
+        aperture_step: in orbit radii; with viewpoints, it must leave every depth positive (`argan.models.camera`).
     """
 
     def __init__(
@@ -69,18 +94,31 @@ class Generator(nn.Module):
         width: int = 64,
         max_disparity: float = 3.0,
         depth_stride: int = 1,
+        blocks: str = "plain",
+        viewpoints: bool = False,
+        aperture_step: float = 0.05,
     ):
         super().__init__()
         if resolution < 8 or resolution & (resolution - 1):
             raise ValueError(f"resolution must be a power of two from 8 up, got {resolution}")
         self.resolution, self.z_dim = resolution, z_dim
         self.max_disparity = max_disparity * resolution / REFERENCE_RESOLUTION
+        if viewpoints and max_disparity >= FOCAL_LENGTH * REFERENCE_RESOLUTION * aperture_step:
+            raise ValueError(f"aperture_step {aperture_step} is too small for a disparity of {max_disparity} px")
+        self.viewpoints, self.aperture_step = viewpoints, aperture_step
+        posed_dim = z_dim + (POSE_FEATURES if viewpoints else 0)
+        block = UP_BLOCKS[blocks]
         self.constant = nn.Parameter(torch.randn(channels_at(4, width), 4, 4))
-        self.input_norm = AdaIN(channels_at(4, width), z_dim)
+        self.input_norm = AdaIN(channels_at(4, width), posed_dim)
         sizes = [2**k for k in range(3, resolution.bit_length())]
         # Named by their output size, so that a larger generator can take a smaller one's blocks over.
         self.blocks = nn.ModuleDict(
-            {str(size): UpBlock(channels_at(size // 2, width), channels_at(size, width), z_dim) for size in sizes}
+            {
+                str(size): block(
+                    channels_at(size // 2, width), channels_at(size, width), posed_dim if size <= POSED_SIZE else z_dim
+                )
+                for size in sizes
+            }
         )
         self.image_head = nn.Conv2d(channels_at(resolution, width), 3, 3, padding=1)
         strides = [resolution // size for size in reversed(sizes)]
@@ -92,16 +130,26 @@ class Generator(nn.Module):
         nn.init.normal_(self.depth_head.weight, std=0.01)
         nn.init.constant_(self.depth_head.bias, 0)  # type: ignore[arg-type]
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, z_dim) -> deep image (B, 3, S, S) in [0, 1], signed disparity (B, 1, S, S) in px per aperture step."""
+    def forward(self, z: Tensor, camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z (B, z_dim) -> deep image (B, 3, S, S) in [0, 1], signed disparity (B, 1, S, S) in px per aperture step.
+
+        camera (B, 2): pitch and yaw in rad; None is the frontal one. A generator of one viewpoint takes none.
+        """
+        posed = torch.cat([z, self.pose(z, camera)], dim=1) if self.viewpoints else z
         x = self.constant.expand(z.shape[0], -1, -1, -1)
-        x = F.leaky_relu(self.input_norm(x, z), 0.2)
+        x = F.leaky_relu(self.input_norm(x, posed), 0.2)
         depth = x
         for size, block in self.blocks.items():
-            x = block(x, z)
+            x = block(x, posed if int(size) <= POSED_SIZE else z)
             depth = x if int(size) <= self.depth_size else depth
         image = 0.5 + 0.5 * torch.tanh(self.image_head(x))
         disparity = self.depth_head(depth)
         if self.depth_size < self.resolution:
             disparity = F.interpolate(disparity, size=image.shape[-2:], mode="bilinear", align_corners=False)
         return image, self.max_disparity * torch.tanh(disparity / self.max_disparity)
+
+    def pose(self, z: Tensor, camera: Tensor | None) -> Tensor:
+        """What the coarse blocks are told of the camera, (B, 4)."""
+        if camera is None:
+            return z.new_zeros(z.shape[0], POSE_FEATURES)
+        return POSE_GAIN * pose_features(camera).to(z.dtype)

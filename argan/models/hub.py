@@ -10,13 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from argan.config import ModelConfig, override, to_dict
+from argan.config import ModelConfig, TranslatorConfig, override, to_dict
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
 from argan.models.aperture import ApertureRenderer
 from argan.models.estimator import DepthEstimator, DepthPredictor
 from argan.models.generator import Generator
 from argan.models.onnx_depth import OnnxDepth
+from argan.models.translator import Translator
 from argan.runtime import is_onnx
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -41,6 +42,7 @@ class Config:
     name: str = "untitled"
     generator: ModelConfig | None = None
     depth: DepthInfo | None = None
+    translator: TranslatorConfig | None = None
     card: dict[str, str] = field(default_factory=dict)
     """Free text for people: `data`, `licence`, `command`, `measured` and the like."""
 
@@ -53,6 +55,7 @@ class Model(nn.Module):
         generator: z -> (deep image, signed disparity); None in a model that only estimates depth.
         renderer: (deep, disparity, scale) -> shallow image; comes with the generator.
         depth: photo -> disparity in [0, 1]; None before `argan train-depth`.
+        translator: deep photo -> shallow photo, without any depth; CycleGAN only, which has nothing else.
     """
 
     def __init__(self, config: Config):
@@ -61,11 +64,14 @@ class Model(nn.Module):
         self.generator: Generator | None = None
         self.renderer: ApertureRenderer | None = None
         self.depth: DepthPredictor | OnnxDepth | None = None
+        self.translator: Translator | None = None
         if config.generator is not None:
             self.generator, self.renderer = build_generator(config.generator)
         if config.depth is not None:
             depth = config.depth
             self.depth = DepthPredictor(DepthEstimator(depth.width), depth.resolution, depth.far, depth.near)
+        if config.translator is not None:
+            self.translator = Translator(config.translator.width, config.translator.blocks)
 
     def save(self, folder: Path, half: bool = False) -> None:
         """Write the model's folder, whole or not at all. `half` stores float16, which loads as float32 again."""
@@ -76,7 +82,16 @@ class Model(nn.Module):
 
 def build_generator(config: ModelConfig) -> tuple[Generator, ApertureRenderer]:
     """The two networks that a `ModelConfig` describes, freshly initialised."""
-    generator = Generator(config.resolution, config.z_dim, config.width, config.max_disparity, config.depth_stride)
+    generator = Generator(
+        config.resolution,
+        config.z_dim,
+        config.width,
+        config.max_disparity,
+        config.depth_stride,
+        config.blocks,
+        config.viewpoints,
+        config.aperture_step,
+    )
     return generator, ApertureRenderer(config.views, config.expansion)
 
 
@@ -155,10 +170,11 @@ def read_model_config(folder: Path) -> Config:
     version = values.get("format")
     if version != FORMAT:
         raise ValueError(f"format {version!r}, this argan reads {FORMAT}")
-    generator, depth = values.get("generator"), values.get("depth")
+    generator, depth, translator = values.get("generator"), values.get("depth"), values.get("translator")
     return Config(
         name=str(values["name"]),
         generator=override(ModelConfig(), generator) if generator else None,
         depth=override(DepthInfo(), depth) if depth else None,
+        translator=override(TranslatorConfig(), translator) if translator else None,
         card=dict(values.get("card", {})),
     )

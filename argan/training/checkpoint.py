@@ -2,10 +2,10 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -13,23 +13,43 @@ from argan.config import TrainConfig, override, to_dict
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
 from argan.models import hub
-from argan.training.gan import Players
+from argan.training.players import Players
 
-MAY_CHANGE = {"steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "tensorboard"}
+MAY_CHANGE = {
+    *("steps", "max_minutes", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "tensorboard"),
+}
 
 
 def save(run: Path, players: Players, config: TrainConfig, step: int) -> Path:
     """Write `run`/checkpoints/step-N and forget the oldest beyond `config.keep_checkpoints`."""
-    folder = run / "checkpoints" / f"step-{step:07d}"
-    with atomic_folder(folder) as temporary:
+    target = folder(run, step)
+    with atomic_folder(target) as temporary:
         card = {"data": config.data, "steps": str(step), "seed": str(config.seed)}
-        model = hub.Config(name=config.name, generator=config.model, card=card)
-        hub.write_model(temporary, model, _contiguous(players.average.module.state_dict()))
+        model, weights = players.shown_model()
+        hub.write_model(temporary, replace(model, card=card), _contiguous(weights))
         save_file(_contiguous(collect(players)), temporary / "state.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, "train": to_dict(config)}, indent=2) + "\n")
     for old in existing(run)[: -config.keep_checkpoints]:
-        shutil.rmtree(old)
-    return folder
+        gone = old.with_name(f".{old.name}.old")  # first out of sight: being killed here leaves no half of a checkpoint
+        old.rename(gone)
+        shutil.rmtree(gone)
+    return target
+
+
+def folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of that step is, or will be."""
+    return run / "checkpoints" / f"step-{step:07d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint, which its name says."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def sweep(run: Path) -> None:
+    """Remove what a killed process had not finished writing or removing."""
+    for left in (run / "checkpoints").glob(".step-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def existing(run: Path) -> list[Path]:
@@ -47,17 +67,17 @@ def resume(run: Path, players: Players, config: TrainConfig) -> int:
     folders = existing(run)
     if not folders:
         return 0
-    folder = folders[-1]
+    newest = folders[-1]
     try:
-        record = json.loads((folder / "state.json").read_text())
+        record = json.loads((newest / "state.json").read_text())
         refuse_other_settings(override(TrainConfig(), record["train"]), config, run)
-        restore(players, load_file(folder / "state.safetensors"))
+        restore(players, load_file(newest / "state.safetensors"))
         return int(record["step"])
     except UsageError:
         raise
     except Exception as error:
         raise ArganError(
-            f"{folder} is not a readable checkpoint: {error}", hint="delete that folder to go on from the one before it"
+            f"{newest} is not a readable checkpoint: {error}", hint="delete that folder to go on from the one before it"
         ) from error
 
 
@@ -79,18 +99,12 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _parts(players: Players) -> dict[str, torch.nn.Module]:
-    return {"player": players.generator, "discriminator": players.discriminator, "average": players.average.module}
-
-
-def _optimizers(players: Players) -> dict[str, torch.optim.Optimizer]:
-    return {"generator_adam": players.generator_optimizer, "discriminator_adam": players.discriminator_optimizer}
-
-
 def collect(players: Players) -> dict[str, Tensor]:
     """Every tensor that training changes, by name: weights, their average, and Adam's moments and step counts."""
-    state = {f"{part}.{name}": x for part, module in _parts(players).items() for name, x in module.state_dict().items()}
-    for part, optimizer in _optimizers(players).items():
+    state = {
+        f"{part}.{name}": x for part, module in players.networks.items() for name, x in module.state_dict().items()
+    }
+    for part, optimizer in players.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             state |= {f"{part}.{index}.{name}": x for name, x in moments.items()}
     return state
@@ -102,9 +116,9 @@ def restore(players: Players, state: dict[str, Tensor]) -> None:
     def under(part: str) -> dict[str, Tensor]:
         return {name.removeprefix(f"{part}."): x for name, x in state.items() if name.startswith(f"{part}.")}
 
-    for part, module in _parts(players).items():
+    for part, module in players.networks.items():
         module.load_state_dict(under(part))
-    for part, optimizer in _optimizers(players).items():
+    for part, optimizer in players.optimizers.items():
         moments: dict[int, dict[str, Tensor]] = {}
         for name, x in under(part).items():
             index, moment = name.split(".")

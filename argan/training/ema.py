@@ -1,15 +1,18 @@
 """Exponential moving average of a network's weights: what is shown, measured and shipped."""
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Averaged = TypeVar("Averaged", bound=nn.Module)
 
-class Average:
+
+class Average(Generic[Averaged]):
     """The average of `module`, with a half-life in images; short at first, so that the start is soon forgotten."""
 
-    def __init__(self, module: nn.Module, half_life: float):
+    def __init__(self, module: Averaged, half_life: float):
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.half_life = half_life
 

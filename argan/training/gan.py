@@ -1,19 +1,24 @@
-"""One adversarial training step: the discriminator learns, then the generator and the aperture renderer."""
+"""AR-GAN's players and their step: the discriminator learns, then the generator and the aperture renderer.
+
+GAN, RGBD-GAN and AR-RGBD-GAN are the same players under other settings (`argan.config.SYSTEMS`): without rendering s is
+always 0; viewpoints give the generator a camera and add the 3D consistency of two views.
+"""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from argan.config import TrainConfig
+from argan.models import hub
 from argan.models.aperture import ApertureRenderer, render_mixture
 from argan.models.discriminator import Discriminator
 from argan.models.generator import Generator
-from argan.models.hub import build_generator
-from argan.training import losses
-from argan.training.ema import Average
+from argan.training import diff_augment, distributed, losses, pictures
+from argan.training.players import Players, Terms
 
-BETAS = (0.0, 0.99)  # of Adam: no momentum, as usual in adversarial training
+GRID_SAMPLES = 16
 
 
 class RenderingGenerator(nn.Module):
@@ -24,81 +29,167 @@ class RenderingGenerator(nn.Module):
         self.generator, self.renderer = generator, renderer
 
 
-@dataclass
-class Players:
-    """All that a step changes."""
+@dataclass(frozen=True)
+class Draws:
+    """The randomness of a batch, or of a part of one; every tensor has one row a sample."""
 
-    generator: RenderingGenerator
-    discriminator: Discriminator
-    average: Average
-    generator_optimizer: torch.optim.Adam
-    discriminator_optimizer: torch.optim.Adam
+    noise: Tensor
+    scale: Tensor
+    camera: Tensor | None = None
+    augment_fake: Tensor | None = None
+    augment_real: Tensor | None = None
+    open_share: float = 1.0
+    """Open lenses in proportion to the whole batch's: the regulariser of T is a mean over open lenses only."""
 
+    def part(self, rows: slice, device: torch.device) -> "Draws":
+        def put(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[rows].to(device, non_blocking=True)
 
-def make_players(config: TrainConfig, device: torch.device) -> Players:
-    """Freshly initialised from `config.seed`."""
-    torch.manual_seed(config.seed)
-    generator = RenderingGenerator(*build_generator(config.model)).to(device)
-    discriminator = Discriminator(config.model.resolution, config.model.discriminator_width).to(device)
-    return Players(
-        generator,
-        discriminator,
-        Average(generator, config.ema_images),
-        torch.optim.Adam(generator.parameters(), lr=config.generator_lr, betas=BETAS),
-        torch.optim.Adam(discriminator.parameters(), lr=config.discriminator_lr, betas=BETAS),
-    )
-
-
-def train_step(
-    players: Players, real: Tensor, config: TrainConfig, step: int, rng: torch.Generator
-) -> dict[str, Tensor]:
-    """real (B, 3, S, S) -> the step's losses, detached. All randomness comes from `rng` (CPU)."""
-    loss = config.loss
-    generator, renderer = players.generator.generator, players.generator.renderer
-    discriminator = players.discriminator
-    device, batch = real.device, len(real)
-    networks = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config, device))
-
-    z = torch.randn(batch, generator.z_dim, generator=rng).to(device)
-    scale = losses.draw_scale(batch, loss, rng).to(device)
-    with networks:
-        deep, disparity = generator(z)
-    deep, disparity = deep.float(), disparity.float()
-    fake, expansion = render_mixture(renderer, deep, disparity, scale)
-
-    # Discriminator, on photographs and on the mixture of deep and shallow images.
-    with networks:
-        real_logits, fake_logits = discriminator(real).float(), discriminator(fake.detach()).float()
-    adversarial_d = losses.discriminator_loss(real_logits, fake_logits)
-    stats = {"d": adversarial_d, "real": real_logits.mean(), "fake": fake_logits.mean()}
-    penalty = torch.zeros((), device=device)
-    if loss.r1 and step % loss.r1_interval == 0:
-        penalty = losses.gradient_penalty(discriminator, real)
-        stats["r1"] = penalty
-    players.discriminator_optimizer.zero_grad(set_to_none=True)
-    (adversarial_d + loss.r1 * loss.r1_interval * penalty).backward()
-    players.discriminator_optimizer.step()
-
-    # Generator and renderer, judged by the discriminator that has just learned.
-    discriminator.requires_grad_(False)
-    with networks:
-        adversarial_g = losses.generator_loss(discriminator(fake).float())
-    prior = losses.prior_loss(disparity, loss)
-    smoothness = losses.smoothness_loss(disparity, deep, loss.edge_sensitivity)
-    total = adversarial_g + loss.prior * prior + loss.expansion * expansion + loss.smoothness * smoothness
-    players.generator_optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    players.generator_optimizer.step()
-    discriminator.requires_grad_(True)
-    players.average.update(players.generator, batch, step)
-
-    stats |= {"g": adversarial_g, "prior": prior, "expansion": expansion, "smoothness": smoothness}
-    stats["disparity_std"] = disparity.std()
-    return {name: value.detach() for name, value in stats.items()}
+        opened = self.scale > 0
+        share = float(opened[rows].float().mean() / opened.float().mean()) if opened.any() else 1.0
+        return Draws(
+            self.noise[rows].to(device, non_blocking=True),
+            self.scale[rows].to(device, non_blocking=True),
+            put(self.camera),
+            put(self.augment_fake),
+            put(self.augment_real),
+            share,
+        )
 
 
-def use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    """Whether the networks run in bfloat16 on this device."""
-    if config.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return config.precision == "bfloat16"
+@dataclass(frozen=True)
+class Scene:
+    """What the generator makes of a part's draws: deep images, disparity, and what the discriminator is shown."""
+
+    deep: Tensor
+    disparity: Tensor
+    shown: Tensor
+    expansion: Tensor
+
+
+class AperturePlayers(Players[RenderingGenerator, Discriminator]):
+    """Generator and aperture renderer against one discriminator."""
+
+    def __init__(self, config: TrainConfig, device: torch.device):
+        model = config.model
+        generator = RenderingGenerator(*hub.build_generator(model))
+        discriminator = Discriminator(model.resolution, model.discriminator_width, model.blocks)
+        super().__init__(config, device, generator, discriminator)
+
+    def step(self, real: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
+        draws = self.draw(rng)
+        parts = [draws.part(rows, self.device) for rows in self.part_rows()]
+        photos = [self.photographs(*pair) for pair in zip(real.split(len(real) // len(parts)), parts, strict=True)]
+        kept = self.make(parts[0]) if len(parts) == 1 else None  # several parts are made twice, to hold one at a time
+        penalise = step % self.config.loss.r1_interval == 0
+        stats: dict[str, Tensor] = {}
+
+        # Discriminator, on photographs and on the mixture of deep and shallow images.
+        def judged(photo: Tensor, part: Draws) -> Terms:
+            with torch.no_grad():
+                scene = kept or self.make(part)
+            return self.discriminator_terms(photo, scene.shown.detach(), penalise)
+
+        self.learn(self.discriminator, self.discriminator_optimizer, map(judged, photos, parts), stats)
+
+        # Generator and renderer, judged by the discriminator that has just learned.
+        def made(photo: Tensor, part: Draws) -> Terms:
+            return self.generator_terms(photo, kept or self.make(part), part, step)
+
+        self.discriminator.requires_grad_(False)
+        self.learn(self.generator, self.generator_optimizer, map(made, photos, parts), stats)
+        self.discriminator.requires_grad_(True)
+        self.average.update(self.generator, self.config.batch, step)
+        return stats
+
+    def draw(self, rng: torch.Generator) -> Draws:
+        """Of the whole batch, on the CPU: every process draws the same."""
+        model, loss, batch = self.config.model, self.config.loss, self.config.batch
+        views = 2 if model.viewpoints else 1
+        noise = torch.randn(batch // views, model.z_dim, generator=rng).repeat_interleave(views, dim=0)
+        scale = losses.draw_scale(batch, loss, rng)
+        camera = losses.draw_cameras(batch, model, rng) if model.viewpoints else None
+        augment = [diff_augment.draw(batch, loss.augment, rng) for _ in range(2)] if loss.augment else [None, None]
+        return Draws(noise, scale, camera, *augment)
+
+    def part_rows(self) -> list[slice]:
+        """Rows of the batch that this process works on, one part after the other."""
+        own, count = distributed.share(self.config.batch), self.config.accumulate
+        size = (own.stop - own.start) // count
+        return [slice(own.start + k * size, own.start + (k + 1) * size) for k in range(count)]
+
+    def make(self, draws: Draws) -> Scene:
+        """Deep image and disparity, and the mixture of deep and shallow images."""
+        with self.autocast():
+            if draws.camera is None:
+                deep, disparity = self.generator.generator(draws.noise)
+            else:
+                deep, disparity = self.generator.generator(draws.noise, draws.camera)
+        deep, disparity = deep.float(), disparity.float()
+        if draws.augment_fake is None:
+            return Scene(deep, disparity, *render_mixture(self.generator.renderer, deep, disparity, draws.scale))
+        framed = diff_augment.reframe(torch.cat([deep, disparity], dim=1), draws.augment_fake)
+        shown, expansion = render_mixture(self.generator.renderer, framed[:, :3], framed[:, 3:], draws.scale)
+        return Scene(deep, disparity, diff_augment.recolor(shown, draws.augment_fake), expansion)
+
+    def judge(self, images: Tensor) -> Tensor:
+        with self.autocast():
+            return self.discriminator(images).float()
+
+    def photographs(self, real: Tensor, draws: Draws) -> Tensor:
+        """As the discriminator is shown them."""
+        if draws.augment_real is None:
+            return real
+        return diff_augment.recolor(diff_augment.reframe(real, draws.augment_real), draws.augment_real)
+
+    def discriminator_terms(self, real: Tensor, fake: Tensor, penalise: bool) -> Terms:
+        """What the discriminator minimises."""
+        loss = self.config.loss
+        real_logits, fake_logits = self.judge(real), self.judge(fake)
+        if loss.adversarial == "relativistic":
+            adversarial = losses.relativistic_discriminator_loss(real_logits, fake_logits)
+        else:
+            adversarial = losses.discriminator_loss(real_logits, fake_logits)
+        terms = {"d": adversarial, "real": real_logits.mean(), "fake": fake_logits.mean()}
+        total = adversarial
+        for name, weight, images in (("r1", loss.r1, real), ("r2", loss.r2, fake)):
+            if weight and penalise:  # in float32: the penalty is a gradient of a gradient
+                terms[name] = losses.gradient_penalty(self.discriminator, images)
+                total = total + weight * loss.r1_interval * terms[name]
+        return total, terms
+
+    def generator_terms(self, real: Tensor, scene: Scene, draws: Draws, step: int) -> Terms:
+        """What generator and renderer minimise."""
+        loss, model = self.config.loss, self.config.model
+        fake_logits = self.judge(scene.shown)
+        if loss.adversarial == "relativistic":
+            with torch.no_grad():
+                real_logits = self.judge(real)
+            adversarial = losses.relativistic_generator_loss(real_logits, fake_logits)
+        else:
+            adversarial = losses.generator_loss(fake_logits)
+        prior = losses.prior_loss(scene.disparity, loss)
+        smoothness = losses.smoothness_loss(scene.disparity, scene.deep, loss.edge_sensitivity)
+        expansion = draws.open_share * scene.expansion
+        total = adversarial + loss.prior * prior + loss.expansion * expansion + loss.smoothness * smoothness
+        terms = {"g": adversarial, "prior": prior, "expansion": expansion, "smoothness": smoothness}
+        if draws.camera is not None:
+            consistency, compared = losses.consistency_loss(
+                scene.deep, scene.disparity, draws.camera, model.aperture_step, loss.geometry
+            )
+            terms |= {"consistency": consistency, "compared": compared}
+            if step >= loss.consistency_start:
+                total = total + loss.consistency * consistency
+        terms["disparity_std"] = scene.disparity.std()
+        return total, terms
+
+    def save_samples(self, path: Path) -> None:
+        """A picture of fixed samples: deep image, shallow image, depth."""
+        rng = torch.Generator().manual_seed(self.config.seed)
+        pictures.save_samples(
+            self.average.module, torch.randn(GRID_SAMPLES, self.config.model.z_dim, generator=rng), path
+        )
+
+    def shown_model(self) -> tuple[hub.Config, dict[str, Tensor]]:
+        """What is shown, measured and shipped: the averaged generator and renderer."""
+        return hub.Config(self.config.name, generator=self.config.model), self.average.module.state_dict()

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from argan.errors import MissingError
+from argan.files import atomic_file
 
 
 class Log:
@@ -17,13 +18,16 @@ class Log:
     Args:
         run: folder of the run; lines beyond `step`, of a life that was lost, are dropped.
         tensorboard: also write event files to `run`/tensorboard.
+        writes: false in a process that only counts, beside the one that writes.
     """
 
-    def __init__(self, run: Path, step: int, tensorboard: bool = False):
-        self.path = run / "metrics.jsonl"
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
-        self.writer = _tensorboard(run) if tensorboard else None
+    def __init__(self, run: Path, step: int, tensorboard: bool = False, writes: bool = True):
+        self.path, self.writes = run / "metrics.jsonl", writes
+        self.writer = _tensorboard(run) if tensorboard and writes else None
+        if writes:
+            kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+            with atomic_file(self.path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in kept))
         self._clear()
 
     def _lines(self) -> list[str]:
@@ -51,8 +55,9 @@ class Log:
         means = self.pending()
         seconds = time.monotonic() - self.began
         means["steps_per_second"], means["images_per_second"] = self.steps / seconds, self.images / seconds
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **means}) + "\n")
+        if self.writes:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, "time": round(time.time(), 3), **means}) + "\n")
         if self.writer is not None:
             for name, value in means.items():
                 self.writer.add_scalar(name, value, step)

@@ -3,8 +3,10 @@
 import json
 import math
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,15 +15,14 @@ import torch
 from torch import Tensor
 
 from argan.config import TrainConfig, to_dict
+from argan.data.domains import FocusDomains
 from argan.data.folder import PhotoFolder
 from argan.data.synthetic import SyntheticPhotos
-from argan.devices import resolve_device
-from argan.errors import ArganError, Interrupted
-from argan.training import checkpoint, pictures
-from argan.training.gan import make_players, train_step
+from argan.errors import ArganError, Interrupted, UsageError
+from argan.files import atomic_file
+from argan.training import checkpoint, distributed
 from argan.training.logs import Log
-
-GRID_SAMPLES = 16
+from argan.training.systems import make_players
 
 
 class Photos(Protocol):
@@ -42,10 +43,14 @@ class Progress:
 
 
 def open_photos(config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> Photos:
-    """The photographs that `config.data` names."""
+    """The photographs that `config.data` names; for CycleGAN, its two domains."""
+    photos: PhotoFolder | SyntheticPhotos
     if config.data == "synthetic":
-        return SyntheticPhotos(config.model.resolution, config.synthetic_photos, progress=progress)
-    return PhotoFolder(config.data, config.model.resolution, progress=progress)
+        photos = SyntheticPhotos(config.model.resolution, config.synthetic_photos, progress=progress)
+    else:
+        with distributed.main_first():  # which decodes; the others map what it has kept
+            photos = PhotoFolder(config.data, config.model.resolution, progress=progress)
+    return FocusDomains(photos.images) if config.players == "cycle" else photos
 
 
 def train(
@@ -59,7 +64,7 @@ def train(
     """Train, or go on with, the run in the folder `run`; returns its newest checkpoint.
 
     A step's randomness is a function of (seed, step) alone, so an interrupted and resumed run is the same run, bit for
-    bit on the CPU.
+    bit on the CPU. Under torchrun all processes come here, share every batch, and the main one writes.
 
     Args:
         preparing: called with (done, total) while photographs are decoded or drawn.
@@ -68,47 +73,96 @@ def train(
     Raises:
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint was written first.
         ArganError: a loss is no longer finite (the last checkpoint is kept), or the data cannot be read.
+        UsageError: the batch cannot be shared out, or the run was begun with other settings.
     """
-    place = resolve_device(device)
-    run.mkdir(parents=True, exist_ok=True)
-    players = make_players(config, place)
-    step = checkpoint.resume(run, players, config)
-    (run / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
-    if step >= config.steps:
-        return checkpoint.existing(run)[-1]
-    photos = open_photos(config, preparing)
-    noise = torch.randn(GRID_SAMPLES, config.model.z_dim, generator=torch.Generator().manual_seed(config.seed))
+    began = time.monotonic()
+    refuse_unequal_parts(config)
+    with distributed.process_group(device) as place:
+        main = distributed.is_main()
+        players = make_players(config, place)
+        step = checkpoint.resume(run, players, config)
+        distributed.broadcast(players.networks.values())
+        if step >= config.steps:
+            return checkpoint.existing(run)[-1]
+        if main:
+            run.mkdir(parents=True, exist_ok=True)
+            checkpoint.sweep(run)
+            with atomic_file(run / "config.json") as temporary:
+                temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        photos = open_photos(config, preparing)
 
-    with Log(run, step, tensorboard=config.tensorboard) as log, stop_signals() as stopped:
-        if step == 0:
-            pictures.save_samples(players.average.module, noise, run / "samples" / "step-0000000.png")
-        while step < config.steps:
-            rng = torch.Generator().manual_seed(step_seed(config.seed, step))
-            indices = torch.randint(len(photos), (config.batch,), generator=rng)
-            flips = torch.rand(config.batch, generator=rng) < 0.5
-            stats = train_step(players, photos.batch(indices, flips).to(place), config, step, rng)
+        with (
+            Log(run, step, config.tensorboard, writes=main) as log,
+            stop_signals() as stopped,
+            closing(batches(photos, config, step, place)) as coming,
+        ):
+            if main and step == 0:
+                players.save_samples(run / "samples" / "step-0000000.png")
+            while step < config.steps:
+                real, rng = next(coming)
+                stats = players.step(real, step, rng)
+                step += 1
+                log.add(stats, config.batch)
+
+                logged = step % config.log_every == 0
+                out_of_time = 0 < 60 * config.max_minutes <= time.monotonic() - began
+                stop = distributed.agree(bool(stopped) or out_of_time, now=logged)
+                last = stop or step == config.steps
+                if logged or last:
+                    means = log.write(step)
+                    refuse_not_finite(means, step, run)
+                    if main and report is not None:
+                        report(Progress(step, config.steps, means))
+                if main and (step % config.sample_every == 0 or last):
+                    players.save_samples(run / "samples" / f"step-{step:07d}.png")
+                if main and (step % config.checkpoint_every == 0 or last):
+                    refuse_not_finite(log.pending(), step, run)
+                    checkpoint.save(run, players, config, step)
+                if stop:
+                    break
+    if stopped:
+        raise Interrupted(f"stopped by {stopped[0]} at step {step}", hint="the same command goes on from there")
+    return checkpoint.folder(run, step)
+
+
+def batches(
+    photos: Photos, config: TrainConfig, step: int, device: torch.device
+) -> Generator[tuple[Tensor, torch.Generator]]:
+    """For every step this process's photographs and the rest of the step's randomness.
+
+    The next step's are made ready in a thread while this step runs.
+    """
+    mine = distributed.share(config.batch)
+
+    def ready(step: int) -> tuple[Tensor, torch.Generator]:
+        rng = torch.Generator().manual_seed(step_seed(config.seed, step))
+        indices = torch.randint(len(photos), (config.batch,), generator=rng)
+        flips = torch.rand(config.batch, generator=rng) < 0.5
+        real = photos.batch(indices[mine], flips[mine])
+        return (real.pin_memory() if device.type == "cuda" else real), rng
+
+    with ThreadPoolExecutor(1, "photographs") as thread:
+        coming = thread.submit(ready, step)
+        while True:
+            real, rng = coming.result()
             step += 1
-            log.add(stats, config.batch)
-
-            last = step == config.steps or bool(stopped)
-            if step % config.log_every == 0 or last:
-                means = log.write(step)
-                refuse_not_finite(means, step, run)
-                if report is not None:
-                    report(Progress(step, config.steps, means))
-            if step % config.sample_every == 0 or last:
-                pictures.save_samples(players.average.module, noise, run / "samples" / f"step-{step:07d}.png")
-            if step % config.checkpoint_every == 0 or last:
-                refuse_not_finite(log.pending(), step, run)
-                saved = checkpoint.save(run, players, config, step)
-            if stopped:
-                raise Interrupted(f"stopped by {stopped[0]} at step {step}", hint="the same command goes on from there")
-    return saved
+            coming = thread.submit(ready, step)
+            yield real.to(device, non_blocking=True), rng
 
 
 def step_seed(seed: int, step: int) -> int:
     """A seed of its own for every (seed, step)."""
     return (seed << 32) + step
+
+
+def refuse_unequal_parts(config: TrainConfig) -> None:
+    """Every process and every part of its share works on as many photographs, or on as many pairs."""
+    paired = config.model.viewpoints or config.players == "cycle"
+    parts = distributed.world() * config.accumulate * (2 if paired else 1)
+    if config.accumulate < 1 or config.batch % parts:
+        pairs = " pairs in" if paired else ""
+        what = f"{distributed.world()} processes of{pairs} {config.accumulate} parts"
+        raise UsageError(f"a batch of {config.batch} cannot be shared by {what}", hint=f"a multiple of {parts}")
 
 
 def refuse_not_finite(means: dict[str, float], step: int, run: Path) -> None:

@@ -1,13 +1,20 @@
-"""What AR-GAN minimises, term by term (Kaneko, CVPR 2021)."""
+"""What AR-GAN and RGBD-GAN minimise, term by term (Kaneko, CVPR 2021; Noguchi and Harada, ICLR 2020)."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.config import LossConfig
+from argan.config import LossConfig, ModelConfig
 from argan.metrics import center_prior
-from argan.models.discriminator import Discriminator
+from argan.models.camera import depth_of, reproject, sample_at
 from argan.models.generator import REFERENCE_RESOLUTION
+
+Judge = Callable[[Tensor], Tensor]  # a discriminator: image (B, 3, S, S) -> logits (B,)
+
+LARGEST_MOVE = 0.5  # of the range, and rad: between the two views of a pair
+OCCLUSION_MARGIN = 0.05  # of the depth: a surface that much nearer hides the point; less is an error to learn from
 
 
 def draw_scale(batch: int, config: LossConfig, generator: torch.Generator) -> Tensor:
@@ -20,6 +27,17 @@ def draw_scale(batch: int, config: LossConfig, generator: torch.Generator) -> Te
     return torch.full_like(uniform, config.fixed_scale)
 
 
+def draw_cameras(batch: int, model: ModelConfig, generator: torch.Generator) -> Tensor:
+    """Pairs of viewpoints, one after the other: (B, 2), pitch and yaw in rad.
+
+    RGBD-GAN: the first is uniform over the range, the second nearer to the front by at most half of it and 0.5 rad.
+    """
+    limits = torch.tensor([model.pitch, model.yaw])
+    first = (2 * torch.rand(batch // 2, 2, generator=generator) - 1) * limits
+    move = torch.rand(batch // 2, 2, generator=generator) * (LARGEST_MOVE * limits).clamp(max=LARGEST_MOVE)
+    return torch.stack([first, first - first.sign() * move], dim=1).flatten(0, 1)
+
+
 def generator_loss(fake_logits: Tensor) -> Tensor:
     """Non-saturating: -log C(fake)."""
     return F.softplus(-fake_logits).mean()
@@ -30,10 +48,20 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
-def gradient_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018): half the mean squared gradient of C at real photographs."""
-    real = real.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(discriminator(real).sum(), real, create_graph=True)
+def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Each generated image is to look more real than the photograph beside it (Jolicoeur-Martineau 2019)."""
+    return F.softplus(real_logits - fake_logits).mean()
+
+
+def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The same game from the other side."""
+    return F.softplus(fake_logits - real_logits).mean()
+
+
+def gradient_penalty(discriminator: Judge, images: Tensor) -> Tensor:
+    """R1 at photographs, R2 at generated images (Mescheder et al. 2018): half the mean squared gradient of C there."""
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
@@ -59,3 +87,36 @@ def smoothness_loss(disparity: Tensor, image: Tensor, edge_sensitivity: float = 
         return (disparity.diff(dim=dim).abs() * torch.exp(-edge_sensitivity * edges)).mean()
 
     return along(2) + along(3)
+
+
+def consistency_loss(
+    deep: Tensor, disparity: Tensor, camera: Tensor, aperture_step: float, geometry: float
+) -> tuple[Tensor, Tensor]:
+    """RGBD-GAN's 3D consistency of two views of the same scene, and the share of pixels that it compares.
+
+    Every pixel is moved into the other view by its depth. Colour and depth found there, sampled bilinearly, must be its
+    own: mean |I - I'(p')| + `geometry` x mean |d_moved - d'(p')|, summed over both directions. Pixels that leave the
+    frame or are hidden behind a nearer surface of the other view count as zero.
+
+    Args:
+        deep: (B, 3, S, S), consecutive pairs of views of the same z.
+        disparity: (B, 1, S, S), signed, px per aperture step. It is what is sampled: it is affine in the inverse
+            depth, so on a plane bilinear sampling is exact.
+        camera: (B, 2), pitch and yaw in rad.
+    """
+    other = _swap_pairs(torch.cat([deep, disparity], dim=1))
+    position, moved_depth = reproject(depth_of(disparity, aperture_step), camera, _swap_pairs(camera))
+    found = sample_at(other, position)
+    found_depth = depth_of(found[:, 3:], aperture_step)
+    inside = ((position >= 0) & (position <= deep.shape[-1] - 1)).all(dim=1, keepdim=True)
+    visible = (inside & (found_depth > (1 - OCCLUSION_MARGIN) * moved_depth)).to(deep.dtype)
+    color_error = (visible * (deep - found[:, :3]).abs()).mean()
+    depth_error = (visible * (moved_depth - found_depth).abs()).mean()
+    return 2 * (
+        color_error + geometry * depth_error
+    ), visible.mean()  # a mean over both directions: twice it is the sum
+
+
+def _swap_pairs(pairs: Tensor) -> Tensor:
+    """(2 N, …): each with its neighbour."""
+    return pairs.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)

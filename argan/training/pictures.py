@@ -1,5 +1,6 @@
-"""Pictures of what a generator makes: deep image, shallow image and depth, one above the other."""
+"""Pictures of what a generator makes: images of growing depth of field and depth, one above the other."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +21,32 @@ class Generates(Protocol):
 @torch.no_grad()
 def generate(model: Generates, noise: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     """noise (N, Z) -> deep (N, 3, S, S), shallow (N, 3, S, S), signed disparity (N, 1, S, S)."""
-    device = next(model.generator.parameters()).device
-    deep, disparity = model.generator(noise.to(device))
-    shallow = model.renderer(deep, disparity, torch.full((len(noise),), scale, device=device))
+    (deep, shallow), disparity = generate_apertures(model, noise, [0.0, scale])
     return deep, shallow, disparity
+
+
+@torch.no_grad()
+def generate_apertures(
+    model: Generates, noise: Tensor, scales: Sequence[float], camera: Tensor | None = None
+) -> tuple[list[Tensor], Tensor]:
+    """The same samples at every DoF scale s, seen from the cameras (N, 2), or from the front.
+
+    noise (N, Z) -> one image (N, 3, S, S) a scale, signed disparity (N, 1, S, S).
+    """
+    device = next(model.generator.parameters()).device
+    place = () if camera is None else (camera.to(device),)
+    deep, disparity = model.generator(noise.to(device), *place)
+    images = [
+        model.renderer(deep, disparity, torch.full((len(noise),), scale, device=device)) if scale else deep
+        for scale in scales
+    ]
+    return images, disparity
+
+
+def cameras(views: int, yaw: float) -> Tensor:
+    """From left to right over the range of the generator: (views, 2), pitch and yaw in rad; a single one is frontal."""
+    turns = torch.linspace(-yaw, yaw, views) if views > 1 else torch.zeros(1)
+    return torch.stack([torch.zeros_like(turns), turns], dim=1)
 
 
 def depth_picture(disparity: Tensor) -> Tensor:
@@ -32,10 +55,17 @@ def depth_picture(disparity: Tensor) -> Tensor:
     return ((disparity - low) / (high - low).clamp(min=1e-6)).expand(-1, 3, -1, -1)
 
 
-def sheet(deep: Tensor, shallow: Tensor, disparity: Tensor) -> Image.Image:
-    """One column a sample: deep image, shallow image, depth."""
-    columns = torch.cat([deep, shallow, depth_picture(disparity)], dim=2)
+def sheet(rows: Sequence[Tensor]) -> Image.Image:
+    """Rows of images, each (N, 3, S, S) in [0, 1], one above the other."""
+    columns = torch.cat([row.cpu() for row in rows], dim=2)
     return to_image(torch.cat(list(columns), dim=2))
+
+
+def fit(row: Tensor, side: int, count: int) -> Tensor:
+    """A row (N, 3, S, S) at (count, 3, side, side): small ones enlarged pixel by pixel, missing ones black."""
+    mode = "nearest" if row.shape[-1] <= side else "area"
+    row = torch.nn.functional.interpolate(row[:count], (side, side), mode=mode)
+    return torch.cat([row, row.new_zeros(count - len(row), *row.shape[1:])])
 
 
 def to_image(image: Tensor) -> Image.Image:
@@ -46,27 +76,31 @@ def to_image(image: Tensor) -> Image.Image:
 
 def save_samples(model: Generates, noise: Tensor, path: Path) -> None:
     """The fixed grid of a run."""
-    save_grid(*generate(model, noise), path, columns=len(noise))
+    deep, shallow, disparity = generate(model, noise)
+    save_picture([deep, shallow, depth_picture(disparity)], path)
 
 
-def save_grid(deep: Tensor, shallow: Tensor, disparity: Tensor, path: Path, columns: int) -> list[Path]:
-    """All samples in one picture, `columns` a row."""
-    rows = [sheet(*part) for part in zip(*(x.split(columns) for x in (deep, shallow, disparity)), strict=True)]
-    grid = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
-    for index, row in enumerate(rows):
-        grid.paste(row, (0, index * row.height))
+def save_picture(rows: Sequence[Tensor], path: Path, columns: int | None = None) -> list[Path]:
+    """Rows of images (N, 3, S, S) as one picture; with `columns`, that many of the N beside each other, then the next.
+
+    Returns the path that was written, as a list.
+    """
+    blocks = [sheet(part) for part in zip(*(row.split(columns or len(row)) for row in rows), strict=True)]
+    picture = Image.new("RGB", (blocks[0].width, sum(block.height for block in blocks)))
+    for index, block in enumerate(blocks):
+        picture.paste(block, (0, index * block.height))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
-        grid.save(temporary)
+        picture.save(temporary)
     return [path]
 
 
-def save_singles(deep: Tensor, shallow: Tensor, disparity: Tensor, folder: Path) -> list[Path]:
-    """Three pictures a sample, `00000.deep.png`, `.shallow.png` and `.depth.png`, in `folder`."""
+def save_singles(images: dict[str, Tensor], folder: Path) -> list[Path]:
+    """A picture for each sample and kind, `00000.deep.png` and the like, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, images in {"deep": deep, "shallow": shallow, "depth": depth_picture(disparity)}.items():
-        for index, image in enumerate(images):
+    for name, batch in images.items():
+        for index, image in enumerate(batch):
             paths.append(folder / f"{index:05d}.{name}.png")
             with atomic_file(paths[-1]) as temporary:
                 to_image(image).save(temporary)

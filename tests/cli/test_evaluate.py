@@ -82,6 +82,48 @@ def test_masks_are_measured_and_the_table_is_for_people(model, flowers, capsys):
     assert 0.5 < found["centre_prior"] <= 1
 
 
+def surrogate_file(path, side=None):
+    """A network whose disparity is the photo's red, as ONNX; of a fixed input size if `side` is given."""
+    from onnx import TensorProto, helper
+
+    size = ["height", "width"] if side is None else [side, side]
+    given = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, *size])
+    found = helper.make_tensor_value_info("depth", TensorProto.FLOAT, [1, 1, *size])
+    axes = [helper.make_tensor(name, TensorProto.INT64, [1], [value]) for name, value in (("a", 0), ("b", 1), ("c", 1))]
+    node = helper.make_node("Slice", ["image", "a", "b", "c"], ["depth"])
+    graph = helper.make_graph([node], "red", [given], [found], axes)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("side", [None, 20])
+def test_depth_is_compared_with_a_surrogate_and_shown(model, flowers, capsys, tmp_path, side):
+    file, sheet = surrogate_file(tmp_path / "red.onnx", side), tmp_path / "sheet.png"
+    options = ["--data", flowers[0], "--num", 3, "--features", "none", "--device", "cpu", "--json"]
+    code, out, _ = run(capsys, model, *options, "--surrogate", file, "--sheet", sheet)
+    assert code == 0
+    row = rows_of(out)["Spearman correlation with the surrogate's disparity"]
+    assert row["count"] == 3
+    assert -1 <= row["value"] <= 1
+    code, out, _ = run(capsys, model, *options, "--surrogate", file, "--surrogate-kind", "distance")
+    turned = rows_of(out)["Spearman correlation with the surrogate's disparity"]
+    assert turned["value"] == pytest.approx(-row["value"], abs=0.02)
+    shown = np.asarray(Image.open(sheet))
+    assert shown.shape == (6 * 128, 8 * 128, 3)  # deep, shallow, depth; photo, estimate, surrogate
+    assert shown[3 * 128 : 4 * 128, : 3 * 128].std() > 10
+    assert shown[3 * 128 :, 3 * 128 :].max() == 0  # three photographs only
+
+
+def test_imagenet_normalisation_is_undone_by_nothing(tmp_path):
+    from argan.surrogate import Surrogate
+
+    image = torch.rand(1, 3, 12, 18)
+    plain, normalised = (Surrogate(surrogate_file(tmp_path / "red.onnx"), kind) for kind in ("unit", "imagenet"))
+    torch.testing.assert_close(plain(image), image[:, :1])
+    torch.testing.assert_close(normalised(image), (image[:, :1] - 0.485) / 0.229)
+
+
 @pytest.mark.skipif(not HAS_FEATURES, reason="the extra [metrics] is not installed")
 def test_kid_and_fid_name_their_features(model, flowers, capsys):
     code, out, _ = run(capsys, model, "--data", flowers[0], "--num", 3, "--no-cache", "--device", "cpu", "--json")
@@ -124,6 +166,9 @@ def test_a_model_with_one_half_is_measured_by_that_half(tmp_path, capsys):
         (["{model}", "--num", "1"], 2, "num"),
         (["{model}", "--masks", "nowhere"], 2, "photographs"),
         (["{model}", "--data", "{data}", "--masks", "nowhere"], 2, "no usable mask"),
+        (["{model}", "--data", "{data}", "--surrogate", "{data}/photo0.png"], 2, "not an ONNX network"),
+        (["{model}", "--data", "{data}", "--surrogate", "nowhere.onnx"], 2, "nowhere.onnx"),
+        (["{model}", "--data", "cub-200-2011:{data}"], 4, "Caltech-UCSD Birds"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_an_exit_code(model, flowers, capsys, arguments, code, message):

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -46,6 +47,38 @@ def test_sample_draws_a_grid_and_single_files(run, tmp_path):
     assert sorted(path.name for path in (tmp_path / "singles").iterdir())[:2] == ["00000.deep.png", "00000.depth.png"]
 
 
+def test_sample_draws_viewpoints_from_left_to_right_and_depth_of_field_downwards(tmp_path):
+    trained = argan("train", "--preset", "argan-rgbd-64", "--out", tmp_path / "run", "--steps", "1", *SMALL)
+    assert trained.returncode == 0, trained.stderr
+    options = ["--device", "cpu", "--num", "2", "--views", "5", "--apertures", "3"]
+    done = argan("sample", tmp_path / "run", *options, "--out", tmp_path / "grid.png")
+    assert done.returncode == 0, done.stderr
+    grid = np.asarray(Image.open(tmp_path / "grid.png")).astype(int)
+    assert grid.shape == (2 * (3 + 1) * 16, 5 * 16, 3)
+    first, last = grid[:16, :16], grid[:16, -16:]
+    assert np.abs(first - last).mean() > 0.1  # the camera has moved
+    deep, half, whole = (grid[row : row + 16, 32:48] for row in (0, 16, 32))
+    assert 0 < np.abs(half - deep).mean() < np.abs(whole - deep).mean()
+    singles = argan("sample", tmp_path / "run", *options, "--out", tmp_path / "singles")
+    assert len(singles.stdout.split()) == 2 * 5 * 4
+
+
+def test_one_viewpoint_cannot_be_turned(run, tmp_path):
+    done = argan("sample", run, "--views", "3", "--out", tmp_path / "grid.png")
+    assert done.returncode == 2
+    assert "one viewpoint" in done.stderr
+    assert "rgbd" in done.stderr
+
+
+def test_max_minutes_ends_with_a_checkpoint_to_go_on_from(tmp_path):
+    done = argan("train", "--out", tmp_path, "--steps", "100000", "--max-minutes", "0.0001", "--json", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 1
+    again = argan("train", "--out", tmp_path, "--steps", "2", "--json", *SMALL)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["checkpoint"] == str(tmp_path / "checkpoints" / "step-0000002")
+
+
 def test_same_seed_same_samples(run, tmp_path):
     for name in ("a.png", "b.png"):
         argan("sample", run, "--num", "2", "--seed", "7", "--out", tmp_path / name, "--device", "cpu")
@@ -81,6 +114,8 @@ def test_dry_run_prints_the_settings(tmp_path):
         (["train", "--set", "loss.nothing=1"], 2, "no setting loss.nothing"),
         (["train", "--data", "nowhere", "--out", "OUT"], 2, "nowhere"),
         (["train", "--steps", "0"], 2, "'--steps'"),
+        (["train", "--data", "ffhq:nowhere", "--out", "OUT"], 4, "Flickr-Faces-HQ is not in nowhere"),
+        (["train", "--set", "accumulate=5", "--out", "OUT"], 2, "a batch of 16"),
         (["train", "--device", "cuda:99", "--out", "OUT"], 4, "cuda:99"),
         (["train-depth", "nowhere"], 2, "no model nowhere"),
         (["sample", "nowhere"], 2, "no model nowhere"),

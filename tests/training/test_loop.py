@@ -15,7 +15,8 @@ from argan.config import LossConfig, ModelConfig, TrainConfig
 from argan.errors import ArganError, Interrupted, UsageError
 from argan.models import hub
 from argan.training import checkpoint, loop
-from argan.training.gan import make_players
+from argan.training.gan import GRID_SAMPLES, AperturePlayers
+from argan.training.systems import make_players
 
 TINY = TrainConfig(
     name="tiny",
@@ -52,7 +53,7 @@ def test_a_run_leaves_what_it_promises(tmp_path):
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
         f"step-{step:07d}.png" for step in (0, 3, 6)
     ]
-    assert Image.open(tmp_path / "samples" / "step-0000000.png").size == (loop.GRID_SAMPLES * 16, 3 * 16)
+    assert Image.open(tmp_path / "samples" / "step-0000000.png").size == (GRID_SAMPLES * 16, 3 * 16)
     model = hub.load(tmp_path)
     assert model.generator is not None
     assert model.depth is None
@@ -102,14 +103,14 @@ def test_other_settings_are_refused_with_a_list(tmp_path):
 
 
 def test_not_a_number_stops_with_its_cause_and_the_last_good_checkpoint(tmp_path, monkeypatch):
-    real_step, calls = loop.train_step, []
+    real_step, calls = AperturePlayers.step, []
 
     def poisoned(*arguments):
         calls.append(1)
         stats = real_step(*arguments)
         return stats | {"g": torch.tensor(float("nan"))} if len(calls) == 4 else stats
 
-    monkeypatch.setattr(loop, "train_step", poisoned)
+    monkeypatch.setattr(AperturePlayers, "step", poisoned)
     with pytest.raises(ArganError, match="g not finite at step 4") as caught:
         loop.train(TINY, tmp_path, device="cpu")
     assert "step-0000002" in caught.value.hint

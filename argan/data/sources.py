@@ -1,0 +1,102 @@
+"""Where photographs come from: folders and zip archives."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from argan.errors import ArganError, UsageError
+
+SUFFIXES = frozenset(".avif .bmp .gif .heic .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())  # noqa: SIM905
+
+Box = tuple[float, float, float, float]
+
+
+class Source:
+    """Named pictures: what a folder, a zip archive and a published set have in common.
+
+    Attributes:
+        path: where they are.
+    """
+
+    path: Path
+
+    def names(self) -> list[str]:
+        """Paths of the files that look like pictures, sorted."""
+        raise NotImplementedError
+
+    def read(self, name: str) -> bytes:
+        raise NotImplementedError
+
+    def subject(self, name: str) -> Box | None:
+        """The box around a picture's subject where that is known: (left, top, right, bottom) in px as stored."""
+        return None
+
+    def fingerprint(self) -> str:
+        """Changes whenever the files do: their names, sizes and times, not their contents."""
+        raise NotImplementedError
+
+
+class FolderSource(Source):
+    def __init__(self, path: Path):
+        self.path = path
+
+    def names(self) -> list[str]:
+        files = (Path(parent, name) for parent, _, names in os.walk(self.path) for name in names)
+        return sorted(name for name in (file.relative_to(self.path).as_posix() for file in files) if is_picture(name))
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def fingerprint(self) -> str:
+        def line(name: str) -> str:
+            try:
+                stat = (self.path / name).stat()
+                return f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}"
+            except OSError:  # a dangling link: it will be named among the skipped files
+                return name
+
+        return "\n".join(map(line, self.names()))
+
+
+class ZipSource(Source):
+    def __init__(self, path: Path, archive: zipfile.ZipFile):
+        self.path, self.archive = path, archive
+
+    def names(self) -> list[str]:
+        return sorted({name for name in self.archive.namelist() if is_picture(name)})
+
+    def read(self, name: str) -> bytes:
+        return self.archive.read(name)
+
+    def fingerprint(self) -> str:
+        stat = self.path.stat()
+        return f"{stat.st_size}\0{stat.st_mtime_ns}"
+
+
+@contextmanager
+def open_files(path: Path) -> Iterator[Source]:
+    """The files of a folder or of a zip archive."""
+    if path.is_dir():
+        yield FolderSource(path)
+    elif not path.exists():
+        raise UsageError(f"no such folder or archive: {path}")
+    else:
+        try:
+            archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile:
+            hint = "give a folder, or a .zip file that is complete"
+            raise UsageError(f"{path} is neither a folder nor a zip archive", hint=hint) from None
+        except OSError as error:
+            raise ArganError(f"cannot read {path}: {error.strerror}") from None
+        with archive:
+            yield ZipSource(path, archive)
+
+
+def is_picture(name: str) -> bool:
+    parts = name.split("/")
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES

@@ -1,0 +1,124 @@
+"""Training in several processes, started by torchrun: the same weights everywhere, gradients averaged, one that writes.
+
+Every process draws the randomness of the whole batch and takes its own share of it, so that any number of processes
+makes the same step. One process is the same code with nothing to exchange.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from argan.devices import resolve_device
+from argan.errors import UsageError
+
+
+def rank() -> int:
+    """This process's number, 0 for the one that writes files."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[torch.device]:
+    """This process's device, with all processes in touch (NCCL between GPUs, gloo between CPUs) for the block."""
+    if world() == 1:
+        yield resolve_device(device)
+        return
+    if device.startswith("cuda:"):
+        raise UsageError(f"torchrun gives each process its own GPU, not all {device}", hint="--device cuda")
+    place = resolve_device(device)
+    if place.type == "cuda":
+        place = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield place
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The main process does the block before the others, which then find what it has left on the disk."""
+    if world() > 1 and not is_main():
+        dist.barrier()
+    yield
+    if world() > 1 and is_main():
+        dist.barrier()
+
+
+def share(count: int) -> slice:
+    """Which of a batch's `count` items are this process's."""
+    own = count // world()
+    return slice(rank() * own, (rank() + 1) * own)
+
+
+def broadcast(modules: Iterable[nn.Module]) -> None:
+    """Everyone starts from the main process's weights."""
+    if world() > 1:
+        for module in modules:
+            for tensor in (*module.parameters(), *module.buffers()):
+                dist.broadcast(tensor.detach(), src=0)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """One flat all-reduce; a parameter without a gradient counts as one whose gradient is zero."""
+    if world() == 1:
+        return
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world()
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for parameter, part in zip(learned, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def agree(wish: bool, now: bool) -> bool:
+    """Whether all stop here: at once in one process; in several where `now` is true everywhere and one has the wish."""
+    if world() == 1 or not now:
+        return wish and world() == 1
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    wishes = torch.tensor(float(wish), device=device)
+    dist.all_reduce(wishes)
+    return bool(wishes > 0)
+
+
+def batch_std(x: Tensor) -> Tensor:
+    """Standard deviation over the whole batch, of which each process holds a part: (B, …) -> (…)."""
+    if not dist.is_initialized():
+        varies = x.amax(dim=0) > x.amin(
+            dim=0
+        )  # elsewhere, as in a batch of one, the gradient's gradient is not a number
+        return torch.where(varies, torch.where(varies, x, 0).std(dim=0, correction=0), 0)
+    x = x.float()
+    mean = _Sum.apply(x.mean(dim=0)) / world()
+    return (_Sum.apply((x - mean).square().mean(dim=0)) / world() + 1e-12).sqrt()
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes, differentiable as often as R1 needs it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _Sum.apply(grad.contiguous())

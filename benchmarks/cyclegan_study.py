@@ -1,0 +1,118 @@
+"""AR-GAN-DR beside CycleGAN on held-out photographs: colours of what is in focus, blur of what is not.
+
+    argan train --preset cyclegan --data oxford-flowers-102.zip
+    python benchmarks/cyclegan_study.py runs/cyclegan --model flowers --data flowers-other-source/
+
+Both make shallow photographs of deep ones. CycleGAN has seen unpaired photographs of both kinds and gives no depth;
+AR-GAN-DR estimates depth and renders. What should stay as it is, is the subject in focus: the region where the
+estimated disparity is within 0.1 of the focus, or the figure where there are masks. Measured there: the shift of the
+mean colour (CIE 1976, L*a*b* under D65) and the sharpness that is kept; and everywhere else the sharpness that is left.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import argan
+from argan.color import to_linear
+from argan.evaluation import masked_photos, some_photos
+from argan.metrics import gradient_energy, mean_interval
+from argan.models.hub import load
+from argan.training import pictures
+
+IN_FOCUS = 0.1  # of the range of disparity
+SMALLEST_REGION = 0.02  # of the photograph; without that much in and out of focus there is nothing to compare
+TO_XYZ = torch.tensor(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+WHITE = TO_XYZ.sum(dim=1)  # D65
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    renderer, translator = load(arguments.model), load(arguments.cyclegan).translator
+    if translator is None or renderer.depth is None:
+        raise SystemExit(f"{arguments.cyclegan} must be a CycleGAN run, and {arguments.model} have a depth estimator")
+    scores: dict[str, list[dict[str, float]]] = {"AR-GAN-DR": [], "CycleGAN": []}
+    shown: list[list[Tensor]] = []
+    with torch.no_grad():
+        for photo, figure in photographs(arguments):
+            disparity = argan.estimate_depth(photo, model=renderer)
+            focused = figure if figure is not None else (disparity - renderer.depth.focus).abs() <= IN_FOCUS
+            made = {
+                "AR-GAN-DR": argan.render(photo, model=renderer, blur=arguments.blur),
+                "CycleGAN": translator(photo[None])[0],
+            }
+            if min(focused.float().mean(), (~focused).float().mean()) < SMALLEST_REGION:
+                continue
+            for name, picture in made.items():
+                scores[name].append(compare(photo, picture, focused))
+            shown.append([photo, *made.values()])
+    text = report(scores, arguments)
+    print(text)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "study.md").write_text(text + "\n")
+    (arguments.out / "study.json").write_text(json.dumps(scores, indent=2) + "\n")
+    rows = [torch.stack(row) for row in zip(*shown[: arguments.columns], strict=True)]
+    pictures.save_picture(rows, arguments.out / "study.png")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cyclegan", help="a run of argan train --preset cyclegan")
+    parser.add_argument("--model", default="flowers", help="a model with a depth estimator")
+    parser.add_argument("--data", required=True, help="held-out photographs: folder, zip or data set")
+    parser.add_argument("--masks", type=Path, help="figure masks of the photographs: what is in focus")
+    parser.add_argument("--num", type=int, default=200)
+    parser.add_argument("--side", type=int, default=128, help="px: CycleGAN is given what it was trained on")
+    parser.add_argument("--blur", type=float, default=4.0, help="percent of the photo's long side")
+    parser.add_argument("--columns", type=int, default=10, help="photographs of the picture")
+    parser.add_argument("--out", type=Path, default=Path("runs/cyclegan-study"))
+    return parser.parse_args()
+
+
+def photographs(arguments: argparse.Namespace):
+    """Squares (3, S, S), each with the mask (S, S) of its figure or None."""
+    if arguments.masks:
+        return masked_photos(arguments.data, arguments.masks)[: arguments.num]
+    return ((photo, None) for photo in some_photos(arguments.data, arguments.num, seed=0, side=arguments.side))
+
+
+def compare(photo: Tensor, picture: Tensor, focused: Tensor) -> dict[str, float]:
+    """One photograph (3, S, S) and what was made of it, in focus and out of it."""
+    shift = lab(picture)[:, focused].mean(dim=1) - lab(photo)[:, focused].mean(dim=1)
+    before, after, inner = gradient_energy(photo), gradient_energy(picture), focused[1:-1, 1:-1]
+    return {
+        "colour shift in focus": float(shift.norm()),
+        "sharpness kept in focus": float(after[inner].mean() / before[inner].mean()),
+        "sharpness left out of focus": float(after[~inner].mean() / before[~inner].mean()),
+    }
+
+
+def lab(image: Tensor) -> Tensor:
+    """sRGB (3, H, W) in [0, 1] -> CIE L*a*b* (3, H, W)."""
+    xyz = torch.einsum("ij,jhw->ihw", TO_XYZ / WHITE[:, None], to_linear(image.clamp(0, 1)))
+    f = torch.where(xyz > (6 / 29) ** 3, xyz.clamp(min=1e-9) ** (1 / 3), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return torch.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def report(scores: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> str:
+    """Markdown: a row a method, means with their 95 % bootstrap intervals."""
+    names = list(next(iter(scores.values()))[0])
+    lines = ["| | " + " | ".join(names) + " | depth |", "|---" * (len(names) + 2) + "|"]
+    for method, values in scores.items():
+        cells = []
+        for name in names:
+            interval = mean_interval([value[name] for value in values])
+            cells.append(f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})")
+        lines.append(f"| {method} | " + " | ".join(cells) + f" | {'yes' if method == 'AR-GAN-DR' else 'no'} |")
+    count = len(scores["CycleGAN"])
+    what = "the figure of each mask" if arguments.masks else f"disparity within {IN_FOCUS} of the focus"
+    return "\n".join([f"{count} photographs of {Path(arguments.data).name}; in focus: {what}.", "", *lines])
+
+
+if __name__ == "__main__":
+    main()

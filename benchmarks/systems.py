@@ -1,0 +1,237 @@
+"""The paper's systems on the same photographs and budget, from one command, as the table of docs/results.md.
+
+    python benchmarks/systems.py --data oxford-flowers-102.zip --masks flower-masks/ --truth depth/
+    python benchmarks/systems.py --preset synthetic-cpu --steps 300 --num 100       smaller, on the built-in photographs
+
+Every system of `argan.config.SYSTEMS` but CycleGAN (`benchmarks/cyclegan_study.py`) is trained with the same seed and
+budget, its estimator learned from its samples, and both measured as `argan eval` does. A run that is already there goes
+on or is only measured, so that the command can be interrupted and given again.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from argan.bench import machine
+from argan.config import PRESETS, DepthConfig, TrainConfig, override, parse_settings, with_system
+from argan.depth_maps import read_depth
+from argan.devices import resolve_device
+from argan.evaluation import depth_against_truth, evaluate_model, held_out
+from argan.files import atomic_file
+from argan.guided import resize
+from argan.models.hub import Model, load
+from argan.training import pictures
+from argan.training.depth import train_depth
+from argan.training.loop import train
+
+TITLES = {"gan": "GAN", "rgbd": "RGBD-GAN", "argan": "AR-GAN", "argan-rgbd": "AR-RGBD-GAN", "modern": "ours (modern)"}
+FLAT = {"gan"}  # systems that learn no depth
+REPORTED = "AR-GAN paper, as an index of results reports it: KID x 1000 of 10.18 on flowers and 13.91 on birds."
+MARKS = "<!-- systems: begin -->", "<!-- systems: end -->"
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    results = []
+    for system in arguments.systems:
+        for seed in range(arguments.seeds):
+            config = run_config(arguments, system, seed)
+            folder = arguments.out / f"{config.name}-{seed}"
+            scores = measure(config, folder, arguments, flat=system in FLAT)
+            result = {"system": system, "seed": seed, "steps": config.steps, **scores}
+            (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+            print(json.dumps(result), flush=True)
+            results.append(result)
+    text = report(results, arguments)
+    print(text)
+    if arguments.docs:
+        write_between_marks(arguments.docs, text)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="synthetic", help="folder, zip or data set of photographs; or synthetic")
+    parser.add_argument("--preset", default="argan-64", help="of AR-GAN; the others are derived from it")
+    parser.add_argument("--systems", nargs="+", choices=TITLES, default=list(TITLES))
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="one setting of all runs")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--depth-steps", type=int, default=DepthConfig().steps)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--num", type=int, default=5000, help="samples and photographs of every measure")
+    parser.add_argument("--features", default="auto", help="as argan eval takes it")
+    parser.add_argument("--masks", type=Path, help="figure masks of the photographs")
+    parser.add_argument("--truth", type=Path, help="folder of NAME.jpg with NAME.inv.png, 16-bit, 0 where unknown")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("runs/systems"))
+    parser.add_argument("--docs", type=Path, help="write the table there, between its marks")
+    return parser.parse_args()
+
+
+def run_config(arguments: argparse.Namespace, system: str, seed: int) -> TrainConfig:
+    """The preset turned into the system, with what was asked for on top."""
+    config = with_system(PRESETS[arguments.preset], system, f"{system}-{arguments.preset}")
+    steps = {"steps": arguments.steps} if arguments.steps else {}
+    config = override(config, {"data": arguments.data, "seed": seed} | steps)
+    return override(config, parse_settings(arguments.settings))
+
+
+def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, flat: bool) -> dict[str, object]:
+    """Train, learn the estimator, and measure both."""
+    train(config, folder, device=arguments.device)
+    device = resolve_device(arguments.device)
+    model = (load(folder) if flat else depth_model(folder, config, arguments)).to(device)
+    samples = evaluate_model(
+        model,
+        config.data,
+        device,
+        count=arguments.num,
+        features=arguments.features,
+        masks=None if flat or config.data == "synthetic" else arguments.masks,
+        sheet=folder / "sheet.png",
+    )
+    rows = {row.measure: row for row in samples.rows}
+    if flat:
+        rows = {name: row for name, row in rows.items() if "centre" not in name and "sharpness" not in name}
+    elif model.depth is not None:
+        with torch.no_grad():
+            if config.data != "synthetic":
+                synthetic = held_out(model.depth.resolution, min(arguments.num, 500))
+                known = depth_against_truth(depth_of(model, device), synthetic)
+                rows |= {f"synthetic: {row.measure}": row for row in known}
+            if arguments.truth:
+                real = depth_against_truth(depth_of(model, device), scenes_with_depth(arguments.truth))
+                rows |= {f"real scenes: {row.measure}": row for row in real}
+    save_grid(model, folder / "grid.png")
+    return {
+        "features": samples.features,
+        "steps_per_second": steps_per_second(folder),
+        "scores": {
+            name: {"value": row.value, "low": row.low, "high": row.high, "prior": row.centre_prior}
+            for name, row in rows.items()
+        },
+    }
+
+
+def depth_of(model: Model, device: torch.device):
+    """The estimator, for photographs on the CPU."""
+    return lambda image: model.depth(image.to(device))
+
+
+def depth_model(folder: Path, config: TrainConfig, arguments: argparse.Namespace) -> Model:
+    """The run's estimator, learned unless it is there."""
+    if not (folder / "model").exists():
+        settings = DepthConfig(steps=arguments.depth_steps, seed=config.seed)
+        train_depth(load(folder), settings, device=arguments.device).save(folder / "model")
+    return load(folder / "model")
+
+
+def scenes_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
+    """Photographs (3, h, w) with true disparity (1, h, w), brought to `side` px; holes are filled by their neighbours.
+
+    Where depth is unknown (0) the nearest known value to the left or right stands in: laser depth is sparse.
+    """
+    for file in sorted(folder.glob("*.inv.png")):
+        with Image.open(file.with_name(file.name.replace(".inv.png", ".jpg"))) as image:
+            photo = torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+        disparity, _ = read_depth(file)
+        size = [round(length * side / max(photo.shape[2:])) for length in photo.shape[2:]]
+        truth = torch.tensor(fill_holes(disparity))[None, None]
+        yield resize(photo, (size[0], size[1]))[0], resize(truth, (size[0], size[1]))[0]
+
+
+def fill_holes(disparity: np.ndarray) -> np.ndarray:
+    """The nearest known value of the same row, else of the rows above."""
+    filled = disparity.copy()
+    for row, values in enumerate(filled):
+        known = np.flatnonzero(disparity[row])
+        if len(known):
+            nearest = known[np.abs(np.arange(len(values))[:, None] - known).argmin(axis=1)]
+            filled[row] = disparity[row, nearest]
+        elif row:
+            filled[row] = filled[row - 1]
+    return filled
+
+
+def steps_per_second(folder: Path) -> float:
+    """The median of what the run logged."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return statistics.median(line["steps_per_second"] for line in lines)
+
+
+def save_grid(model: Model, path: Path) -> None:
+    """The figure of the paper: five viewpoints from left to right where there are any, depth of field downwards."""
+    network = model.config.generator
+    assert network is not None
+    views = 5 if network.viewpoints else 1
+    noise = torch.randn(8, network.z_dim, generator=torch.Generator().manual_seed(0)).repeat_interleave(views, dim=0)
+    camera = pictures.cameras(views, network.yaw).repeat(8, 1) if network.viewpoints else None
+    images, disparity = pictures.generate_apertures(model, noise, [0.0, 0.5, 1.0], camera)
+    pictures.save_picture([*images, pictures.depth_picture(disparity)], path, columns=5 if network.viewpoints else 8)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def report(results: list[dict], arguments: argparse.Namespace) -> str:
+    """Markdown: a column a system, a row a measure; means over seeds."""
+    systems = [system for system in TITLES if any(result["system"] == system for result in results)]
+    measures = list(dict.fromkeys(name for result in results for name in result["scores"]))
+    lines = ["| | " + " | ".join(TITLES[system] for system in systems) + " |", "|---" * (len(systems) + 1) + "|"]
+    for measure in measures:
+        cells = [
+            cell([r["scores"][measure] for r in results if r["system"] == s and measure in r["scores"]])
+            for s in systems
+        ]
+        lines.append(f"| {measure} | " + " | ".join(cells) + " |")
+    speeds = [statistics.fmean(r["steps_per_second"] for r in results if r["system"] == s) for s in systems]
+    lines.append("| steps per second | " + " | ".join(f"{speed:.3g}" for speed in speeds) + " |")
+    features = next((result["features"] for result in results if result["features"]), None)
+    return "\n".join(
+        [
+            f"Data: {Path(arguments.data).name}; preset {arguments.preset}, {results[0]['steps']} steps, "
+            f"{arguments.seeds} seed{'s' if arguments.seeds > 1 else ''}; {arguments.num} samples; "
+            f"KID, FID, precision and recall on {features or 'no'} features. Machine: {where(arguments)}.",
+            "In brackets: 95 % bootstrap intervals over photographs or samples. Prior: the bare centre prior's score.",
+            "",
+            *lines,
+            "",
+            REPORTED,
+        ]
+    )
+
+
+def where(arguments: argparse.Namespace) -> str:
+    """The machine, in words."""
+    facts = machine(resolve_device(arguments.device))
+    return f"{facts['device']}, {facts['cores']} cores, {facts['threads']} threads, torch {facts['torch']}"
+
+
+def cell(scores: list[dict]) -> str:
+    """Mean over seeds, the interval of the first seed, the bare prior."""
+    if not scores:
+        return "-"
+    first = scores[0]
+    text = f"{statistics.fmean(score['value'] for score in scores):.3g}"
+    if first["low"] is not None:
+        text += f" ({first['low']:.3g} to {first['high']:.3g})"
+    return text if first["prior"] is None else f"{text}; prior {first['prior']:.3g}"
+
+
+def write_between_marks(path: Path, text: str) -> None:
+    """Replace what stands between the marks of a document, or begin the document."""
+    begin, end = MARKS
+    document = path.read_text() if path.exists() else f"# Results\n\n{begin}\n{end}\n"
+    before, rest = document.split(begin, 1)
+    with atomic_file(path) as temporary:
+        temporary.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Every system of `SYSTEMS` through the same loop, and what makes each of them what it is."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from argan.config import SYSTEMS, LossConfig, ModelConfig, TrainConfig, TranslatorConfig, with_system
+from argan.errors import UsageError
+from argan.models import hub
+from argan.training import checkpoint, loop, losses
+from argan.training.gan import AperturePlayers
+from argan.training.systems import make_players
+
+CPU = torch.device("cpu")
+TINY = TrainConfig(
+    name="tiny",
+    steps=2,
+    batch=4,
+    synthetic_photos=9,
+    log_every=1,
+    sample_every=2,
+    checkpoint_every=1,
+    model=ModelConfig(resolution=16, z_dim=8, width=8, discriminator_width=8),
+    translator=TranslatorConfig(width=4, blocks=1),
+    loss=LossConfig(r1_interval=1),
+)
+
+
+def tiny(system: str) -> TrainConfig:
+    return replace(with_system(TINY, system, system), batch=4)
+
+
+def final_state(run) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint.existing(run)[-1] / "state.safetensors")
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_trains_resumes_bit_for_bit_and_loads(system, tmp_path):
+    config, reports = tiny(system), []
+    loop.train(config, tmp_path / "whole", device="cpu", report=reports.append)
+    loop.train(replace(config, steps=1), tmp_path / "parts", device="cpu")
+    loop.train(config, tmp_path / "parts", device="cpu")
+    whole, parts = final_state(tmp_path / "whole"), final_state(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert not [name for name in whole if not torch.equal(whole[name], parts[name])]
+    start = checkpoint.collect(make_players(config, CPU))
+    for part in ("player", "discriminator", "average"):
+        assert any(not torch.equal(whole[name], x) for name, x in start.items() if name.startswith(f"{part}."))
+    assert {"d", "g", "r1"} <= set(reports[-1].stats)
+    model = hub.load(tmp_path / "whole")
+    if system == "cyclegan":
+        assert model.generator is None
+        photo = torch.rand(1, 3, 19, 30)
+        assert model.translator(photo).shape == photo.shape
+    else:
+        image, disparity = model.generator(torch.randn(2, 8))
+        assert (image.shape, disparity.shape) == ((2, 3, 16, 16), (2, 1, 16, 16))
+        sheet = Image.open(tmp_path / "whole" / "samples" / "step-0000002.png")
+        assert sheet.height == 3 * 16
+
+
+def scene_of(config: TrainConfig):
+    players = make_players(config, CPU)
+    assert isinstance(players, AperturePlayers)
+    draws = players.draw(rng())
+    return players, draws, players.make(draws)
+
+
+def test_the_gan_never_renders():
+    _, draws, scene = scene_of(tiny("gan"))
+    assert draws.scale.eq(0).all()
+    assert torch.equal(scene.shown, scene.deep)
+
+
+def test_viewpoints_pair_the_same_noise():
+    _, draws, scene = scene_of(tiny("argan-rgbd"))
+    assert torch.equal(draws.noise[0::2], draws.noise[1::2])
+    assert not torch.equal(draws.camera[0::2], draws.camera[1::2])
+    assert not torch.equal(scene.deep[0::2], scene.deep[1::2])
+    assert draws.scale.unique().tolist() == [0.0, 1.0] or len(draws.scale.unique()) == 1
+
+
+def test_consistency_sets_in_when_it_is_told_to():
+    config = replace(tiny("rgbd"), loss=replace(tiny("rgbd").loss, consistency_start=5))
+    players, draws, scene = scene_of(config)
+    real = torch.rand(4, 3, 16, 16)
+    before, terms = players.generator_terms(real, scene, draws, step=4)
+    after, _ = players.generator_terms(real, scene, draws, step=5)
+    torch.testing.assert_close(after - before, config.loss.consistency * terms["consistency"])
+
+
+def test_a_short_run_lowers_the_3d_loss():
+    """Against no discriminator: twenty steps of 3D consistency alone make two views of a scene agree better."""
+    config = tiny("rgbd")
+    players = make_players(replace(config, batch=16, model=replace(config.model, resolution=32)), CPU)
+    draws = players.draw(rng())
+    optimizer = torch.optim.Adam(players.generator.parameters(), lr=2e-3)
+    history = []
+    for _ in range(20):
+        scene = players.make(draws)
+        loss, _ = losses.consistency_loss(scene.deep, scene.disparity, draws.camera, config.model.aperture_step, 3.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    assert history[-1] < 0.5 * history[0]
+
+
+def test_accumulated_parts_make_the_same_step_as_the_whole_batch(monkeypatch):
+    """All but the discriminator's batch statistics, which see a part at a time: here they are held constant."""
+    monkeypatch.setattr("argan.models.discriminator.batch_std", lambda x: x.new_ones(x.shape[1:]))
+    config = replace(tiny("argan-rgbd"), batch=8, loss=replace(tiny("argan-rgbd").loss, consistency_start=0, r2=0.5))
+    real = torch.rand(8, 3, 16, 16)
+    states = []
+    for accumulate in (1, 2, 4):
+        players = make_players(replace(config, accumulate=accumulate), CPU)
+        torch.nn.init.normal_(players.generator.renderer.expansion.convs[-1].weight, std=0.1, generator=rng())
+        stats = players.step(real, 0, rng(3))
+        states.append((checkpoint.collect(players), stats))
+    for state, stats in states[1:]:
+        for name, value in states[0][0].items():
+            torch.testing.assert_close(state[name], value, atol=2e-5, rtol=2e-4, msg=name)
+        for name in ("d", "g", "r1", "r2", "prior", "expansion", "consistency"):
+            torch.testing.assert_close(stats[name], states[0][1][name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_batch_of_one_photograph_has_no_spread_and_still_a_gradient():
+    players = make_players(replace(tiny("argan"), accumulate=4), CPU)
+    stats = players.step(torch.rand(4, 3, 16, 16), 0, rng())
+    assert all(torch.isfinite(value) for value in stats.values())
+    assert all(torch.isfinite(x).all() for x in checkpoint.collect(players).values())
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="batch of 4"):
+        loop.train(replace(TINY, accumulate=3), tmp_path, device="cpu")
+    with pytest.raises(UsageError, match="pairs"):
+        loop.train(replace(tiny("rgbd"), batch=3), tmp_path, device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_relativistic_losses_compare_the_two():
+    real, fake = torch.tensor([0.3, -1.0]), torch.tensor([0.2, 2.0])
+    ours = losses.relativistic_discriminator_loss(real, fake)
+    torch.testing.assert_close(ours, -torch.sigmoid(real - fake).log().mean())
+    torch.testing.assert_close(losses.relativistic_generator_loss(fake, real), ours)  # the same game, sides swapped
+
+
+def test_channels_last_and_bfloat16_change_the_layout_and_the_digits_only():
+    config = tiny("argan")
+    real, plain = torch.rand(4, 3, 16, 16), make_players(config, CPU)
+    fast = make_players(replace(config, channels_last=True, precision="bfloat16"), CPU)
+    weight = fast.discriminator.blocks["8"].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    ours, theirs = fast.step(real, 0, rng()), plain.step(real, 0, rng())
+    torch.testing.assert_close(ours["d"], theirs["d"], atol=0.05, rtol=0.05)
+    assert not torch.equal(ours["d"], theirs["d"])
+    torch.testing.assert_close(ours["r1"], theirs["r1"], atol=1e-5, rtol=1e-4)  # the penalty stays in float32
