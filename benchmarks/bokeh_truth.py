@@ -24,7 +24,8 @@ def argan(image: torch.Tensor, disparity: torch.Tensor, focus: float) -> torch.T
 RENDERERS = {
     "all in focus": lambda image, disparity, focus: image,
     "light-field gather": truth.light_field_gather,
-    "classical scatter": truth.classical_scatter,
+    "BokehMe scatter": truth.classical_scatter,
+    "Dr.Bokeh layers": truth.two_layers,
     "nearest-fill layers": truth.nearest_fill_layers,
     "argan": argan,
 }

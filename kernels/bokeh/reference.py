@@ -31,7 +31,9 @@ FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE p
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
-TILE = 512  # photos are worked in tiles of this side, which stay in the cache; wider where margins are wide
+MIXED = 0.2, 1.0  # what mixed pixels count for when surfaces' colours are fitted, at first and with the shares found
+DOUBT = 0.05  # how much a mixed pixel's disparity counts for, beside its colour
+TILE = 512  # photos are worked in tiles of this side, so that what is worked on stays in the cache; wider for wide blur
 WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
 BLOCK = 64  # discs are spread in blocks of this side
 EPS = 1e-6
@@ -256,7 +258,11 @@ class Sheets:
 
 
 def unmix(image: Tensor, coc: Tensor, plan: Plan) -> Sheets:
-    """Takes the pixels at depth edges apart into a near and a far surface (`separate`)."""
+    """Takes the pixels at depth edges apart into a near and a far surface, with shares a and 1 - a of the pixel.
+
+    What the two surfaces look like is predicted by a straight line of colour over a, fitted to the 5 x 5 pixels around:
+    at first with the shares that disparity names, then with those found (`shares`), mixed pixels counting less.
+    """
     near, far = largest_around(coc), -largest_around(-coc)
     edge = ((near - far - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
     rows, columns = (edge[0, 0].detach() > 0).nonzero().unbind(1)
@@ -268,54 +274,54 @@ def unmix(image: Tensor, coc: Tensor, plan: Plan) -> Sheets:
     around = torch.arange(-2, 3, device=rows.device)
     row, column = (rows[:, None] + around).clamp(0, height - 1), (columns[:, None] + around).clamp(0, width - 1)
     square = (row[:, :, None] * width + column[:, None, :]).flatten()
-    image, coc, edge = image[0].flatten(1), coc[0].flatten(1), edge[0].flatten(1)
-    c, weight = (x[:, square].view(1, -1, 25) for x in (coc, 1 - 0.8 * edge))
+    image, coc, edge, near, far = (x[0].flatten(1) for x in (image, coc, edge, near, far))
+    near, far = near[:, pixels], far[:, pixels]
     shown = image[:, square].view(3, -1, 25).clamp(max=1)  # lights tell nothing about the mixture
-    means = [(weight * x).sum(2) / weight.sum(2) for x in (c, c * c, shown, c * shown)]
-    near, far = (x[0].flatten(1)[:, pixels] for x in (near, far))
-    near_rgba, far_rgba = separate(image[:, pixels], coc[:, pixels], near, far, edge[:, pixels], *means)
+    side = (coc[:, square].view(1, -1, 25) - far[..., None]) / (near - far).clamp(min=EPS)[..., None]
+    side, mixed = side.clamp(0, 1), edge[:, square].view(1, -1, 25)
+    share = side
+    for trust in MIXED:
+        surfaces = two_colours(shown, share, 1 - (1 - trust) * mixed)
+        found = shares(image[:, pixels], side[..., 12], edge[:, pixels], *surfaces)
+        everywhere = side.new_zeros(1, height * width).index_copy(1, pixels, found)
+        share = torch.where(mixed > 0, everywhere[:, square].view_as(side), side)
+    near_rgba, far_rgba = apart(image[:, pixels], found, *surfaces)
     near_place = place.flatten(2)[0].index_copy(1, pixels, plan.place(near)).view_as(place)
     rgba = rgba.flatten(2)[0].index_copy(1, pixels, near_rgba).view_as(rgba)
     return Sheets(rgba, near_place, far_rgba, plan.place(far), rows, columns)
 
 
-def separate(
-    image: Tensor,
-    coc: Tensor,
-    near: Tensor,
-    far: Tensor,
-    edge: Tensor,
-    c: Tensor,
-    cc: Tensor,
-    colour: Tensor,
-    product: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Premultiplied RGBA of the near and the far surface in mixed pixels: shares a and 1 - a of the pixel.
+def two_colours(shown: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Colours (3,N) of the near and the far surface: a weighted straight line of colour (3,N,n) over share (1,N,n)."""
+    weight = weight / weight.sum(2, keepdim=True)
+    a, aa, colour, product = ((weight * x).sum(2) for x in (share, share * share, shown, share * shown))
+    slope = (product - a * colour) / (aa - a * a).clamp(min=0).add(0.002)
+    return colour + slope * (1 - a), colour - slope * a
 
-    Channels come first: colour (3,...), blur radius (1,...), its largest and smallest value around, how surely the
-    pixel is mixed, and means over its neighbourhood: of c, c^2, colour, and c times colour.
 
-    What the two sides look like is predicted by a straight line of colour over c, fitted to the neighbourhood
-    (mostly to its unmixed pixels); a is where the pixel's colour lies between the predictions, held near to the side
-    that its own disparity names. What the predictions leave unexplained is given back, so that the two add up to the
-    pixel exactly.
+def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    """The near surface's share (1,N) of mixed pixels (3,N).
+
+    Where the pixel's colour lies between the two surfaces', held near to the side that its own disparity names (0 far,
+    1 near); `edge` says how surely the pixel is mixed.
     """
-    shown = image.clamp(max=1)
-    slope = (product - c * colour) / (cc - c * c).clamp(min=0).add(0.01)
-    near_colour, far_colour = colour + slope * (near - c), colour + slope * (far - c)
-
-    side = (coc - far) / (near - far).clamp(min=EPS)
-    contrast = near_colour - far_colour
-    share = ((shown - far_colour) * contrast).sum(0, keepdim=True) + 0.03 * side
-    share = share / (contrast.square().sum(0, keepdim=True) + 0.03)
+    shown, contrast = image.clamp(max=1), near - far
+    doubt = DOUBT * (near.square() + far.square()).sum(0, keepdim=True)
+    share = ((shown - far) * contrast).sum(0, keepdim=True) + doubt * side
+    share = share / (contrast.square().sum(0, keepdim=True) + doubt).clamp(min=EPS)
     share = torch.minimum(torch.maximum(share, side / 2), (1 + side) / 2)
-    share = side + edge * (share - side)
+    return side + edge * (share - side)
 
-    rest = (shown - share * near_colour - (1 - share) * far_colour) / (share.square() + (1 - share).square())
-    near_colour = near_colour + share * rest + (image - shown)
-    far_colour = far_colour + (1 - share) * rest + (image - shown)
-    one = torch.ones_like(share)
-    return share * torch.cat([near_colour, one]), (1 - share) * torch.cat([far_colour, one])
+
+def apart(image: Tensor, share: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+    """Premultiplied RGBA (4,N) of the two surfaces: what their colours leave unexplained is given back, so that they
+    add up to the pixel exactly, and neither has negative light.
+    """
+    other = 1 - share
+    rest = image - share * near - other * far
+    light = share * near + rest * share.square() / (share.square() + other.square())
+    light = torch.minimum(torch.maximum(light, image.clamp(max=0)), image.clamp(min=0))
+    return torch.cat([light, share]), torch.cat([image - light, other])
 
 
 def slab(sheets: Sheets, plan: Plan, k: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The photo renderer with its discs spread by a Triton kernel: the reference's steps, every slab at full size.
+"""The photo renderer with its discs spread by a Triton kernel: the reference's steps at the reference's levels.
 
 Slabs, hidden surfaces and compositing are the reference's own tensor operations. What costs is the gather of hundreds
 to ten thousands of taps a pixel and slab; that is here, forward and backward, for the blocks that hold or show
@@ -44,8 +44,8 @@ def spread_kernel(source, weights, spans, blocks, out, height, width, side, BLOC
 
 
 def render(image: Tensor, coc: Tensor, aperture: Aperture) -> Tensor:
-    """The reference's `render` with every slab at full size."""
-    plan = reference.Plan.of(coc, aperture, full_size=True)
+    """The reference's `render`, in larger tiles."""
+    plan = reference.Plan.of(coc, aperture)
     tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
     return reference.render_tiles(image, coc, plan, spread, tile)
 

@@ -37,10 +37,10 @@ def point(radius: float, size: int, **options) -> Tensor:
 @pytest.mark.parametrize("radius", [0.3, 3, 11, 30])
 @pytest.mark.parametrize("focus", [0.0, 0.4, 1.0])
 def test_a_constant_picture_stays_constant(radius, focus):
-    """To what float32 sums of a thousand taps allow; to 1e-12 in float64."""
+    """To what float32 sums of hundreds of taps allow; to 1e-12 in float64."""
     _, disparity = picture(90, 77)
-    color = torch.tensor([0.2, 0.5, 3.0]).view(1, 3, 1, 1).expand(1, 3, 90, 77)
-    torch.testing.assert_close(render_bokeh(color, disparity, radius, focus), color, rtol=8e-6, atol=0)
+    color = torch.tensor([0.2, 0.5, 1.0]).view(1, 3, 1, 1).expand(1, 3, 90, 77)
+    torch.testing.assert_close(render_bokeh(color, disparity, radius, focus), color, rtol=0, atol=2e-6)
     color, disparity = color.double(), disparity.double()
     torch.testing.assert_close(render_bokeh(color, disparity, radius, focus), color, rtol=1e-12, atol=0)
 
@@ -95,7 +95,28 @@ def test_twice_the_photo_is_the_same_picture(aperture):
     large = [torch.repeat_interleave(torch.repeat_interleave(x, 2, -1), 2, -2) for x in (image, disparity)]
     small = render_bokeh(image, disparity, truth.RADIUS, 0.3, aperture=aperture)
     back = reference.halved(render_bokeh(*large, 2 * truth.RADIUS, 0.3, aperture=aperture), 1)
-    assert truth.psnr(truth.crop(small)[0], truth.crop(back)[0]) > 34
+    assert truth.psnr(truth.crop(small)[0], truth.crop(back)[0]) > 40
+
+
+def test_no_light_is_negative():
+    for scene in truth.scenes()[:3]:
+        image, disparity = scene.all_in_focus()
+        for focus in scene.focus.values():
+            assert float(render_bokeh(image, disparity, truth.RADIUS, focus).min()) >= 0
+
+
+def test_mixed_pixels_are_taken_apart():
+    """A line two pixels wide, half-covered pixels on either side: both surfaces get their own colour."""
+    share = torch.zeros(1, 1, 21, 21)
+    share[..., 9:13] = torch.tensor([0.5, 1, 1, 0.5])
+    near, far = (torch.tensor(c).view(1, 3, 1, 1) for c in ([0.8, 0.3, 0.1], [0.1, 0.2, 0.4]))
+    image, coc = share * near + (1 - share) * far, 6 * (share > 0.6).float()
+    sheets = reference.unmix(image, coc, reference.Plan.of(coc, "disk"))
+    torch.testing.assert_close(sheets.near[0, 3, 10, 8:14], torch.tensor([0, 0.5, 1, 1, 0.5, 0]), rtol=0, atol=0.15)
+    whole = sheets.near[:, :3].sum((-1, -2)) + sheets.far[:3].sum(1)
+    torch.testing.assert_close(whole, image.sum((-1, -2)))
+    of_near = sheets.weighted(lambda place: (place > 3).float())[0, :, 10, 7:15].sum(1)
+    torch.testing.assert_close(of_near[:3] / of_near[3], near.flatten(), rtol=0, atol=0.05)
 
 
 def test_the_frame_edge_is_extended():
@@ -189,7 +210,7 @@ def scores() -> dict[tuple[str, str], list[float]]:
     return table
 
 
-@pytest.mark.parametrize(("focus", "margin"), [("near", 5), ("far", 6), ("between", 2)])
+@pytest.mark.parametrize(("focus", "margin"), [("near", 8), ("far", 11), ("between", 4.5)])
 def test_edges_are_nearer_to_the_truth_than_a_gather_s(scores, focus, margin):
     ours, theirs = (sum(scores[who, focus]) / len(scores[who, focus]) for who in ("argan", "gather"))
     assert ours > theirs + margin, (ours, theirs)
@@ -198,7 +219,7 @@ def test_edges_are_nearer_to_the_truth_than_a_gather_s(scores, focus, margin):
 @pytest.mark.parametrize("focus", ["near", "far", "between"])
 def test_edges_are_nearer_to_the_truth_than_nearest_fill_layers(scores, focus):
     ours, theirs = (sum(scores[who, focus]) / len(scores[who, focus]) for who in ("argan", "layers"))
-    assert ours > theirs, (ours, theirs)
+    assert ours > theirs + 2, (ours, theirs)
 
 
 def test_the_truth_is_right_where_it_is_known():
@@ -262,7 +283,7 @@ def test_a_batch_is_its_pictures():
     together = render_bokeh(image, disparity, radius, focus)
     for i in range(3):
         alone = render_bokeh(image[i : i + 1], disparity[i : i + 1], float(radius[i]), focus[i])
-        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=2e-3)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=0)
     assert torch.equal(together[2], image[2])
 
 
@@ -338,7 +359,8 @@ def test_no_blur_has_a_gradient():
 
 @pytest.mark.triton
 @pytest.mark.parametrize(
-    ("aperture", "radius", "size", "batch"), [("disk", 3.7, (37, 31), 1), ("pentagon", 1.6, (19, 70), 2)]
+    ("aperture", "radius", "size", "batch"),
+    [("disk", 3.7, (37, 31), 1), ("pentagon", 1.6, (19, 70), 2), ("disk", 40.0, (65, 50), 1)],
 )
 def test_triton_is_the_reference(aperture, radius, size, batch, device, poisoned_memory):
     image, disparity = (x.to(device) for x in picture(*size, batch=batch))

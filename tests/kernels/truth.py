@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 SIZE, MARGIN, RADIUS = 96, 28, 10.0  # judged square, what surrounds it, blur radius at |d - f| = 1 (pixels)
@@ -297,12 +298,9 @@ def _soft_gather(colour: Tensor, d: Tensor, alpha: Tensor) -> tuple[Tensor, Tens
 
 
 def _nearest(x: Tensor, seen: Tensor, hidden: Tensor) -> Tensor:
-    x = x.clone()
-    sources, targets = seen.nonzero(), hidden.nonzero()
-    for part in targets.split(1000):
-        source = sources[torch.cdist(part.float(), sources.float()).argmin(1)]
-        x[..., part[:, 0], part[:, 1]] = x[..., source[:, 0], source[:, 1]]
-    return x
+    """x with `hidden` pixels copied from the nearest `seen` one."""
+    rows, columns = distance_transform_edt(~seen.numpy(), return_distances=False, return_indices=True)
+    return torch.where(hidden, x[..., torch.from_numpy(rows).long(), torch.from_numpy(columns).long()], x)
 
 
 def _disc_blur(x: Tensor, radius: float) -> Tensor:
