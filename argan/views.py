@@ -41,7 +41,7 @@ def focus_view(colour: np.ndarray, coc: np.ndarray) -> Image.Image:
     sharp = np.abs(coc) <= SHARP
     picture = np.where(sharp[..., None], colour, 0.45 * grey[..., None]) * 255
     detail = np.hypot(*np.gradient(grey))
-    peaks = sharp & (detail > max(0.04, float(np.quantile(detail, 0.9))))
+    peaks = sharp & (detail >= max(0.04, float(np.quantile(detail, 0.9))))
     picture[peaks] = PEAK
     return _with_note(Image.fromarray(picture.astype(np.uint8)), f"sharp: {100 * sharp.mean():.0f} % of the picture")
 

@@ -1,10 +1,12 @@
 """`argan render` through its real entry point."""
 
+import base64
 import errno
 import json
 import os
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +244,176 @@ def test_two_photos_for_one_output(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "out").exists()
 
 
+# Looks
+
+
+def test_every_control_reaches_the_renderer(photo: Path, depth: Path, tmp_path: Path) -> None:
+    """The command makes the library's pixels, for all controls together and for each left out."""
+    controls = {
+        "--focus-range": 0.2,
+        "--rotate": 15,
+        "--curvature": 0.5,
+        "--anamorphic": 1.5,
+        "--rim": 0.5,
+    }
+    options = [text for control in controls.items() for text in control]
+    lens = library.Aperture("hexagon", rotation=15, curvature=0.5, anamorphic=1.5, rim=0.5)
+    known = {"blur": 12, "depth": read_depth(depth)[0], "focus": 0.3}
+    expected = np.asarray(library.render(Image.open(photo), **known, aperture=lens, focus_range=0.2))
+    basic = ["--depth", depth, "--blur", 12, "--focus-depth", 0.3, "--aperture", "hexagon", "--overwrite"]
+    assert argan("render", photo, *basic, *options, "--output", tmp_path / "all.png") == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "all.png")), expected)
+    for left_out in controls:
+        some = [text for control in controls.items() if control[0] != left_out for text in control]
+        assert argan("render", photo, *basic, *some, "--output", tmp_path / "some.png") == 0
+        assert not np.array_equal(np.asarray(Image.open(tmp_path / "some.png")), expected), left_out
+
+
+def test_grain(tmp_path: Path) -> None:
+    noise = 120 + 4 * np.random.default_rng(0).standard_normal((128, 160, 3))
+    Image.fromarray(noise.round().astype(np.uint8)).save(tmp_path / "photo.png")
+    write_depth(tmp_path / "far.png", np.zeros((128, 160)))
+    spreads = []
+    for number, grain in enumerate(("auto", "1", "0", "2")):
+        target = tmp_path / f"{number}.png"
+        options = ["--blur", 8, "--focus-depth", 1, "--grain", grain, "--output", target]
+        assert argan("render", tmp_path / "photo.png", "--depth", tmp_path / "far.png", *options) == 0
+        spreads.append(float(np.asarray(Image.open(target)).astype(float).std()))
+    auto, once, none, twice = spreads
+    assert auto == once == pytest.approx(4, rel=0.2)
+    assert none < 1.2
+    assert twice == pytest.approx(8, rel=0.2)
+
+
+def test_subject(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disparity = np.full((SIZE[1], SIZE[0]), 0.2, np.float32)
+    disparity[15:30, 20:32] = 0.75
+    np.save(tmp_path / "d.npy", disparity)
+    assert argan("render", photo, "--depth", tmp_path / "d.npy", "--focus", "subject", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["focus"] == pytest.approx(0.75, abs=1e-3)
+
+
+def test_a_real_lens(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Metres in a map; f/2, 50 mm at 2 m: the blur of --blur that the thin lens formula gives by hand."""
+    distance = np.linspace(1, 4, SIZE[0])[None].repeat(SIZE[1], axis=0)
+    np.save(tmp_path / "z.npy", distance)
+    metres = ["--depth", tmp_path / "z.npy", "--depth-kind", "distance"]
+    lens = ["--f-number", 2, "--focal", 50, "--focus-distance", 2]
+    assert argan("render", photo, *metres, *lens, "--output", tmp_path / "lens.png", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    near, far = np.percentile(distance, 0.1), 4
+    in_focus = (1 / 2 - 1 / far) / (1 / near - 1 / far)
+    diameter = 50**2 / 2 * 2000 / (2000 - 50) * (1 / near - 1 / far) / 1000  # mm on the sensor, between both ends
+    assert row["focus"] == pytest.approx(in_focus, abs=1e-3)
+    assert row["blur"] == pytest.approx(100 * diameter / 36, rel=1e-3)
+    np.save(tmp_path / "mm.npy", (distance * 1000).astype(np.uint16))
+    half = ["--sensor", 18, "--depth", tmp_path / "mm.npy", "--depth-kind", "distance"]
+    assert argan("render", photo, *half, *lens, "--output", tmp_path / "half.png", "--json") == 0
+    (small_sensor,) = json.loads(capsys.readouterr().out)
+    assert small_sensor["blur"] == pytest.approx(2 * row["blur"], rel=1e-2)
+    inches = ["--depth", tmp_path / "mm.npy", "--depth-kind", "distance", "--depth-unit", 0.0254]
+    assert argan("render", photo, *inches, "--f-number", 2, "--output", tmp_path / "inches.png", "--json") == 0
+    (far_away,) = json.loads(capsys.readouterr().out)
+    assert far_away["blur"] < row["blur"] / 10
+
+
+def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert argan("render", photo, "--depth", depth, "--sweep", 3, "--blur", 12) == 0
+    frames = [tmp_path / "photo.sweep" / f"photo.00{number}.jpg" for number in (1, 2, 3)]
+    assert capsys.readouterr().out.splitlines() == [*map(str, frames), str(tmp_path / "photo.sweep.webp")]
+    with Image.open(tmp_path / "photo.sweep.webp") as animation:
+        assert animation.n_frames == 4  # there and back
+        assert animation.size == SIZE
+    sharpness = [np.abs(np.diff(np.asarray(Image.open(frame)).astype(float), axis=1)) for frame in frames]
+    left, right = ([float(part[:, columns].mean()) for part in sharpness] for columns in (slice(8), slice(-8, None)))
+    assert left[0] > left[2] and right[2] > right[0]  # from far, on the left, to near
+    assert argan("render", tmp_path, "--depth", tmp_path, "--sweep", 2, "--overwrite") == 1  # map.png has no map
+    assert argan("render", photo, "--depth", depth, "--sweep", 2, "--output", tmp_path / "pull.gif") == 0
+    with Image.open(tmp_path / "pull.gif") as animation:
+        assert animation.n_frames == 2
+    assert names(tmp_path / "pull") == ["photo.001.jpg", "photo.002.jpg"]
+
+
+@pytest.mark.parametrize("what", ["depth", "coc", "layers", "focus"])
+def test_show(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+    assert argan("render", photo, "--depth", depth, "--show", what) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / f"photo.{what}-view.png")]
+    assert Image.open(tmp_path / f"photo.{what}-view.png").width == SIZE[0]
+    assert not (tmp_path / "photo.bokeh.jpg").exists()
+
+
+def test_embedded_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_photo(tmp_path / "plain.jpg")
+    buffer = BytesIO()
+    Image.fromarray(np.linspace(255, 0, SIZE[0]).astype(np.uint8)[None].repeat(SIZE[1], 0)).save(buffer, "PNG")
+    packet = (
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+        b'xmlns:GDepth="http://ns.google.com/photos/1.0/depthmap/" GDepth:Format="RangeInverse" GDepth:Near="1" '
+        b'GDepth:Far="9" GDepth:Units="m" GDepth:Data="' + base64.b64encode(buffer.getvalue()) + b'"/></rdf:RDF>'
+    )
+    Image.open(tmp_path / "plain.jpg").save(tmp_path / "phone.jpg", xmp=packet)
+    saved = tmp_path / "d.npy"
+    options = ["--depth", "embedded", "--f-number", 2, "--save-depth", saved]
+    assert argan("render", tmp_path / "phone.jpg", *options) == 0
+    errors = capsys.readouterr().err
+    assert errors.startswith("depth: embedded; device: ")
+    assert "GDepth 60 x 44, RangeInverse" in errors
+    np.testing.assert_allclose(np.load(saved)[0], np.linspace(0, 1, SIZE[0]), atol=0.01)
+    failed(capsys, 1, "plain.jpg: no depth inside", "render", tmp_path / "plain.jpg", "--depth", "embedded")
+
+
+def test_a_heic_photo_becomes_png(tmp_path: Path, depth: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heic")
+    make_photo(tmp_path / "plain.png")
+    pillow_heif.from_pillow(Image.open(tmp_path / "plain.png")).save(tmp_path / "photo.heic")
+    assert argan("render", tmp_path / "photo.heic", "--depth", depth) == 0
+    assert Image.open(tmp_path / "photo.bokeh.png").size == SIZE
+
+
+def test_a_folder_is_mirrored(tmp_path: Path, model: str) -> None:
+    """Folders in folders, one name in both, depth maps mirrored too; hidden folders and own results are no photos."""
+    source, maps, out = (tmp_path / name for name in ("in", "maps", "out"))
+    for index, name in enumerate(("a.png", "day 1/a.png", "day 1/late/b.png", ".trash/c.png", "day 1/x.bokeh.png")):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        make_photo(source / name, seed=index)
+    assert argan("depth", source, "--model", model, "--output", maps) == 0
+    assert argan("render", source, "--depth", maps, "--output", out, "--save-depth", tmp_path / "used") == 0
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+    assert found == ["a.bokeh.png", "day 1/a.bokeh.png", "day 1/late/b.bokeh.png"]
+    for name in ("a", "day 1/a", "day 1/late/b"):
+        used = np.asarray(Image.open(tmp_path / "used" / f"{name}.depth.png"))
+        assert np.array_equal(used, np.asarray(Image.open(maps / f"{name}.depth.png")))
+
+
+def test_photos_are_read_worked_on_and_written_at_the_same_time(tmp_path: Path) -> None:
+    """Each step waits for another photo's: they could never meet one after the other."""
+    from threading import Barrier
+
+    from argan.cli._batch import run_batch
+
+    meet, order = Barrier(3, timeout=60), []
+
+    def read(path: Path) -> str:
+        if path.name == "3":
+            meet.wait()
+        return f"read {path.name}"
+
+    def work(path: Path, item: str) -> str:
+        if path.name == "2":
+            meet.wait()
+        return f"worked on {item}"
+
+    def write(path: Path, item: str) -> dict:
+        if path.name == "1":
+            meet.wait()
+        order.append(item)
+        return {"photo": path, "files": [item]}
+
+    run_batch([Path(name) for name in "1234"], "test", read, work, write, True)
+    assert order == [f"worked on read {name}" for name in "1234"]
+
+
 # Wrong requests: each one line, the right exit code, nothing written
 
 
@@ -258,6 +430,25 @@ def test_two_photos_for_one_output(tmp_path: Path, capsys: pytest.CaptureFixture
         (2, "--focus-depth", ["--focus-depth", "2"]),
         (2, "no aperture heart", ["--aperture", "heart"]),
         (2, "--depth-kind", ["--depth-kind", "height"]),
+        (2, "--focus and --focus-distance exclude", ["--focus", "0.5,0.5", "--focus-distance", "2"]),
+        (2, "--focus-range 0.5,x", ["--focus-range", "0.5,x"]),
+        (2, "lower one first", ["--focus-range", "0.5,0.4"]),
+        (2, "a width in disparity", ["--focus-range", "2"]),
+        (2, "give a width", ["--focus-range", "0.4,0.5", "--focus-depth", "0.3"]),
+        (2, "--grain much", ["--grain", "much"]),
+        (2, "grain is auto", ["--grain", "-1"]),
+        (2, "--rim", ["--rim", "2"]),
+        (2, "curvature is that of blades", ["--curvature", "0.5"]),
+        (2, "--anamorphic", ["--anamorphic", "0"]),
+        (2, "how far things are", ["--f-number", "2"]),
+        (2, "how far things are", ["--focus-distance", "2"]),
+        (2, "f-number is above 0", ["--f-number", "0"]),
+        (2, "--blur and --f-number exclude", ["--f-number", "2", "--blur", "2"]),
+        (2, "above 0, not 0.0", ["--focus-distance", "0"]),
+        (2, "--sweep and --show exclude", ["--sweep", "3", "--show", "coc"]),
+        (2, "a sweep is written as", ["--sweep", "3", "--output", "x.jpg"]),
+        (2, "--sweep", ["--sweep", "1"]),
+        (2, "--show", ["--show", "all"]),
         (2, "no device 'tpu'", ["--device", "tpu"]),
         (2, "cannot be written as .heic", ["--output", "x.heic"]),
         (2, "depth maps are written as", ["--save-depth", "x.jpg"]),
