@@ -241,9 +241,9 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
 
 # The systems that are compared, each as changes to a preset of AR-GAN.
 GAN_LOSS = {"mixture": "fixed", "fixed_scale": 0.0, "prior": 0.0, "smoothness": 0.0}  # never rendered, depth unused
-VIEWPOINTS = {"yaw": 0.35, "pitch": 0.15}  # rad: close-ups and birds are photographed from a narrow range of angles
+VIEWPOINTS = {"yaw": 0.6, "pitch": 0.3}  # rad; RGBD-GAN takes 1.05 and 0.31 for faces
 CONSISTENCY = {"consistency": 2.0, "consistency_start": 2_000}  # both RGBD-GAN's
-MODERN_LOSS = {"adversarial": "relativistic", "r1": 1.0, "r2": 1.0, "augment": 0.5}
+MODERN_LOSS = {"adversarial": "relativistic", "r1": 0.5, "r2": 0.5, "augment": 0.5}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "gan": {"model": {"expansion": False}, "loss": GAN_LOSS},
     "argan": {},
