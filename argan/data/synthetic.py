@@ -1,7 +1,8 @@
 """The built-in synthetic photographs: layered scenes, photographed by a thin lens whose aperture varies.
 
-A scene is a stack of textured planes parallel to the sensor: a patterned background with points of light, leaves and
-discs in front of it, a flower-like subject near the centre in focus, now and then something before the subject.
+A scene is a stack of textured planes: patterned ground that recedes towards the top, with points of light; leaves and
+discs on it, parallel to the sensor as all that follows; a flower-like subject near the centre in focus; now and then
+something before the subject.
 The camera integrates the scene over its lens in linear light, occlusions included: every point of the lens sees each
 plane shifted in proportion to the plane's signed disparity (the thin-lens model of `argan.kernels.render_bokeh`'s
 truth), and the aperture is drawn anew for every photograph, from a pinhole to wide open.
@@ -23,9 +24,9 @@ Array = NDArray[np.floating]
 
 SUPERSAMPLING = 2
 LENS_SAMPLES = 32
-BLUR_RADIUS = 0.08  # of the image's width: circle of confusion of the farthest plane, wide open
-PINHOLE_SHARE = 0.4  # of the photographs; the others are taken at 50 to 100 % of the full aperture
-FOREGROUND_SHARE = 0.15
+BLUR_RADIUS = 0.11  # of the image's width: circle of confusion at a signed disparity of 1, wide open
+PINHOLE_SHARE = 0.5  # of the photographs; the others are taken at 60 to 100 % of the full aperture
+FOREGROUND_SHARE = 0.1
 
 
 class SyntheticPhotos:
@@ -66,7 +67,7 @@ class SyntheticPhotos:
 def draw_photo(resolution: int, rng: np.random.Generator) -> "tuple[Array, Planes]":
     """One photograph (3, S, S), display-encoded in [0, 1], and the scene that it shows."""
     scene = draw_scene(rng)
-    aperture = 0.0 if rng.random() < PINHOLE_SHARE else rng.uniform(0.5, 1.0)
+    aperture = 0.0 if rng.random() < PINHOLE_SHARE else rng.uniform(0.6, 1.0)
     return photograph(scene, resolution, aperture, rng), scene
 
 
@@ -75,9 +76,10 @@ def draw_photo(resolution: int, rng: np.random.Generator) -> "tuple[Array, Plane
 
 @dataclass
 class Planes:
-    """K planes, far to near: every attribute is a (K, ...) array. Plane 0 covers everything."""
+    """K planes, every attribute a (K, ...) array. Later ones cover earlier ones; plane 0 is the ground."""
 
-    disparity: Array  # (K,) signed, relative to the focal plane: -1 farthest, 0 in focus, 1 nearest
+    disparity: Array  # (K,) signed, relative to the focal plane: -1 farthest, 0 in focus, 1 nearest; at the centre row
+    tilt: Array  # (K,) what disparity gains from the image's top to its bottom: 0 for a plane parallel to the sensor
     center: Array  # (K, 2)
     radius: Array  # (K,)
     stretch: Array  # (K,) ratio of the outline's axes
@@ -92,33 +94,34 @@ class Planes:
 
 
 def draw_scene(rng: np.random.Generator) -> Planes:
-    """A random scene: background, 6 to 12 pieces of clutter behind, a subject in focus, sometimes a foreground."""
-    clutter = int(rng.integers(6, 13))
+    """A random scene: ground, 3 to 7 pieces of clutter on it, a subject in focus, sometimes a foreground."""
+    clutter = int(rng.integers(3, 8))
     foreground = int(rng.random() < FOREGROUND_SHARE)
-    kinds = ["background"] + ["clutter"] * clutter + ["subject"] + ["foreground"] * foreground
-    drawn = [draw_plane(kind, rng) for kind in kinds]
+    kinds = ["ground"] + ["clutter"] * clutter + ["subject"] + ["foreground"] * foreground
+    tilt = rng.uniform(0.3, 0.9)
+    drawn = [draw_plane(kind, tilt, rng) for kind in kinds]
     drawn[1 : 1 + clutter] = sorted(drawn[1 : 1 + clutter], key=lambda plane: plane["disparity"])
     columns = {name: np.asarray([plane[name] for plane in drawn], dtype=np.float32) for name in drawn[0]}
     count = int(rng.integers(4, 16))
     lights = np.stack(
-        [*rng.uniform(-0.6, 0.6, (2, count)), rng.uniform(0.008, 0.02, count), rng.uniform(1.0, 6.0, count)], axis=1
+        [*rng.uniform(-0.6, 0.6, (2, count)), rng.uniform(0.008, 0.02, count), rng.uniform(2.0, 10.0, count)], axis=1
     )
     return Planes(**columns, lights=lights.astype(np.float32))
 
 
-def draw_plane(kind: str, rng: np.random.Generator) -> dict[str, Any]:
-    """Size, place, outline, colours and pattern of one plane."""
+def draw_plane(kind: str, tilt: float, rng: np.random.Generator) -> dict[str, Any]:
+    """Size, place, outline, colours and pattern of one plane; the ground rises from -1 at the top by `tilt`."""
     subject = kind == "subject"
     around = rng.uniform(0, 2 * np.pi)
     place = {
-        "background": lambda: (0.0, 0.0),
+        "ground": lambda: tuple(rng.uniform(-0.5, 0.5, 2)),
         "clutter": lambda: tuple(rng.uniform(-0.6, 0.6, 2)),
-        "subject": lambda: tuple(rng.uniform(-0.17, 0.17, 2)),
+        "subject": lambda: tuple(rng.uniform(-0.2, 0.2, 2)),
         "foreground": lambda: (0.55 * np.cos(around), 0.55 * np.sin(around)),
     }[kind]()
     disparity = {
-        "background": lambda: -1.0,
-        "clutter": lambda: rng.uniform(-0.95, -0.45),
+        "ground": lambda: tilt / 2 - 1,
+        "clutter": lambda: min(tilt * (place[1] + 0.5) - 1 + rng.uniform(0.05, 0.4), -0.1),
         "subject": lambda: rng.uniform(-0.05, 0.05),
         "foreground": lambda: rng.uniform(0.5, 1.0),
     }[kind]()
@@ -129,8 +132,9 @@ def draw_plane(kind: str, rng: np.random.Generator) -> dict[str, Any]:
     second = hsv(hue + rng.uniform(-0.12, 0.12), saturation * 0.8, value * rng.uniform(0.15, 0.45))
     return {
         "disparity": disparity,
+        "tilt": tilt if kind == "ground" else 0.0,
         "center": place,
-        "radius": 9.0 if kind == "background" else rng.uniform(0.16, 0.36) if subject else rng.uniform(0.08, 0.22),
+        "radius": 9.0 if kind == "ground" else rng.uniform(0.14, 0.34) if subject else rng.uniform(0.1, 0.25),
         "stretch": rng.uniform(1.0, 1.5) if subject else rng.uniform(1.0, 3.0),
         "angle": rng.uniform(0, np.pi),
         "lobes": rng.integers(3, 9) if subject else rng.integers(0, 4),
@@ -138,7 +142,7 @@ def draw_plane(kind: str, rng: np.random.Generator) -> dict[str, Any]:
         "color": color,
         "second": second,
         "pattern": rng.integers(0, len(PATTERNS)),
-        "wavelength": rng.uniform(0.08, 0.16),
+        "wavelength": rng.uniform(0.09, 0.18),
     }
 
 
@@ -166,7 +170,6 @@ PATTERNS: tuple[Callable[[Array, Array, Array, Array], Array], ...] = (
     lambda p, q, theta, lobes: 0.5 + 0.5 * np.sin(2 * np.pi * p),  # stripes
     lambda p, q, theta, lobes: 0.5 + 0.5 * np.sin(2 * np.pi * p) * np.sin(2 * np.pi * q),  # spots
     lambda p, q, theta, lobes: 0.5 + 0.5 * np.sin(2 * np.pi * np.hypot(p, q)),  # rings
-    lambda p, q, theta, lobes: 0.5 + 0.5 * np.sin(2 * np.pi * p + 2 * np.sin(2 * np.pi * q * 0.7)),  # wavy stripes
     lambda p, q, theta, lobes: 0.5 + 0.5 * np.sin(3 * np.maximum(lobes, 3) * theta),  # rays
 )
 
@@ -209,26 +212,45 @@ def photograph(scene: Planes, resolution: int, aperture: float, rng: np.random.G
     side = resolution * SUPERSAMPLING
     margin = int(np.ceil(BLUR_RADIUS * side)) + 1
     color, coverage = rasterize(scene, side, margin)
-    lens = disc_points(LENS_SAMPLES if aperture else 1, rng.random()) * aperture * BLUR_RADIUS * side
-    shifts = np.rint(scene.disparity[:, None, None] * lens[None]).astype(np.int64)  # (K, V, 2)
+    lens = disc_points(LENS_SAMPLES if aperture else 1, rng.random()) * aperture * BLUR_RADIUS
     colored, transparency = color * coverage[:, None], 1 - coverage
     light = np.zeros((3, side, side), dtype=np.float32)
-    for point in range(len(lens)):
+    for u in lens:
         seen = np.zeros_like(light)
-        for plane, (dx, dy) in enumerate(shifts[:, point]):
-            window = np.s_[margin + dy : margin + dy + side, margin + dx : margin + dx + side]
+        for plane, (disparity, tilt) in enumerate(zip(scene.disparity, scene.tilt, strict=True)):
+            window = seen_through(u, disparity, tilt, side, margin)
             seen *= transparency[plane][window]
             seen += colored[plane][:, *window]
         light += seen
     return encode(pool(light / len(lens)))
 
 
+def seen_through(u: Array, disparity: float, tilt: float, side: int, margin: int) -> Any:
+    """Index of the pixels of a plane (a margin around `side` px) that the image sees through the lens point u = (x, y).
+
+    Pixel p sees the plane at q = p + u D(q) with D(q) = disparity + tilt q_y, a linear equation in q: inverse depth is
+    linear over the image of any plane. Lengths are in image widths, p and q relative to the centre.
+    """
+    if tilt == 0:
+        dx, dy = (int(np.rint(side * disparity * part)) for part in u)
+        return np.s_[margin + dy : margin + dy + side, margin + dx : margin + dx + side]
+    p = (np.arange(side) + 0.5) / side - 0.5
+    q = (p + u[1] * disparity) / (1 - u[1] * tilt)
+    rows = np.rint((q + 0.5) * side - 0.5).astype(np.int64) + margin
+    shifts = np.rint(side * u[0] * (disparity + tilt * q)).astype(np.int64) + margin
+    last = side + 2 * margin - 1
+    columns = np.clip(shifts[:, None] + np.arange(side), 0, last)
+    return np.clip(rows, 0, last)[:, None], columns
+
+
 def true_disparity(scene: Planes, resolution: int) -> Array:
     """Disparity seen through a pinhole, (1, S, S) in [0, 1]; 0.5 is the focal plane."""
-    _, coverage = rasterize(scene, resolution * SUPERSAMPLING, 0)
+    side = resolution * SUPERSAMPLING
+    _, coverage = rasterize(scene, side, 0)
+    rows = (np.arange(side, dtype=np.float32)[:, None] + 0.5) / side - 0.5
     disparity = np.zeros_like(coverage[:1])
-    for signed, alpha in zip(scene.disparity, coverage, strict=True):
-        disparity += alpha * (0.5 + 0.5 * signed - disparity)
+    for signed, tilt, alpha in zip(scene.disparity, scene.tilt, coverage, strict=True):
+        disparity += alpha * (0.5 + 0.5 * (signed + tilt * rows) - disparity)
     return pool(disparity)
 
 

@@ -40,14 +40,21 @@ def test_subjects_vary_in_place_and_size_and_are_in_focus():
     radii = np.array([scene.radius[k] for scene, k in zip(scenes, subjects, strict=True)])
     assert centers.std(axis=0).min() > 0.05
     assert radii.max() > 1.5 * radii.min()
-    assert all(np.all(np.diff(scene.disparity) >= 0) for scene in scenes), "planes must be sorted far to near"
+    assert all(np.all(np.diff(scene.disparity[1:]) >= 0) for scene in scenes), "planes must be sorted far to near"
 
 
-def one_plane(disparity: float, light: bool = False) -> synthetic.Planes:
-    """A scene of the background alone."""
+def test_nothing_lies_behind_the_ground():
+    for seed in range(60):
+        scene = draw_scene(np.random.default_rng(seed))
+        ground = scene.disparity[0] + scene.tilt[0] * np.clip(scene.center[1:, 1], -0.5, 0.5)
+        assert np.all(scene.disparity[1:] > np.minimum(ground, -0.11))
+
+
+def one_plane(disparity: float, light: bool = False, tilt: float = 0.0) -> synthetic.Planes:
+    """A scene of the ground alone."""
     scene = draw_scene(np.random.default_rng(3))
     first = {name: getattr(scene, name)[:1] for name in scene.__dataclass_fields__ if name != "lights"}
-    first["disparity"] = np.array([disparity], dtype=np.float32)
+    first["disparity"], first["tilt"] = (np.array([value], dtype=np.float32) for value in (disparity, tilt))
     if light:
         first["color"], first["second"] = np.zeros((2, 1, 3), dtype=np.float32)
     lights = np.array([[0.0, 0.0, 0.01, 1.0]] if light else np.zeros((0, 4)), dtype=np.float32)
@@ -68,6 +75,29 @@ def test_a_plane_out_of_focus_is_blurred_by_the_aperture():
     scene = one_plane(-1.0)
     photos = [photograph(scene, 32, aperture, np.random.default_rng(0)) for aperture in (0.0, 0.5, 1.0)]
     assert sharpness(photos[0]) > sharpness(photos[1]) > sharpness(photos[2])
+
+
+def test_a_tilted_plane_is_sharp_where_it_crosses_the_focal_plane():
+    scene = one_plane(0.0, tilt=1.0)
+    pinhole, wide = (photograph(scene, 64, aperture, np.random.default_rng(0)) for aperture in (0.0, 1.0))
+    lost = [sharpness(pinhole[:, rows]) - sharpness(wide[:, rows]) for rows in (slice(0, 12), slice(28, 36))]
+    assert lost[0] > 10 * abs(lost[1])
+
+
+def test_what_a_lens_point_sees_of_a_tilted_plane_solves_the_lens_equation():
+    side, margin, u, disparity, tilt = 200, 40, np.array([0.08, -0.1]), -0.6, 0.7
+    rows, columns = synthetic.seen_through(u, disparity, tilt, side, margin)
+    p = (np.arange(side) + 0.5) / side - 0.5
+    q = (rows[:, 0] - margin + 0.5) / side - 0.5
+    np.testing.assert_allclose(q - u[1] * (disparity + tilt * q), p, atol=0.6 / side)
+    shift = (columns[:, 0] - margin) / side
+    np.testing.assert_allclose(shift, u[0] * (disparity + tilt * q), atol=0.6 / side)
+
+
+def test_true_disparity_of_a_tilted_plane_is_a_ramp():
+    ramp = true_disparity(one_plane(-0.5, tilt=0.8), 16)[0]
+    rows = (np.arange(16) + 0.5) / 16 - 0.5
+    np.testing.assert_allclose(ramp, np.broadcast_to((0.5 + 0.5 * (-0.5 + 0.8 * rows))[:, None], (16, 16)), atol=1e-6)
 
 
 def test_a_point_of_light_becomes_a_disc_of_the_stated_radius():
