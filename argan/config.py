@@ -241,9 +241,9 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
 
 # The systems that are compared, each as changes to a preset of AR-GAN.
 GAN_LOSS = {"mixture": "fixed", "fixed_scale": 0.0, "prior": 0.0, "smoothness": 0.0}  # never rendered, depth unused
-VIEWPOINTS = {"yaw": 0.35, "pitch": 0.15}  # rad: close-ups and birds are photographed from a narrow range of angles
-CONSISTENCY = {"consistency": 2.0, "consistency_start": 2_000}
-MODERN_LOSS = {"adversarial": "relativistic", "r1": 1.0, "r2": 1.0, "augment": 0.5}
+VIEWPOINTS = {"yaw": 0.6, "pitch": 0.3}  # rad; RGBD-GAN takes 1.05 and 0.31 for faces
+CONSISTENCY = {"consistency": 2.0, "consistency_start": 2_000}  # both RGBD-GAN's
+MODERN_LOSS = {"adversarial": "relativistic", "r1": 0.5, "r2": 0.5, "augment": 0.5}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "gan": {"model": {"expansion": False}, "loss": GAN_LOSS},
     "argan": {},
@@ -256,7 +256,9 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 
 def with_system(preset: TrainConfig, system: str, name: str) -> TrainConfig:
     """A preset of AR-GAN turned into one of another system of `SYSTEMS`: same data, sizes and budget."""
-    return override(preset, SYSTEMS[system] | {"name": name})
+    config = override(preset, SYSTEMS[system] | {"name": name})
+    soon = min(config.loss.consistency_start, config.steps // 10)  # a short run must not end before it sets in
+    return replace(config, loss=replace(config.loss, consistency_start=soon))
 
 
 PRESETS |= {

@@ -27,7 +27,7 @@ from argan.errors import MissingError, UsageError
 from argan.metrics import FeatureExtractor
 from argan.models.hub import Model
 from argan.training import pictures
-from argan.training.losses import draw_scale
+from argan.training.losses import draw_cameras, draw_scale
 
 Mixture = Literal["bernoulli", "uniform", "deep", "shallow"]
 MIXTURES: dict[Mixture, LossConfig] = {
@@ -314,15 +314,21 @@ def read_confidence(manifest: Path) -> dict[str, float]:
 def draw_samples(
     model: Model, count: int, seed: int, device: torch.device, mixture: Mixture = "shallow"
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches of (deep, rendered, disparity), `count` samples in all, rendered at s ~ p(s) of the mixture."""
-    if model.generator is None or model.renderer is None:
+    """Batches of (deep, rendered, disparity), `count` samples in all, rendered at s ~ p(s) of the mixture.
+
+    A generator of viewpoints is shown from those that it was trained on.
+    """
+    network = model.config.generator
+    if model.generator is None or model.renderer is None or network is None:
         raise ValueError("the model has no generator")
     draw = torch.Generator().manual_seed(seed)
-    z = torch.randn(count, model.generator.z_dim, generator=draw).to(device)
-    scale = draw_scale(count, MIXTURES[mixture], draw).to(device)
-    for z_part, scale_part in zip(z.split(BATCH), scale.split(BATCH), strict=True):
-        deep, disparity = model.generator(z_part)
-        yield deep, model.renderer(deep, disparity, scale_part), disparity
+    z = torch.randn(count, model.generator.z_dim, generator=draw)
+    scale = draw_scale(count, MIXTURES[mixture], draw)
+    camera = draw_cameras(count + count % 2, network, draw) if network.viewpoints else None
+    for rows in torch.arange(count).split(BATCH):
+        place = None if camera is None else camera[rows].to(device)
+        deep, disparity = model.generator(z[rows].to(device), place)
+        yield deep, model.renderer(deep, disparity, scale[rows].to(device)), disparity
 
 
 def photo_batches(data: str, resolution: int, count: int, seed: int, cache: bool) -> Iterator[Tensor]:

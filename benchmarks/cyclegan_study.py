@@ -11,6 +11,7 @@ mean colour (CIE 1976, L*a*b* under D65) and the sharpness that is kept; and eve
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ def main() -> None:
     shown: list[list[Tensor]] = []
     with torch.no_grad():
         for photo, figure in photographs(arguments):
-            disparity = argan.estimate_depth(photo, model=renderer)
+            disparity = torch.as_tensor(argan.estimate_depth(photo, model=renderer))
             focused = figure if figure is not None else (disparity - renderer.depth.focus).abs() <= IN_FOCUS
             made = {
                 "AR-GAN-DR": argan.render(photo, model=renderer, blur=arguments.blur),
@@ -74,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def photographs(arguments: argparse.Namespace):
+def photographs(arguments: argparse.Namespace) -> Iterable[tuple[Tensor, Tensor | None]]:
     """Squares (3, S, S), each with the mask (S, S) of its figure or None."""
     if arguments.masks:
         return masked_photos(arguments.data, arguments.masks)[: arguments.num]

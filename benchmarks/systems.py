@@ -23,7 +23,7 @@ from argan.bench import machine
 from argan.config import PRESETS, DepthConfig, TrainConfig, override, parse_settings, with_system
 from argan.depth_maps import read_depth
 from argan.devices import resolve_device
-from argan.evaluation import depth_against_truth, evaluate_model, held_out
+from argan.evaluation import Depth, depth_against_truth, evaluate_model, held_out
 from argan.files import atomic_file
 from argan.guided import resize
 from argan.models.hub import Model, load
@@ -76,9 +76,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def run_config(arguments: argparse.Namespace, system: str, seed: int) -> TrainConfig:
     """The preset turned into the system, with what was asked for on top."""
-    config = with_system(PRESETS[arguments.preset], system, f"{system}-{arguments.preset}")
     steps = {"steps": arguments.steps} if arguments.steps else {}
-    config = override(config, {"data": arguments.data, "seed": seed} | steps)
+    preset = override(PRESETS[arguments.preset], {"data": arguments.data, "seed": seed} | steps)
+    config = with_system(preset, system, f"{system}-{arguments.preset}")
     return override(config, parse_settings(arguments.settings))
 
 
@@ -119,9 +119,11 @@ def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, fl
     }
 
 
-def depth_of(model: Model, device: torch.device):
+def depth_of(model: Model, device: torch.device) -> Depth:
     """The estimator, for photographs on the CPU."""
-    return lambda image: model.depth(image.to(device))
+    assert model.depth is not None
+    estimate = model.depth
+    return lambda image: estimate(image.to(device))
 
 
 def depth_model(folder: Path, config: TrainConfig, arguments: argparse.Namespace) -> Model:
@@ -170,10 +172,14 @@ def save_grid(model: Model, path: Path) -> None:
     network = model.config.generator
     assert network is not None
     views = 5 if network.viewpoints else 1
-    noise = torch.randn(8, network.z_dim, generator=torch.Generator().manual_seed(0)).repeat_interleave(views, dim=0)
-    camera = pictures.cameras(views, network.yaw).repeat(8, 1) if network.viewpoints else None
+    count = 4 if network.viewpoints else 8
+    noise = torch.randn(count, network.z_dim, generator=torch.Generator().manual_seed(0))
+    noise = noise.repeat_interleave(views, dim=0)
+    camera = pictures.cameras(views, network.yaw).repeat(count, 1) if network.viewpoints else None
     images, disparity = pictures.generate_apertures(model, noise, [0.0, 0.5, 1.0], camera)
-    pictures.save_picture([*images, pictures.depth_picture(disparity)], path, columns=5 if network.viewpoints else 8)
+    pictures.save_picture(
+        [*images, pictures.depth_picture(disparity)], path, columns=views if network.viewpoints else count
+    )
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from argan import evaluation, metrics
+from argan.config import ModelConfig
 from argan.errors import UsageError
+from argan.models.hub import Config, Model
 
 
 def oracle(photos):
@@ -131,6 +133,19 @@ def test_recall_falls_when_samples_are_alike():
     assert found[1][recall].value < 0.1
     assert found[1][precision].value > 0.9  # each of them is a good photograph
     assert found[0][precision].low < found[0][precision].value < 1
+
+
+def test_samples_of_a_generator_of_viewpoints_come_from_all_of_them():
+    torch.manual_seed(0)
+    network = ModelConfig(resolution=16, z_dim=4, width=8, yaw=0.6)
+    model = Model(Config("tiny", network)).eval().requires_grad_(False)
+    (deep, _, _) = next(evaluation.draw_samples(model, 5, 0, torch.device("cpu")))
+    z = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    front, _ = model.generator(z)
+    assert deep.shape == (5, 3, 16, 16)
+    assert ((deep - front).abs().amax(dim=(1, 2, 3)) > 1e-3).all()
+    again = next(evaluation.draw_samples(model, 5, 0, torch.device("cpu")))[0]
+    assert torch.equal(deep, again)
 
 
 def test_sample_consistency_tells_which_samples_are_the_right_side_out():

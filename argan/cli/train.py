@@ -86,7 +86,10 @@ def train(
     if not is_main():
         return
     step = step_of(checkpoint)
-    following = f"argan train-depth {run}" if step == resolved.steps else "the same command goes on from there"
+    if step < resolved.steps:
+        following = "\nnext: the same command goes on from there"
+    else:
+        following = "" if resolved.players == "cycle" else f"\nnext: argan train-depth {run}"
     _output.result(
-        {"run": run, "checkpoint": checkpoint, "steps": step}, as_json=as_json, human=f"{checkpoint}\nnext: {following}"
+        {"run": run, "checkpoint": checkpoint, "steps": step}, as_json=as_json, human=f"{checkpoint}{following}"
     )

@@ -121,10 +121,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
     def make(self, draws: Draws) -> Scene:
         """Deep image and disparity, and the mixture of deep and shallow images."""
         with self.autocast():
-            if draws.camera is None:
-                deep, disparity = self.generator.generator(draws.noise)
-            else:
-                deep, disparity = self.generator.generator(draws.noise, draws.camera)
+            deep, disparity = self.generator.generator(draws.noise, draws.camera)
         deep, disparity = deep.float(), disparity.float()
         if draws.augment_fake is None:
             return Scene(deep, disparity, *render_mixture(self.generator.renderer, deep, disparity, draws.scale))

@@ -61,7 +61,7 @@ class Players(ABC, Generic[Made, Judge]):
 
     @abstractmethod
     def save_samples(self, path: Path) -> None:
-        """A picture of what has been learned so far, of the same samples every time."""
+        """A picture of what has been learned so far."""
 
     @abstractmethod
     def shown_model(self) -> tuple[hub.Config, dict[str, Tensor]]:

@@ -1,10 +1,11 @@
 """Deep and shallow photographs told apart by their backgrounds."""
 
+import numpy as np
 import pytest
 import torch
 
 from argan.data.domains import FocusDomains, background_sharpness
-from argan.data.synthetic import SyntheticPhotos
+from argan.data.synthetic import draw_scene, photograph
 from argan.errors import ArganError
 
 
@@ -46,22 +47,17 @@ def test_domains_alternate_and_flip():
     assert torch.equal(batch[2], domains.images[domains.deep[3]].flip(-1).float() / 255)
 
 
-def test_apertures_of_synthetic_photographs_are_told_apart():
-    """Pinhole photographs are chosen as deep more often than by chance."""
-    import numpy as np
-
-    from argan.data.synthetic import PINHOLE_SHARE, draw_scene
-
-    photos = SyntheticPhotos(32, 60)
-    domains = FocusDomains(photos.images)
-
-    def is_pinhole(index: int) -> bool:
-        rng = np.random.default_rng([0, index])
-        draw_scene(rng)
-        return rng.random() < PINHOLE_SHARE
-
-    deep, shallow = (sum(is_pinhole(int(i)) for i in part) / 20 for part in (domains.deep, domains.shallow))
-    assert deep > shallow
+def test_the_same_scenes_at_two_apertures_are_told_apart():
+    photos = []
+    for index in range(12):
+        scene = draw_scene(np.random.default_rng(index))
+        photos += [photograph(scene, 32, aperture, np.random.default_rng(index)) for aperture in (0.0, 1.0)]
+    images = (255 * torch.from_numpy(np.stack(photos))).round().to(torch.uint8)
+    sharpness = background_sharpness(images).view(12, 2)
+    assert (sharpness[:, 0] > sharpness[:, 1]).float().mean() > 0.9
+    domains = FocusDomains(images)
+    assert (domains.deep % 2 == 0).float().mean() > 0.7
+    assert (domains.shallow % 2 == 1).float().mean() > 0.7
 
 
 def test_too_few_photographs_are_refused():

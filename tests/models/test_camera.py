@@ -148,3 +148,16 @@ def test_generator_turns_with_the_camera_and_starts_from_the_front():
 def test_generator_refuses_an_aperture_step_that_allows_infinite_depth():
     with pytest.raises(ValueError, match="aperture_step"):
         Generator(32, viewpoints=True, max_disparity=3.0, aperture_step=0.02)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of instance_norm's own size check
+@pytest.mark.parametrize("blocks", ["plain", "residual"])
+def test_traced_and_exported_generators_take_any_batch(blocks):
+    """What exporters do with a generator of viewpoints: the frontal camera, and a batch that stays dynamic."""
+    generator = Generator(16, z_dim=8, width=8, viewpoints=True, blocks=blocks).eval().requires_grad_(False)
+    dynamic = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(generator, (torch.randn(2, 8),), dynamic_shapes=dynamic).module()
+    traced = torch.jit.trace(generator, torch.randn(2, 8))
+    z = torch.randn(5, 8)
+    for form in (exported, traced):
+        torch.testing.assert_close(tuple(form(z)), generator(z), atol=1e-5, rtol=1e-4)

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from argan.models.aperture import ApertureRenderer, aperture_views, render_mixture
-from argan.models.discriminator import Discriminator
+from argan.models.discriminator import Discriminator, ResidualDownBlock
 from argan.models.estimator import DepthEstimator, DepthPredictor
-from argan.models.generator import Generator, UpBlock
+from argan.models.generator import Generator, ResidualUpBlock, UpBlock
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 128])
@@ -62,6 +62,23 @@ def test_up_block_is_nearest_upsampling_and_convolution():
     kernel = block.weight.transpose(0, 1).flip(2, 3)  # a transposed convolution correlates with the mirrored kernel
     expected = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), kernel, padding=1)
     torch.testing.assert_close(block(x, z), F.leaky_relu(block.norm(expected, z), 0.2))
+
+
+def test_residual_blocks_double_and_halve():
+    up, down = ResidualUpBlock(5, 7, z_dim=3), ResidualDownBlock(5, 7)
+    x, z = torch.randn(2, 5, 6, 6), torch.randn(2, 3)
+    assert up(x, z).shape == (2, 7, 12, 12)
+    assert down(x).shape == (2, 7, 3, 3)
+    torch.nn.init.zeros_(down.down.weight)
+    torch.nn.init.zeros_(down.down.bias)
+    torch.testing.assert_close(down(x), down.shortcut(F.avg_pool2d(x, 2)) * 0.5**0.5)  # the shortcut alone is left
+
+
+def test_residual_networks_play_at_every_size():
+    image, disparity = Generator(32, z_dim=4, width=8, blocks="residual")(torch.randn(2, 4))
+    assert image.shape == (2, 3, 32, 32)
+    assert disparity.shape == (2, 1, 32, 32)
+    assert Discriminator(32, width=8, blocks="residual")(image).shape == (2,)
 
 
 def test_discriminator_judges_each_image():
