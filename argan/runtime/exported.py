@@ -14,7 +14,7 @@ from argan.runtime.tiles import tiles
 
 SMALLEST = 16  # px: the least height and width that the graphs take
 DEPTH_PIXELS = 24_000_000  # a larger photo's depth is estimated on a smaller copy: a graph takes 40 bytes a pixel
-PIPELINE_PIXELS = 16_000_000  # what one run of pipeline.onnx is given
+PIPELINE_PIXELS = 4_000_000  # what pipeline.onnx is given, in one run: it takes a kilobyte a pixel
 
 RESOLUTION = 64  # px: what estimators are trained at that do not say
 AUTO = -1.0  # what pipeline.onnx takes for the learned focal plane
@@ -92,6 +92,7 @@ class RenderFile:
         pixels = np.empty_like(photo.pixels)
         # Nothing is further from the focus than this, so nothing is blurred by a larger disc.
         reach = blur / 200 * max(width, height) * float(np.abs(disparity - plane).max())
+        _check_reach(self.session, reach)
         for tile in tiles(height, width, reach):
             part = photo.with_pixels(photo.pixels[tile.seen])
             rows, columns = part.pixels.shape[:2]
@@ -146,15 +147,17 @@ class PipelineFile:
             if blur == 0:
                 return Rendering(photo, disparity, focus)
         plane = AUTO if focus == "auto" else resolve_focus(focus, NO_MAP)
-        maps = []
+        maps: list[np.ndarray] = []
 
         def lens(image: np.ndarray) -> np.ndarray:
             rendered, disparity = self._run(image, blur, plane)
             maps.append(disparity)
             return rendered
 
-        rendered = seen_through(photo, lens)
-        return Rendering(rendered, maps[0], plane if plane != AUTO else resolve_focus("auto", maps[0], self.focus))
+        rendered, disparity = seen_through(photo, lens), maps[0]
+        plane = resolve_focus("auto", disparity, self.focus) if plane == AUTO else plane
+        _check_reach(self.session, blur / 200 * max(photo.size) * float(np.abs(disparity - plane).max()))
+        return Rendering(rendered, disparity, plane)
 
     def disparity(self, photo: Photo) -> np.ndarray:
         """Disparity (H, W), float32 in [0, 1], 1 = nearest."""
@@ -206,4 +209,14 @@ def _check_size(session: Session, image: np.ndarray) -> None:
         raise UsageError(
             f"{session.path} was exported for {fixed[1]} x {fixed[0]} pixels alone, not {width} x {height}",
             hint="argan export without --size writes one for any size",
+        )
+
+
+def _check_reach(session: Session, radius: float) -> None:
+    """Refuse discs that are larger than the graph draws: they would come out smaller than asked for."""
+    largest = _number(session, "argan.largest_radius")
+    if largest is not None and radius > largest:
+        raise UsageError(
+            f"{session.path} draws discs up to {largest:g} px of radius, and this takes {radius:.0f}",
+            hint="a smaller --blur, or depth.onnx as the model: argan's own renderer draws any",
         )

@@ -92,6 +92,7 @@ def _load_cuda() -> str:
 def _open(path: Path, kind: str, index: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is said below, in one line
+    options.enable_mem_pattern = False  # it sets the second run's memory aside beside the first one's: twice as much
     providers: list[Any] = [CPU]
     if kind != "cpu" and CUDA in onnxruntime.get_available_providers():
         onnxruntime.set_default_logger_severity(4)
