@@ -212,17 +212,22 @@ def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]], t
         truth: whose disparity that is: "true", or what it is called that stands in for it.
     """
     against = "" if truth == "true" else f" against {truth}"
-    estimated: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
-    prior: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
-    for photo, disparity in photos:
-        estimate, guess = depth(photo[None])[0].cpu(), centre_prior(photo[None])[0].cpu()
-        for name, (measure, _) in TRUTH_MEASURES.items():
-            estimated[name].append(measure(estimate, disparity))
-            prior[name].append(measure(guess, disparity))
+    photos = list(photos)
+    estimated, prior = scores_against_truth(depth, photos), scores_against_truth(centre_prior, photos)
     return [
         row_of_means(name.format(truth=truth, against=against), estimated[name], prior[name], better)
         for name, (_, better) in TRUTH_MEASURES.items()
     ]
+
+
+def scores_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]]) -> dict[str, list[float]]:
+    """Every measure of `TRUTH_MEASURES` for every pair of photograph (3, S, S) and true disparity (1, S, S)."""
+    scores: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
+    for photo, disparity in photos:
+        estimate = depth(photo[None])[0].cpu()
+        for name, (measure, _) in TRUTH_MEASURES.items():
+            scores[name].append(measure(estimate, disparity))
+    return scores
 
 
 def surrogate_pairs(data: str, surrogate: Depth, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

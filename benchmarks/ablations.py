@@ -4,18 +4,24 @@
     python benchmarks/ablations.py --only full:1      one variant and seed
 
 Each variant is trained by `argan train --preset synthetic-cpu`, its estimator by `argan train-depth`; the estimator is
-then compared with the true disparity of held-out photographs. A run that is already there goes on or is only measured.
+then compared with the true disparity of held-out photographs, the same for all: what a part is worth is the mean over
+photographs of the full method's score (averaged over its seeds) less the variant's. A run that is already there goes
+on or is only measured.
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from argan.config import DepthConfig, TrainConfig, resolve_config
-from argan.evaluation import depth_against_truth, held_out
+from argan.config import PRESETS, DepthConfig, TrainConfig, resolve_config
+from argan.evaluation import Depth, centre_prior, held_out, scores_against_truth
+from argan.metrics import mean_interval
 from argan.models.hub import Model, load
 from argan.training.depth import train_depth
 from argan.training.loop import train
@@ -28,6 +34,9 @@ VARIANTS = {
 }
 RUNS = [("full", 0), ("full", 1), *((name, 0) for name in list(VARIANTS)[1:])]
 PHOTOS = 500
+MEASURES = ("Spearman", "ordinal accuracy", "SIDE")
+
+Scores = dict[str, list[float]]  # by measure, one for each photograph
 
 
 def main() -> None:
@@ -38,8 +47,8 @@ def main() -> None:
         config = resolve_config("synthetic-cpu", None, VARIANTS[variant], {"seed": seed} | shorter)
         folder = arguments.out / f"{variant.split(' (')[0].replace(' ', '-')}-{seed}"
         result = {"variant": variant, "seed": seed, "steps": config.steps, **measure(config, folder)}
-        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-        print(json.dumps(result), flush=True)
+        (folder / "result.json").write_text(json.dumps(result) + "\n")
+        print(f"{variant}, seed {seed}: Spearman {with_interval(result['scores']['Spearman'])}", flush=True)
     print(table([json.loads(path.read_text()) for path in sorted(arguments.out.glob("*/result.json"))]))
 
 
@@ -51,18 +60,18 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(config: TrainConfig, folder: Path) -> dict[str, float]:
-    """Train, learn the estimator, and compare it with the truth."""
+def measure(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """Train, learn the estimator, and compare it with the truth: scores by measure, one for each photograph."""
     began = time.monotonic()
     train(config, folder)
     minutes = (time.monotonic() - began) / 60
     model = depth_model(folder, config.seed)
+    return {"minutes": minutes, "scores": scores_of(model.depth, model.depth.resolution)}
+
+
+def scores_of(depth: Depth, resolution: int) -> Scores:
     with torch.no_grad():
-        rows = depth_against_truth(model.depth, held_out(model.depth.resolution, PHOTOS))
-    scores = {
-        row.measure: {"value": row.value, "low": row.low, "high": row.high, "prior": row.centre_prior} for row in rows
-    }
-    return {"minutes": minutes, "scores": scores}
+        return dict(zip(MEASURES, scores_against_truth(depth, held_out(resolution, PHOTOS)).values(), strict=True))
 
 
 def depth_model(folder: Path, seed: int) -> Model:
@@ -74,16 +83,30 @@ def depth_model(folder: Path, seed: int) -> Model:
 
 def table(results: list[dict]) -> str:
     """Markdown: a row a run, the bare centre prior last."""
-    lines = ["| variant | seed | Spearman | 95 % | ordinal accuracy | SIDE |", "|---|---|---|---|---|---|"]
-    for result in sorted(results, key=lambda result: RUNS.index((result["variant"], result["seed"]))):
-        rank, order, side = result["scores"].values()
-        interval = f"{rank['low']:.3f} to {rank['high']:.3f}"
-        cells = f"{rank['value']:.3f} | {interval} | {order['value']:.3f} | {side['value']:.3f}"
-        lines.append(f"| {result['variant']} | {result['seed']} | {cells} |")
-    if results:
-        rank, order, side = results[0]["scores"].values()
-        lines.append(f"| bare centre prior | | {rank['prior']:.3f} | | {order['prior']:.3f} | {side['prior']:.3f} |")
+    rows = [(result["variant"], str(result["seed"]), result["scores"]) for result in results]
+    rows.sort(key=lambda row: RUNS.index((row[0], int(row[1]))))
+    rows.append(("bare centre prior", "", scores_of(centre_prior, PRESETS["synthetic-cpu"].model.resolution)))
+    full = [scores["Spearman"] for variant, _, scores in rows if variant == "full"]
+    lines = [
+        "| variant | seed | Spearman | full less this | ordinal accuracy | SIDE |",
+        "|---|---|---|---|---|---|",
+    ]
+    for variant, seed, scores in rows:
+        gain = (
+            ""
+            if variant == "full" or not full
+            else with_interval(torch.tensor(full).mean(0) - torch.tensor(scores["Spearman"]))
+        )
+        rank, order, side = (scores[name] for name in MEASURES)
+        lines.append(
+            f"| {variant} | {seed} | {with_interval(rank)} | {gain} | {fmean(order):.3f} | {fmean(side):.3f} |"
+        )
     return "\n".join(lines)
+
+
+def with_interval(values: list[float] | Tensor) -> str:
+    mean, low, high = mean_interval(values)
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":
