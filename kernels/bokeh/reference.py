@@ -292,11 +292,16 @@ def unmix(image: Tensor, coc: Tensor, plan: Plan) -> Sheets:
 
 
 def two_colours(shown: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours (3,N) of the near and the far surface: a weighted straight line of colour (3,N,n) over share (1,N,n)."""
+    """Colours (3,N) of the near and the far surface: a weighted straight line of colour (3,N,n) over share (1,N,n).
+
+    They are among the colours shown: what the line says beyond them is as likely shading or noise.
+    """
     weight = weight / weight.sum(2, keepdim=True)
     a, aa, colour, product = ((weight * x).sum(2) for x in (share, share * share, shown, share * shown))
     slope = (product - a * colour) / (aa - a * a).clamp(min=0).add(0.002)
-    return colour + slope * (1 - a), colour - slope * a
+    darkest, brightest = shown.amin(2), shown.amax(2)
+    near, far = colour + slope * (1 - a), colour - slope * a
+    return tuple(torch.minimum(torch.maximum(x, darkest), brightest) for x in (near, far))
 
 
 def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor) -> Tensor:
@@ -314,12 +319,13 @@ def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor)
 
 
 def apart(image: Tensor, share: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """Premultiplied RGBA (4,N) of the two surfaces: what their colours leave unexplained is given back, so that they
-    add up to the pixel exactly, and neither has negative light.
+    """Premultiplied RGBA (4,N) of the two surfaces, which add up to the pixel exactly; neither has negative light.
+
+    What their colours leave unexplained goes to the larger share: in the smaller one it would be a loud wrong colour.
     """
-    other = 1 - share
+    other, near, far = 1 - share, near.clamp(min=0), far.clamp(min=0)
     rest = image - share * near - other * far
-    light = share * near + rest * share.square() / (share.square() + other.square())
+    light = share * near + rest * (share**4 / (share**4 + other**4))
     light = torch.minimum(torch.maximum(light, image.clamp(max=0)), image.clamp(min=0))
     return torch.cat([light, share]), torch.cat([image - light, other])
 
