@@ -301,7 +301,8 @@ def two_colours(shown: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, T
     slope = (product - a * colour) / (aa - a * a).clamp(min=0).add(0.002)
     darkest, brightest = shown.amin(2), shown.amax(2)
     near, far = colour + slope * (1 - a), colour - slope * a
-    return tuple(torch.minimum(torch.maximum(x, darkest), brightest) for x in (near, far))
+    near, far = (torch.minimum(torch.maximum(x, darkest), brightest) for x in (near, far))
+    return near, far
 
 
 def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor) -> Tensor:
