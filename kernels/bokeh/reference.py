@@ -122,13 +122,12 @@ def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = No
 def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: int) -> Tensor:
     """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`."""
     height, width = image.shape[-2:]
-    below, right = round_up(height, plan.cell) - height, round_up(width, plan.cell) - width
-    image, coc = (F.pad(x, (0, right, 0, below), mode="replicate") for x in (image, coc))
+    everything = Area(0, round_up(height, plan.cell), 0, round_up(width, plan.cell))
 
     def render_tile(top: int, left: int) -> Tensor:
-        wanted = Area(top, min(top + tile, height + below), left, min(left + tile, width + right))
-        region = wanted.grown(plan.margin).within(Area(0, height + below, 0, width + right))
-        return render_region(image[region.index()], coc[region.index()], plan, spread, wanted.seen_from(region))
+        wanted = Area(top, top + tile, left, left + tile).within(everything)
+        region = wanted.grown(plan.margin).within(everything)
+        return render_region(window(image, region), window(coc, region), plan, spread, wanted.seen_from(region))
 
     recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
     lefts = range(0, width, tile)
