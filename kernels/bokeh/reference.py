@@ -122,13 +122,12 @@ def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = No
 def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: int) -> Tensor:
     """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`."""
     height, width = image.shape[-2:]
-    below, right = round_up(height, plan.cell) - height, round_up(width, plan.cell) - width
-    image, coc = (F.pad(x, (0, right, 0, below), mode="replicate") for x in (image, coc))
+    everything = Area(0, round_up(height, plan.cell), 0, round_up(width, plan.cell))
 
     def render_tile(top: int, left: int) -> Tensor:
-        wanted = Area(top, min(top + tile, height + below), left, min(left + tile, width + right))
-        region = wanted.grown(plan.margin).within(Area(0, height + below, 0, width + right))
-        return render_region(image[region.index()], coc[region.index()], plan, spread, wanted.seen_from(region))
+        wanted = Area(top, top + tile, left, left + tile).within(everything)
+        region = wanted.grown(plan.margin).within(everything)
+        return render_region(window(image, region), window(coc, region), plan, spread, wanted.seen_from(region))
 
     recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
     lefts = range(0, width, tile)
@@ -292,11 +291,17 @@ def unmix(image: Tensor, coc: Tensor, plan: Plan) -> Sheets:
 
 
 def two_colours(shown: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours (3,N) of the near and the far surface: a weighted straight line of colour (3,N,n) over share (1,N,n)."""
+    """Colours (3,N) of the near and the far surface: a weighted straight line of colour (3,N,n) over share (1,N,n).
+
+    They are among the colours shown: what the line says beyond them is as likely shading or noise.
+    """
     weight = weight / weight.sum(2, keepdim=True)
     a, aa, colour, product = ((weight * x).sum(2) for x in (share, share * share, shown, share * shown))
     slope = (product - a * colour) / (aa - a * a).clamp(min=0).add(0.002)
-    return colour + slope * (1 - a), colour - slope * a
+    darkest, brightest = shown.amin(2), shown.amax(2)
+    near, far = colour + slope * (1 - a), colour - slope * a
+    near, far = (torch.minimum(torch.maximum(x, darkest), brightest) for x in (near, far))
+    return near, far
 
 
 def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor) -> Tensor:
@@ -314,12 +319,13 @@ def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor)
 
 
 def apart(image: Tensor, share: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """Premultiplied RGBA (4,N) of the two surfaces: what their colours leave unexplained is given back, so that they
-    add up to the pixel exactly, and neither has negative light.
+    """Premultiplied RGBA (4,N) of the two surfaces, which add up to the pixel exactly; neither has negative light.
+
+    What their colours leave unexplained goes to the larger share: in the smaller one it would be a loud wrong colour.
     """
-    other = 1 - share
+    other, near, far = 1 - share, near.clamp(min=0), far.clamp(min=0)
     rest = image - share * near - other * far
-    light = share * near + rest * share.square() / (share.square() + other.square())
+    light = share * near + rest * (share**4 / (share**4 + other**4))
     light = torch.minimum(torch.maximum(light, image.clamp(max=0)), image.clamp(min=0))
     return torch.cat([light, share]), torch.cat([image - light, other])
 

@@ -7,7 +7,7 @@ surface's disparity, nothing else.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,51 +215,47 @@ def scenes() -> list[Scene]:
 # The renderers of others, from their formulas -----------------------------------------------------------------------
 
 
-def light_field_gather(image: Tensor, disparity: Tensor, focus: float, samples: int = 500) -> Tensor:
+def light_field_gather(
+    image: Tensor, disparity: Tensor, focus: float, radius: float = RADIUS, samples: int = 500
+) -> Tensor:
     """The mean over the aperture of the picture warped by each pixel's own blur radius: a light field without ray
     depths.
     """
-    c = RADIUS * (disparity - focus)[0, 0]
-    at = torch.arange(CANVAS, dtype=torch.float32)
-    half = (CANVAS - 1) / 2
+    c = radius * (disparity - focus)[0, 0]
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in c.shape), indexing="ij")
+    half_y, half_x = ((n - 1) / 2 for n in c.shape)
     total = torch.zeros_like(image)
     for ux, uy in lens_samples(samples).tolist():
-        grid = torch.stack([(at[None] + ux * c) / half - 1, (at[:, None] + uy * c) / half - 1], -1)[None]
+        grid = torch.stack([(x + ux * c) / half_x - 1, (y + uy * c) / half_y - 1], -1)[None]
         total += F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
     return total / samples
 
 
-def classical_scatter(image: Tensor, disparity: Tensor, focus: float) -> Tensor:
+def classical_scatter(image: Tensor, disparity: Tensor, focus: float, radius: float = RADIUS) -> Tensor:
     """BokehMe's classical renderer (Peng et al., CVPR 2022): each pixel spreads over its own soft disc, no ordering."""
-    r = RADIUS * (disparity - focus).abs()
-    n = math.ceil(float(r.max())) + 1
-    pad = [F.pad(x, (n,) * 4, mode="replicate") for x in (image, r)]
+    r = radius * (disparity - focus).abs()
     total, weight = torch.zeros_like(image), torch.zeros_like(r)
-    for dy in range(2 * n + 1):
-        for dx in range(2 * n + 1):
-            source, radius = (x[..., dy : dy + CANVAS, dx : dx + CANVAS] for x in pad)
-            w = (0.5 + 0.5 * torch.tanh(4 * (radius - math.hypot(dx - n, dy - n)))) / (radius**2 + 0.2)
-            total, weight = total + w * source, weight + w
+    for distance, (source, r_q) in _neighbours(math.ceil(float(r.max())) + 1, image, r):
+        w = (0.5 + 0.5 * torch.tanh(4 * (r_q - math.hypot(*distance)))) / (r_q**2 + 0.2)
+        total, weight = total + w * source, weight + w
     return total / weight
 
 
-def nearest_fill_layers(image: Tensor, disparity: Tensor, focus: float) -> Tensor:
+def nearest_fill_layers(image: Tensor, disparity: Tensor, focus: float, radius: float = RADIUS) -> Tensor:
     """One layer a pixel of blur radius; what is hidden is copied from the nearest pixel seen farther away; discs,
-    `over`.
+    `over`, normalised by what is covered.
     """
-    c = RADIUS * (disparity - focus)
-    bins = c.round()
-    out = None
-    for radius in bins.unique().tolist():  # back to front
-        hidden, seen = bins > radius, bins <= radius
-        filled = _nearest(torch.cat([image, (bins == radius).float()], 1), seen[0, 0], hidden[0, 0])
-        layer = torch.cat([filled[:, :3] * filled[:, 3:], filled[:, 3:]], 1)
-        layer = _disc_blur(layer, abs(radius))
-        out = layer[:, :3] if out is None else layer[:, :3] + (1 - layer[:, 3:]) * out
-    return out
+    bins = (radius * (disparity - focus)).round()
+    out = torch.zeros_like(image[:, :1]).repeat(1, 4, 1, 1)
+    for r in bins.unique().tolist():  # back to front
+        hidden, seen = bins > r, bins <= r
+        filled = _nearest(torch.cat([image, (bins == r).float()], 1), seen[0, 0], hidden[0, 0])
+        layer = _disc_blur(torch.cat([filled[:, :3] * filled[:, 3:], filled[:, 3:]], 1), abs(r))
+        out = layer + (1 - layer[:, 3:]) * out
+    return out[:, :3] / out[:, 3:].clamp(min=1e-6)
 
 
-def two_layers(image: Tensor, disparity: Tensor, focus: float) -> Tensor:
+def two_layers(image: Tensor, disparity: Tensor, focus: float, radius: float = RADIUS) -> Tensor:
     """Dr.Bokeh (Sheng et al., CVPR 2024): a salient layer and the background behind it, gathered by soft discs that
     nearer pixels cover unless the pixel itself is blurred; alpha blurred by a box; `over`.
 
@@ -274,27 +270,33 @@ def two_layers(image: Tensor, disparity: Tensor, focus: float) -> Tensor:
     ]
     out, through = torch.zeros_like(image), torch.ones_like(disparity)
     for colour, d, alpha in layers:
-        colour, alpha = _soft_gather(colour, d - focus, alpha)
+        colour, alpha = _soft_gather(colour, radius * (d - focus), alpha, 10 / radius, radius / 10)
         out, through = out + through * alpha * colour, through * (1 - alpha)
     return out / (1 - through).clamp(min=1e-6)
 
 
-def _soft_gather(colour: Tensor, d: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    size = RADIUS * d.abs() + 1  # s of their formula
-    blurred = 1 - torch.exp(-3 * (RADIUS * d) ** 2)
-    n = math.ceil(float(size.max())) + 2
-    pad = [F.pad(x, (n,) * 4, mode="replicate") for x in (colour, d, size, alpha)]
-    total, weight, box, cells = torch.zeros_like(colour), *(torch.zeros_like(d) for _ in range(3))
+def _soft_gather(colour: Tensor, c: Tensor, alpha: Tensor, steep: float, ahead: float) -> tuple[Tensor, Tensor]:
+    """Their formulas in blur radii c = K D: `steep` and `ahead` are their 10 and 0.1 in these units."""
+    size = c.abs() + 1  # s
+    blurred = 1 - torch.exp(-3 * c**2)
+    total, weight, box, cells = torch.zeros_like(colour), *(torch.zeros_like(c) for _ in range(3))
+    for distance, (source, c_q, s_q, alpha_q) in _neighbours(math.ceil(float(size.max())) + 2, colour, c, size, alpha):
+        nearer = 0.5 + 0.5 * torch.tanh(steep * (c_q - c - ahead))
+        w = 0.1 / (0.1 + torch.exp(-3 * (s_q - math.hypot(*distance)))) / s_q**2
+        w = w * alpha_q * ((1 - blurred) * nearer + blurred)
+        inside = (size / 2 >= max(map(abs, distance))).float()
+        total, weight = total + w * source, weight + w
+        box, cells = box + inside * alpha_q, cells + inside
+    return total / weight.clamp(min=1e-6), box / cells
+
+
+def _neighbours(n: int, *pictures: Tensor) -> Iterator[tuple[tuple[int, int], list[Tensor]]]:
+    """The pictures shifted by every (dy, dx) of a square of half-size n, edges extended."""
+    height, width = pictures[0].shape[-2:]
+    padded = [F.pad(x, (n,) * 4, mode="replicate") for x in pictures]
     for dy in range(-n, n + 1):
         for dx in range(-n, n + 1):
-            source, d_q, s_q, alpha_q = (x[..., n + dy : n + dy + CANVAS, n + dx : n + dx + CANVAS] for x in pad)
-            nearer = 0.5 + 0.5 * torch.tanh(10 * (d_q - d - 0.1))
-            w = 0.1 / (0.1 + torch.exp(-3 * (s_q - math.hypot(dx, dy)))) / s_q**2
-            w = w * alpha_q * ((1 - blurred) * nearer + blurred)
-            inside = (size / 2 >= max(abs(dx), abs(dy))).float()
-            total, weight = total + w * source, weight + w
-            box, cells = box + inside * alpha_q, cells + inside
-    return total / weight.clamp(min=1e-6), box / cells
+            yield (dy, dx), [x[..., n + dy : n + dy + height, n + dx : n + dx + width] for x in padded]
 
 
 def _nearest(x: Tensor, seen: Tensor, hidden: Tensor) -> Tensor:
@@ -304,8 +306,11 @@ def _nearest(x: Tensor, seen: Tensor, hidden: Tensor) -> Tensor:
 
 
 def _disc_blur(x: Tensor, radius: float) -> Tensor:
+    """The frame's edge extended; by Fourier transform, whose cost does not grow with the radius."""
     n = math.ceil(radius)
     at = torch.arange(-n, n + 1.0)
     kernel = (radius + 0.5 - torch.hypot(at[:, None], at[None])).clamp(0, 1)
-    weight = (kernel / kernel.sum()).expand(x.shape[1], 1, -1, -1)
-    return F.conv2d(F.pad(x, (n,) * 4, mode="replicate"), weight, groups=x.shape[1])
+    x = F.pad(x, (n,) * 4, mode="replicate")
+    size = x.shape[-2:]
+    spectrum = torch.fft.rfft2(x) * torch.fft.rfft2(kernel / kernel.sum(), s=size)
+    return torch.fft.irfft2(spectrum, s=size)[..., 2 * n :, 2 * n :]
