@@ -31,6 +31,7 @@ class Target(nn.Module):
         inputs, outputs: their names, in order, each with the names of its dynamic axes.
         meaning: what each tensor holds, for the file's metadata.
         tolerance: largest accepted max|exported - PyTorch| / max|PyTorch| of every output.
+        traced: which operations run does not depend on sizes, so that a trace at one size serves all.
     """
 
     name: ClassVar[str]
@@ -38,10 +39,15 @@ class Target(nn.Module):
     outputs: ClassVar[dict[str, Axes]]
     meaning: ClassVar[dict[str, str]]
     tolerance: ClassVar[float] = 1e-3
+    traced: ClassVar[bool] = False
 
     def __init__(self, model: Model):
         super().__init__()
         self.model_config = model.config
+
+    def stages(self) -> list["Target"]:
+        """The targets that, one after the other, make this one."""
+        return [self]
 
     def example(self) -> Inputs:
         """Inputs to trace with: a batch of two, because exporters take a size of one for a constant."""
@@ -149,14 +155,21 @@ class RenderTarget(Target):
         "rendered": "(batch, 3, height, width) the picture through a lens, encoded like image",
     }
 
-    def __init__(self, model: Model):
+    traced: ClassVar[bool] = True
+
+    def __init__(self, model: Model, auto_focus: float | None = None):
+        """`auto_focus` is the disparity in focus where an input below 0 asks for it."""
         super().__init__(model)
         self.lens = BokehGraph()
+        self.register_buffer("auto_focus", None if auto_focus is None else torch.tensor([auto_focus]))
 
     def forward(self, image: Tensor, disparity: Tensor, blur: Tensor, focus: Tensor) -> Tensor:
+        if self.auto_focus is not None:
+            focus = torch.where(focus < 0, self.auto_focus, focus)
         long_side = larger(*image.shape[-2:])
         radius = (blur * (long_side / 200)).view(1, 1, 1, 1)
-        rendered = self.lens(SRGB.decode(image), radius * (disparity - focus.view(1, 1, 1, 1)))
+        scene = self.lens.enter(SRGB.decode(image), radius * (disparity - focus.view(1, 1, 1, 1)))
+        rendered = self.lens.leave(self.lens(scene), like=image)
         # Blur 0 gives back the values themselves, not what is left of them after decoding and encoding.
         return torch.where(radius > 0, SRGB.encode(rendered), image)
 
@@ -197,12 +210,15 @@ class PipelineTarget(Target):
 
     def __init__(self, model: Model):
         super().__init__(model)
-        self.depth, self.render = DepthTarget(model), RenderTarget(model)
-        self.register_buffer("learned_focus", torch.tensor([self.depth.depth.focus]))
+        self.depth = DepthTarget(model)
+        self.render = RenderTarget(model, auto_focus=self.depth.depth.focus)
+
+    def stages(self) -> list[Target]:
+        return [self.depth, self.render]
 
     def forward(self, image: Tensor, blur: Tensor, focus: Tensor) -> tuple[Tensor, Tensor]:
         disparity = self.depth(image)
-        return self.render(image, disparity, blur, torch.where(focus < 0, self.learned_focus, focus)), disparity
+        return self.render(image, disparity, blur, focus), disparity
 
     def example(self) -> Inputs:
         return picture(2, 90, 70), torch.tensor([5.0]), torch.tensor([0.4])
