@@ -18,6 +18,9 @@ from argan.models.resize import larger
 Inputs = tuple[Tensor, ...]
 Axes = dict[int, str]
 
+EXACT = "blur 0 "
+"""In the name of a case: no blur, so that the picture comes back bit by bit."""
+
 SMALLEST = 16
 """Px: every dynamic height and width may be this small, odd ones included."""
 
@@ -30,6 +33,7 @@ class Target(nn.Module):
         inputs, outputs: their names, in order, each with the names of its dynamic axes.
         meaning: what each tensor holds, for the file's metadata.
         tolerance: largest accepted max|exported - PyTorch| / max|PyTorch| of every output.
+        exact_output: what must equal PyTorch's exactly in cases named EXACT.
         traced: which operations run does not depend on sizes, so that a trace at one size serves all.
     """
 
@@ -39,6 +43,7 @@ class Target(nn.Module):
     meaning: ClassVar[dict[str, str]]
     tolerance: ClassVar[float] = 1e-3
     traced: ClassVar[bool] = False
+    exact_output: ClassVar[str | None] = None
 
     def __init__(self, model: Model):
         super().__init__()
@@ -153,6 +158,7 @@ class RenderTarget(Target):
     }
 
     traced: ClassVar[bool] = True
+    exact_output: ClassVar[str | None] = "rendered"
 
     def __init__(self, model: Model, auto_focus: float | None = None):
         """`auto_focus` is the disparity in focus where an input below 0 asks for it."""
@@ -181,7 +187,10 @@ class RenderTarget(Target):
             (2, 75, 64, 5.0, 1.0),
             (1, SMALLEST, SMALLEST, 10.0, 0.5),
         ]
-        return {f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": self._inputs(b, h, w, blur, focus) for b, h, w, blur, focus in values}
+        return {
+            f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": self._inputs(b, h, w, blur, focus)
+            for b, h, w, blur, focus in values
+        }
 
     def facts(self) -> dict[str, str]:
         return {"aperture": "disk", "largest_radius": f"{LARGEST:.1f}"}
@@ -204,6 +213,8 @@ class PipelineTarget(Target):
         "rendered": "(batch, 3, height, width) the picture through a lens, encoded like image",
         "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
     }
+
+    exact_output: ClassVar[str | None] = "rendered"
 
     def __init__(self, model: Model):
         super().__init__(model)
@@ -228,7 +239,11 @@ class PipelineTarget(Target):
             (1, SMALLEST, SMALLEST, 10.0, 1.0),
         ]
         return {
-            f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": (picture(b, h, w), torch.tensor([blur]), torch.tensor([focus]))
+            f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": (
+                picture(b, h, w),
+                torch.tensor([blur]),
+                torch.tensor([focus]),
+            )
             for b, h, w, blur, focus in values
         }
 
