@@ -140,7 +140,7 @@ class DepthTarget(Target):
 SPATIAL: Axes = {0: "batch", 2: "height", 3: "width"}
 
 IMAGE = "(batch, 3, height, width) display-encoded RGB (sRGB's curve) in [0, 1]; height and width from 16 up"
-BLUR = "(1,) percent of the long side: the diameter of the disc that a point becomes at |disparity - focus| = 1; 0 gives image"
+BLUR = "(1,) percent of the long side: diameter of a point's disc at |disparity - focus| = 1; 0 gives the image back"
 
 
 class RenderTarget(Target):
@@ -187,10 +187,7 @@ class RenderTarget(Target):
             (2, 75, 64, 5.0, 1.0),
             (1, SMALLEST, SMALLEST, 10.0, 0.5),
         ]
-        return {
-            f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": self._inputs(b, h, w, blur, focus)
-            for b, h, w, blur, focus in values
-        }
+        return {_case(*value): self._inputs(*value) for value in values}
 
     def facts(self) -> dict[str, str]:
         return {"aperture": "disk", "largest_radius": f"{LARGEST:.1f}"}
@@ -229,7 +226,7 @@ class PipelineTarget(Target):
         return self.render(image, disparity, blur, focus), disparity
 
     def example(self) -> Inputs:
-        return picture(2, 90, 70), torch.tensor([5.0]), torch.tensor([0.4])
+        return self._inputs(2, 90, 70, 5.0, 0.4)
 
     def cases(self) -> dict[str, Inputs]:
         values = [
@@ -238,17 +235,17 @@ class PipelineTarget(Target):
             (1, 240, 320, 30.0, 0.0),
             (1, SMALLEST, SMALLEST, 10.0, 1.0),
         ]
-        return {
-            f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": (
-                picture(b, h, w),
-                torch.tensor([blur]),
-                torch.tensor([focus]),
-            )
-            for b, h, w, blur, focus in values
-        }
+        return {_case(*value): self._inputs(*value) for value in values}
 
     def facts(self) -> dict[str, str]:
         return {**self.depth.facts(), **self.render.facts()}
+
+    def _inputs(self, batch: int, height: int, width: int, blur: float, focus: float) -> Inputs:
+        return picture(batch, height, width), torch.tensor([blur]), torch.tensor([focus])
+
+
+def _case(batch: int, height: int, width: int, blur: float, focus: float) -> str:
+    return f"{batch}x3x{height}x{width} blur {blur:g} focus {focus:g}"
 
 
 TARGETS: dict[str, type[Target]] = {
