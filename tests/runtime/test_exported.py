@@ -244,6 +244,15 @@ def test_requests_that_are_wrong(folder, file, request_):
     message(UsageError, lambda: model.render(Photo(noise()), **request_))
 
 
+@pytest.mark.parametrize("write", [graphs.render_file, graphs.pipeline_file])
+def test_discs_that_the_graph_does_not_draw(tmp_path, write):
+    """Drawn smaller they would be another picture than was asked for."""
+    graphs.depth_file(tmp_path)
+    model = runtime.load(write(tmp_path, **{"argan.largest_radius": "5"}), device="cpu")
+    model.render(Photo(noise()), blur=5)
+    assert "discs up to 5 px" in message(UsageError, lambda: model.render(Photo(noise()), blur=30))
+
+
 def test_photos_that_are_too_small(folder):
     for file in ("depth.onnx", "render.onnx", "pipeline.onnx"):
         model = runtime.load(folder / file, device="cpu")
