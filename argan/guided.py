@@ -49,30 +49,33 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 def _joint_bilateral(disparity: Tensor, colour: Tensor, grid: Tensor) -> Tensor:
     """Disparity (B, 1, h, w) of pixels that look like `colour` (B, 3, h, w), on `grid` (B, 3, h FINE, w FINE).
 
-    Works at h x w with the FINE^2 cells of a coarse pixel as channels, so that a neighbour is a shift.
+    Works at h x w with the FINE^2 cells of a coarse pixel as channels, a row of neighbours at a time.
     """
     height, width = disparity.shape[-2:]
-    cells = [F.pixel_unshuffle(channel, FINE) for channel in grid.split(1, dim=1)]  # 3 x (B, FINE^2, h, w)
-    padding = (REACH, REACH, REACH, REACH)
-    disparity, colour = F.pad(disparity, padding, mode="replicate"), F.pad(colour, padding, mode="replicate")
-    total, weights = torch.zeros_like(cells[0]), torch.zeros_like(cells[0])
+    cells = F.pixel_unshuffle(grid, FINE).unsqueeze(2).split(FINE**2, dim=1)  # 3 x (B, FINE^2, 1, h, w)
+    around = F.pad(torch.cat([colour, disparity], dim=1), (REACH, REACH, REACH, REACH), mode="replicate")
+    total, weights = [], []
     for dy in range(2 * REACH + 1):
-        for dx in range(2 * REACH + 1):
-            rows, columns = slice(dy, dy + height), slice(dx, dx + width)
-            neighbours = colour[:, :, rows, columns].split(1, dim=1)
-            difference = sum((cell - neighbour).square() for cell, neighbour in zip(cells, neighbours, strict=True))
-            likeness = torch.exp(difference * (-0.5 / SIGMA_COLOUR**2)) + UNLIKE
-            weight = likeness * _nearness(dy - REACH, dx - REACH).to(likeness)
-            total = total + weight * disparity[:, :, rows, columns]
-            weights = weights + weight
-    return F.pixel_shuffle(total / weights, FINE)
+        row = around[:, :, dy : dy + height]
+        row = torch.stack([row[..., dx : dx + width] for dx in range(2 * REACH + 1)], dim=2)  # (B, 4, 5, h, w)
+        *colours, values = row.split(1, dim=1)
+        difference = sum((cell - neighbour).square() for cell, neighbour in zip(cells, colours, strict=True))
+        likeness = torch.exp(difference * (-0.5 / SIGMA_COLOUR**2)) + UNLIKE
+        weight = likeness * NEARNESS[dy].to(likeness)
+        total.append((weight * values).sum(2))
+        weights.append(weight.sum(2))
+    return F.pixel_shuffle(sum(total) / sum(weights), FINE)
 
 
-def _nearness(dy: int, dx: int) -> Tensor:
-    """Spatial weight (1, FINE^2, 1, 1) of the coarse pixel at (dy, dx) for each cell of the one at (0, 0)."""
+def _nearness() -> Tensor:
+    """Spatial weights (5, FINE^2, 5, 1, 1): of the coarse pixel at (dy, dx), for each cell of the one at (0, 0)."""
     place = (torch.arange(FINE) + 0.5) / FINE - 0.5
-    distance = (place[:, None] - dy).square() + (place[None, :] - dx).square()
-    return torch.exp(distance * (-0.5 / SIGMA_SPACE**2)).reshape(1, -1, 1, 1)
+    away = (place[None] - torch.arange(-REACH, REACH + 1)[:, None]).square()  # (5, FINE)
+    distance = away[:, :, None, None] + away.T[None, None]  # (dy, cell's y, cell's x, dx)
+    return torch.exp(distance * (-0.5 / SIGMA_SPACE**2)).flatten(1, 2)[..., None, None]
+
+
+NEARNESS = _nearness()
 
 
 def _affine(guide: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

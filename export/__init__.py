@@ -2,7 +2,7 @@
 
 targets.py      what can be exported: names, shapes, conventions, the inputs that prove it
 formats.py      the table of formats; onnx.py, torchscript.py and pt2.py write and open one each
-verify.py       the written file against PyTorch
+verify.py       the written file against PyTorch; fresh.py does so in a process of its own, which runs alone.py
 metadata.py     what a file says of itself
 """
 
@@ -10,7 +10,8 @@ if "." not in __name__:  # the folder at the repository root, imported by its ba
     raise ImportError("import argan.export, not export")
 
 from argan.export.formats import FORMATS
+from argan.export.fresh import Report, verify_file
 from argan.export.run import Exported, export_target
 from argan.export.targets import TARGETS, Target, targets_of
 
-__all__ = ["FORMATS", "TARGETS", "Exported", "Target", "export_target", "targets_of"]
+__all__ = ["FORMATS", "TARGETS", "Exported", "Report", "Target", "export_target", "targets_of", "verify_file"]

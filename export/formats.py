@@ -22,14 +22,12 @@ class Format:
         what: one line for people.
         write: target, path -> None.
         open: target, path, device -> the file in its own runtime, once for each way of running it.
-        next_command: what to run next on a file, for people; `{path}` is the file.
     """
 
     suffix: str
     what: str
     write: Callable[[Target, Path], None]
     open: Callable[[Target, Path, torch.device], Iterator[tuple[str, Runtime]]]
-    next_command: str
 
 
 FORMATS = {
@@ -38,21 +36,17 @@ FORMATS = {
         what="ONNX opset 18, for ONNX Runtime, TensorRT, OpenVINO and browsers",
         write=write_onnx,
         open=open_onnx,
-        next_command='python -c "import onnxruntime as ort; '
-        "print(ort.InferenceSession('{path}').get_modelmeta().custom_metadata_map)\"",
     ),
     "torchscript": Format(
         suffix=".pt",
         what="TorchScript, for LibTorch programs that exist already (legacy: PyTorch has deprecated it)",
         write=write_torchscript,
         open=open_torchscript,
-        next_command="python -c \"import torch; print(torch.jit.load('{path}').graph)\"",
     ),
     "pt2": Format(
         suffix=".pt2",
         what="torch.export program, for PyTorch and its compilers",
         write=write_pt2,
         open=open_pt2,
-        next_command="python -c \"import torch; print(torch.export.load('{path}').graph)\"",
     ),
 }

@@ -58,7 +58,7 @@ def _exported(target: Target) -> onnx.ModelProto:
 
 
 def _traced(target: Target) -> onnx.ModelProto:
-    """By torch's older exporter, which traces: for graphs whose nodes do not depend on sizes, in a second for a thousand."""
+    """By torch's older exporter, which traces: for what is the same at every size, a second for a thousand nodes."""
     file = io.BytesIO()
     torch.onnx.export(
         target,

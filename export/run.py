@@ -39,8 +39,8 @@ class Exported:
 
     @property
     def next_command(self) -> str:
-        """What to run next, to see the file work."""
-        return FORMATS[self.format].next_command.format(path=self.path)
+        """What to run next, to see what the file takes and gives."""
+        return f"argan info {self.path}"
 
 
 def export_target(target: Target, format: str, folder: Path, device: torch.device | str = "cpu") -> Exported:

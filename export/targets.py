@@ -19,6 +19,9 @@ from argan.models.resize import larger
 Inputs = tuple[Tensor, ...]
 Axes = dict[int, str]
 
+EXACT = "blur 0 "
+"""In the name of a case: no blur, so that the picture comes back bit by bit."""
+
 SMALLEST = 16
 """Px: every dynamic height and width may be this small, odd ones included."""
 
@@ -31,6 +34,7 @@ class Target(nn.Module):
         inputs, outputs: their names, in order, each with the names of its dynamic axes.
         meaning: what each tensor holds, for the file's metadata.
         tolerance: largest accepted max|exported - PyTorch| / max|PyTorch| of every output.
+        exact_output: what must equal PyTorch's exactly in cases named EXACT.
         traced: which operations run does not depend on sizes, so that a trace at one size serves all.
     """
 
@@ -40,6 +44,7 @@ class Target(nn.Module):
     meaning: ClassVar[dict[str, str]]
     tolerance: ClassVar[float] = 1e-3
     traced: ClassVar[bool] = False
+    exact_output: ClassVar[str | None] = None
 
     def __init__(self, model: Model):
         super().__init__()
@@ -138,7 +143,7 @@ class DepthTarget(Target):
 SPATIAL: Axes = {0: "batch", 2: "height", 3: "width"}
 
 IMAGE = "(batch, 3, height, width) display-encoded RGB (sRGB's curve) in [0, 1]; height and width from 16 up"
-BLUR = "(1,) percent of the long side: the diameter of the disc that a point becomes at |disparity - focus| = 1; 0 gives image"
+BLUR = "(1,) percent of the long side: diameter of a point's disc at |disparity - focus| = 1; 0 gives the image back"
 
 
 class RenderTarget(Target):
@@ -156,6 +161,7 @@ class RenderTarget(Target):
     }
 
     traced: ClassVar[bool] = True
+    exact_output: ClassVar[str | None] = "rendered"
 
     def __init__(self, model: Model, auto_focus: float | None = None):
         """`auto_focus` is the disparity in focus where an input below 0 asks for it."""
@@ -184,7 +190,7 @@ class RenderTarget(Target):
             (2, 75, 64, 5.0, 1.0),
             (1, SMALLEST, SMALLEST, 10.0, 0.5),
         ]
-        return {f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": self._inputs(b, h, w, blur, focus) for b, h, w, blur, focus in values}
+        return {_case(*value): self._inputs(*value) for value in values}
 
     def facts(self) -> dict[str, str]:
         return {"aperture": "disk", "largest_radius": f"{LARGEST:.1f}"}
@@ -208,6 +214,8 @@ class PipelineTarget(Target):
         "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
     }
 
+    exact_output: ClassVar[str | None] = "rendered"
+
     def __init__(self, model: Model):
         super().__init__(model)
         self.depth = DepthTarget(model)
@@ -221,7 +229,7 @@ class PipelineTarget(Target):
         return self.render(image, disparity, blur, focus), disparity
 
     def example(self) -> Inputs:
-        return picture(2, 90, 70), torch.tensor([5.0]), torch.tensor([0.4])
+        return self._inputs(2, 90, 70, 5.0, 0.4)
 
     def cases(self) -> dict[str, Inputs]:
         values = [
@@ -230,13 +238,17 @@ class PipelineTarget(Target):
             (1, 240, 320, 30.0, 0.0),
             (1, SMALLEST, SMALLEST, 10.0, 1.0),
         ]
-        return {
-            f"{b}x3x{h}x{w} blur {blur:g} focus {focus:g}": (picture(b, h, w), torch.tensor([blur]), torch.tensor([focus]))
-            for b, h, w, blur, focus in values
-        }
+        return {_case(*value): self._inputs(*value) for value in values}
 
     def facts(self) -> dict[str, str]:
         return {**self.depth.facts(), **self.render.facts()}
+
+    def _inputs(self, batch: int, height: int, width: int, blur: float, focus: float) -> Inputs:
+        return picture(batch, height, width), torch.tensor([blur]), torch.tensor([focus])
+
+
+def _case(batch: int, height: int, width: int, blur: float, focus: float) -> str:
+    return f"{batch}x3x{height}x{width} blur {blur:g} focus {focus:g}"
 
 
 TARGETS: dict[str, type[Target]] = {

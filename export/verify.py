@@ -1,5 +1,6 @@
 """The written file against PyTorch, in the file's own runtime, at sizes that were not traced."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from argan.errors import VerificationError
-from argan.export.targets import Inputs, Target
+from argan.export.targets import EXACT, Inputs, Target
 
 Runtime = Callable[[Inputs], tuple[Tensor, ...]]
 """An opened file: inputs in their order to outputs in theirs, all on the CPU."""
@@ -25,6 +26,8 @@ class Difference:
     """max|a - b| / max|b|: what the tolerance bounds."""
     relative_l2: float
     """|a - b| / |b|."""
+    psnr: float
+    """dB, of values in [0, 1] rounded to 8 bits; infinite where they are equal."""
 
 
 def verify(target: Target, runtimes: Iterable[tuple[str, Runtime]]) -> list[Difference]:
@@ -44,13 +47,21 @@ def verify(target: Target, runtimes: Iterable[tuple[str, Runtime]]) -> list[Diff
                 raise VerificationError(f"{len(actual)} outputs instead of {len(target.outputs)}")
             for output, a, b in zip(target.outputs, actual, expected[case], strict=True):
                 differences.append(compare(output, f"{case}, {name}", a, b))
+    check(target, differences)
+    return differences
+
+
+def check(target: Target, differences: list[Difference]) -> None:
+    """VerificationError, naming the worst, if one is above the target's tolerance or an identity does not hold."""
     worst = max(differences, key=lambda difference: difference.relative)
     if worst.relative > target.tolerance:
         raise VerificationError(
             f"{target.name} differs from PyTorch: {worst.output} by {worst.relative:.2g} at {worst.case}, "
             f"and at most {target.tolerance:g} is accepted"
         )
-    return differences
+    for difference in differences:
+        if difference.output == target.exact_output and EXACT in difference.case and difference.max_abs > 0:
+            raise VerificationError(f"{target.name} changes pixels at {difference.case}, by {difference.max_abs:.2g}")
 
 
 def compare(output: str, case: str, actual: Tensor, expected: Tensor) -> Difference:
@@ -67,7 +78,13 @@ def compare(output: str, case: str, actual: Tensor, expected: Tensor) -> Differe
         mean_abs=difference.mean().item(),
         relative=_ratio(difference.max(), expected.abs().max()),
         relative_l2=_ratio(difference.norm(), expected.norm()),
+        psnr=_psnr(*((255 * x.double().clamp(0, 1)).round() / 255 for x in (actual, expected))),
     )
+
+
+def _psnr(a: Tensor, b: Tensor) -> float:
+    error = (a - b).square().mean().item()
+    return -10 * math.log10(error) if error > 0 else math.inf
 
 
 def _ratio(error: Tensor, scale: Tensor) -> float:

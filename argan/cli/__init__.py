@@ -21,6 +21,8 @@ COMMANDS = {
     "render": "render",
     "depth": "depth",
     "export": "export",
+    "verify": "verify",
+    "info": "info",
     "eval": "evaluate",
     "bench": "bench",
     "doctor": "doctor",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ class BokehGraph(nn.Module):
             self.register_buffer(f"cuts_behind_{level}", cuts_behind(level))
         for level in range(LEVELS):
             self.register_buffer(f"discs_{level}", discs(level))
-        # Channels: a colour for each slab; a colour before and behind the focal plane; a level's slabs before and behind.
+        # Which channels: of RGBA, for each slab; of `light`, for each slab of a level; of slabs, those before and behind.
         self.register_buffer("colours_0", torch.arange(4).repeat_interleave(2 * len(RADII) + 1))
         self.register_buffer("colours", torch.tensor([0, 5, 1, 6, 2, 7, 3, 8]).repeat_interleave(OCTAVE))
         slabs = torch.arange(8 * OCTAVE).view(4, 2, OCTAVE)
@@ -66,7 +67,7 @@ class BokehGraph(nn.Module):
         return F.pad(torch.cat([image, torch.ones_like(coc), coc], 1), around, mode="replicate")
 
     def forward(self, scene: Tensor) -> Tensor:
-        """What `enter` gives -> the rendered picture (B,3,h,w), in whole cells. Radii of 0 change nothing but rounding."""
+        """What `enter` gives -> the rendered picture (B,3,h,w) in whole cells. Radii of 0 only round."""
         focal, light = self.full_size(scene[:, :4], scene[:, 4:])
         fronts, backs = [], []
         for level in range(1, LEVELS):
@@ -158,7 +159,7 @@ def cuts_behind(level: int) -> Tensor:
 
 def between(cuts: list[float]) -> Tensor:
     """Factors and offsets (2,n,1,1) of straight lines between neighbouring cuts: 0 at the smaller, 1 at the larger."""
-    pairs = [(min(pair), max(pair)) for pair in zip(cuts, cuts[1:], strict=False)]
+    pairs = [(min(pair), max(pair)) for pair in pairwise(cuts)]
     return torch.tensor([[1 / (b - a) for a, b in pairs], [-a / (b - a) for a, b in pairs]])[:, :, None, None]
 
 

@@ -103,7 +103,7 @@ def test_tiles_leave_no_seams(folder, monkeypatch, size, blur):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "radius"), [(1, 1, 0), (1280, 1280, 60), (4321, 6007, 47.3), (3000, 100, 900)]
+    ("height", "width", "radius"), [(1, 1, 0), (1152, 1152, 60), (4321, 6007, 47.3), (3000, 100, 900)]
 )
 def test_tiles_cover_the_picture_once(height, width, radius):
     seen = np.zeros((height, width), np.uint8)
@@ -242,6 +242,15 @@ def test_what_pipeline_files_refuse(folder, monkeypatch):
 def test_requests_that_are_wrong(folder, file, request_):
     model = runtime.load(folder / file, device="cpu")
     message(UsageError, lambda: model.render(Photo(noise()), **request_))
+
+
+@pytest.mark.parametrize("write", [graphs.render_file, graphs.pipeline_file])
+def test_discs_that_the_graph_does_not_draw(tmp_path, write):
+    """Drawn smaller they would be another picture than was asked for."""
+    graphs.depth_file(tmp_path)
+    model = runtime.load(write(tmp_path, **{"argan.largest_radius": "5"}), device="cpu")
+    model.render(Photo(noise()), blur=5)
+    assert "discs up to 5 px" in message(UsageError, lambda: model.render(Photo(noise()), blur=30))
 
 
 def test_photos_that_are_too_small(folder):

@@ -1,0 +1,120 @@
+"""Runs an exported file in its own runtime and nothing else: a script, started in a process of its own by `fresh.py`.
+
+    python alone.py FILE FORMAT DEVICE FOLDER
+
+reads the inputs of every case from FOLDER/<case>.npz, writes the outputs to FOLDER/<way>/<case>.npz for each way of
+running the file, and prints what it saw as JSON. It imports no argan, so that the file proves to need none.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[list[np.ndarray]], list[np.ndarray]]
+
+MISSING = 4  # exit code: the provider that was asked for is not active
+
+
+def main(file: str, format: str, device: str, folder: str) -> None:
+    ways = []
+    for name, run, facts in {"onnx": onnx, "torchscript": torchscript, "pt2": pt2}[format](file, device):
+        out = Path(folder, name)
+        out.mkdir()
+        start = time.perf_counter()
+        for case in sorted(Path(folder).glob("*.npz")):
+            with np.load(case) as inputs:
+                outputs = run([inputs[key] for key in sorted(inputs, key=int)])
+            np.savez(out / case.name, **{str(index): value for index, value in enumerate(outputs)})
+        ways.append({"way": name, "seconds": round(time.perf_counter() - start, 3), **facts})
+    print(json.dumps({"ways": ways, "peak_mb": peak_memory()}))
+
+
+def onnx(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
+    """At every level of optimisation of ONNX Runtime."""
+    import onnxruntime
+
+    levels = onnxruntime.GraphOptimizationLevel
+    wanted = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
+    # TF32 keeps 10 bits of mantissa: it would be measured as an error of the export.
+    cuda = (wanted, {"device_id": device.partition(":")[2] or "0", "use_tf32": "0"})
+    providers = ["CPUExecutionProvider"] if device == "cpu" else [cuda, "CPUExecutionProvider"]
+    for name, level in {
+        "as written": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "all": levels.ORT_ENABLE_ALL,
+    }.items():
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        session = onnxruntime.InferenceSession(file, options, providers=providers)
+        if wanted not in session.get_providers():
+            print(f"ONNX Runtime has no active {wanted}: {', '.join(session.get_providers())}", file=sys.stderr)
+            sys.exit(MISSING)
+        names = [value.name for value in session.get_inputs()]
+
+        def run(inputs: list[np.ndarray], session: Any = session, names: list[str] = names) -> list[np.ndarray]:
+            return session.run(None, dict(zip(names, inputs, strict=True)))
+
+        yield name, run, {"provider": session.get_providers()[0], "nodes": placement(session)}
+
+
+def placement(session: Any) -> dict[str, int] | None:
+    """How many nodes each provider runs; None where this ONNX Runtime does not say."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return None
+    counts: dict[str, int] = {}
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
+    return counts
+
+
+def torchscript(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
+    import torch
+
+    yield "torch.jit", on_torch(torch.jit.load(file, map_location=device), device), {"provider": device}
+
+
+def pt2(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
+    import torch
+
+    yield "torch.export", on_torch(torch.export.load(file).module().to(device), device), {"provider": device}
+
+
+def on_torch(module: Any, device: str) -> Run:
+    import torch
+
+    def run(inputs: list[np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            outputs = module(*(torch.from_numpy(value).to(device) for value in inputs))
+        return [value.cpu().numpy() for value in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+    return run
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has held, in MB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
+
+
+if __name__ == "__main__":
+    if os.environ.get("ARGAN_DEBUG") == "1":
+        main(*sys.argv[1:])
+    else:
+        try:
+            main(*sys.argv[1:])
+        except Exception as error:
+            print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+            sys.exit(1)

@@ -1,0 +1,111 @@
+"""`argan verify`: a file against PyTorch, run by its own runtime in a fresh process."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from argan.errors import ArganError, MissingError, UsageError, VerificationError
+from argan.export import alone
+from argan.export.metadata import read_metadata, weights_checksum
+from argan.export.onnx import check_interface
+from argan.export.targets import TARGETS, Target
+from argan.export.verify import Difference, as_tuple, check, compare
+from argan.models.hub import Model, load, shipped
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify_file` found in a file that holds good.
+
+    Attributes:
+        ways: how the file was run: the provider, how many nodes each provider ran, seconds for all cases.
+        peak_mb: the most memory that the process held.
+    """
+
+    target: str
+    model: str
+    format: str
+    differences: list[Difference]
+    ways: list[dict[str, Any]]
+    peak_mb: int | None
+
+
+def verify_file(path: Path, model: Model | None = None, device: torch.device | str = "cpu") -> Report:
+    """Run an exported file in a fresh process and compare it with PyTorch in all of its target's cases.
+
+    Args:
+        model: what it was exported from; a shipped model is found by the file's own metadata.
+
+    Raises:
+        VerificationError: the file is damaged, was made from other weights, or computes something else.
+        MissingError: its runtime cannot use `device`.
+        UsageError: which model it came from cannot be told.
+    """
+    try:
+        entries = read_metadata(path)
+    except ArganError as error:
+        raise VerificationError(str(error), hint=error.hint) from error
+    target, format = target_of(entries, model), entries["format"]
+    if (found := entries.get("argan.weights_sha256")) != weights_checksum(target):
+        raise VerificationError(
+            f"{path} was made from other weights of {entries['argan.model']} (checksum {str(found)[:12]}…)",
+            hint="--model names the model it was exported from",
+        )
+    if format == "onnx":
+        check_interface(target, path)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_cases(target, Path(folder))
+        report = _run_alone(path, format, torch.device(device), Path(folder))
+        differences = _compare(target, [way["way"] for way in report["ways"]], Path(folder))
+    check(target, differences)
+    return Report(target.name, target.model_config.name, format, differences, report["ways"], report["peak_mb"])
+
+
+def target_of(entries: dict[str, str], model: Model | None) -> Target:
+    """The target, in PyTorch, that a file with this metadata was exported from."""
+    name = entries.get("argan.target", "")
+    if name not in TARGETS:
+        raise VerificationError(f"the file holds no target of this argan, but {name!r}")
+    if model is None:
+        if entries.get("argan.model") not in shipped():
+            raise UsageError(f"the file's model, {entries.get('argan.model')}, is not shipped", hint="--model FOLDER")
+        model = load(entries["argan.model"])
+    return TARGETS[name](model).eval()
+
+
+def _write_cases(target: Target, folder: Path) -> None:
+    for case, inputs in target.cases().items():
+        np.savez(folder / f"{case}.npz", **{str(index): value.numpy() for index, value in enumerate(inputs)})
+
+
+def _run_alone(path: Path, format: str, device: torch.device, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, alone.__file__, str(path), format, str(device), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    if done.returncode == alone.MISSING:
+        raise MissingError(said[0], hint="argan doctor")
+    if done.returncode:
+        raise VerificationError(f"{path} does not run: {said[0]}")
+    return json.loads(done.stdout)
+
+
+def _compare(target: Target, ways: list[str], folder: Path) -> list[Difference]:
+    differences = []
+    for case, inputs in target.cases().items():
+        with torch.no_grad():
+            expected = as_tuple(target(*inputs))
+        for way in ways:
+            with np.load(folder / way / f"{case}.npz") as file:
+                actual = [torch.from_numpy(file[key]) for key in sorted(file, key=int)]
+            if len(actual) != len(target.outputs):
+                raise VerificationError(f"{len(actual)} outputs instead of {len(target.outputs)}")
+            for output, a, b in zip(target.outputs, actual, expected, strict=True):
+                differences.append(compare(output, f"{case}, {way}", a, b))
+    return differences
