@@ -114,8 +114,10 @@ def _draw(aperture: Aperture, radius: float, rim: float, n: int) -> Tensor:
     fine = 1 if plain else math.ceil(FINE / n) + (2 if isinstance(aperture.shape, Tensor) else 0)
     at = (torch.arange((2 * n + 1) * fine, dtype=torch.float64) + 0.5) / fine - n - 0.5
     u, v = _on_aperture(aperture, at[None, :], at[:, None])
-    image = isinstance(aperture.shape, Tensor)
-    samples = _sampled(aperture.shape, u, v, radius) if image else _filled(aperture, u, v, radius, fine)
+    if isinstance(aperture.shape, Tensor):
+        samples = _sampled(aperture.shape, u, v, radius)
+    else:
+        samples = _filled(aperture, u, v, radius, fine)
     if rim:
         samples = samples * _profile(torch.hypot(u, v) / (radius * aperture.pupil), rim)
     kernel = F.avg_pool2d(samples[None, None], fine)[0, 0]
