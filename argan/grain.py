@@ -20,12 +20,13 @@ from argan.color import FULL_SCALE
 BLOCK = 8  # noise is measured in squares of this side
 BLOCKS = 12_000  # at most so many of them
 QUIET = 0.1  # the quietest tenth of the blocks of a brightness are taken to be even
-QUIET_BIAS = 0.72  # their median variance over the true one: the 5 % quantile of chi^2 with 61 degrees of freedom
+QUIET_BIAS = 0.72  # their median variance over the true one: the 5 % quantile of chi^2 / 61, 61 degrees of freedom
 LEVELS = 16  # brightness classes that noise is measured in
 FINE = 256  # and to which it is interpolated
 FEWEST = 50  # blocks in a class that count as evidence
 ENDS = 0.012  # blocks that come so near black or white have lost noise to clipping
-MOST = 0.02, 1.5  # of full scale; and times the lower quartile over all levels: more is taken for texture
+TEXTURE = 0.3, 0.7  # 5 % over 15 % quantile of variances: 0.9 for noise, 0.1 to 0.5 where nothing is even. A ramp
+MOST = 0.012, 1.5  # of full scale; and times the lower quartile over all levels: more is taken for texture
 LEAST = 1e-5  # what is less is rounding
 TILE = 512
 
@@ -137,9 +138,9 @@ def _levels(mean: Tensor, variance: Tensor) -> Tensor:
         inside = variance[(mean * LEVELS).long() == level]
         if len(inside) >= FEWEST:
             known.append(level)
-            quiet = inside.sort().values[: max(1, int(QUIET * len(inside)))]
-            typical = (quiet.median() / QUIET_BIAS).sqrt()
-            sigma[level] = typical if typical > LEAST else 0
+            low, higher = inside.quantile(QUIET / 2), inside.quantile(1.5 * QUIET)
+            trust = ((low / higher - TEXTURE[0]) / (TEXTURE[1] - TEXTURE[0])).clamp(0, 1)
+            sigma[level] = trust * (low / QUIET_BIAS).sqrt() if low > LEAST**2 else 0
     at_levels = torch.zeros(LEVELS + 1)
     if known:
         most = min(MOST[0], MOST[1] * float(sigma[known].quantile(0.25)))
