@@ -114,11 +114,10 @@ def _draw(aperture: Aperture, radius: float, rim: float, n: int) -> Tensor:
     fine = 1 if plain else math.ceil(FINE / n) + (2 if isinstance(aperture.shape, Tensor) else 0)
     at = (torch.arange((2 * n + 1) * fine, dtype=torch.float64) + 0.5) / fine - n - 0.5
     u, v = _on_aperture(aperture, at[None, :], at[:, None])
-    samples = (
-        _sampled(aperture.shape, u, v, radius)
-        if isinstance(aperture.shape, Tensor)
-        else _filled(aperture, u, v, radius, fine)
-    )
+    if isinstance(aperture.shape, Tensor):
+        samples = _sampled(aperture.shape, u, v, radius)
+    else:
+        samples = _filled(aperture, u, v, radius, fine)
     if rim:
         samples = samples * _profile(torch.hypot(u, v) / (radius * aperture.pupil), rim)
     kernel = F.avg_pool2d(samples[None, None], fine)[0, 0]
@@ -196,10 +195,8 @@ class _Outline:
             self.circumradius, self.square = 1.0, torch.ones(1, dtype=torch.float64)
             return
         self._set(1.0, curvature)
-        angle = (
-            (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024 * math.pi / blades
-        )  # half a blade: all are copies
-        square = self.ray(angle).square()
+        half_a_blade = (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024 * math.pi / blades  # all are copies
+        square = self.ray(half_a_blade).square()
         self._set(1 / math.sqrt(float(square.mean())), curvature)
         self.square = square / square.mean()  # of distances of the outline, evenly over all directions
 

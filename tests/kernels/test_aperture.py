@@ -45,7 +45,7 @@ def test_light_is_kept_and_spread_as_wide_at_every_size(lens: Aperture, radius: 
     assert float(kernel.min()) >= 0
     if abs(radius) > 1:
         y, x = grid(kernel)
-        tolerance = 0.015 if isinstance(lens.shape, torch.Tensor) else 0.002  # coarse images: their samples are few
+        tolerance = 0.03 if isinstance(lens.shape, torch.Tensor) else 0.002  # coarse images: their samples are few
         wanted = radius**2 * sum(fine_moments(lens, radius < 0))
         assert float((kernel * (x * x + y * y)).sum()) == pytest.approx(wanted, rel=tolerance)
 
