@@ -208,17 +208,18 @@ def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]], t
 
     Args:
         depth: the estimator.
-        photos: pairs of photograph (3, S, S) and true disparity (1, S, S).
+        photos: pairs of photograph (3, H, W) and true disparity (1, H, W), NaN where it is unknown.
         truth: whose disparity that is: "true", or what it is called that stands in for it.
     """
     against = "" if truth == "true" else f" against {truth}"
     estimated: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
     prior: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
     for photo, disparity in photos:
-        estimate, guess = depth(photo[None])[0].cpu(), centre_prior(photo[None])[0].cpu()
+        known = ~disparity.isnan()
+        estimate, guess = (estimator(photo[None])[0].cpu()[known] for estimator in (depth, centre_prior))
         for name, (measure, _) in TRUTH_MEASURES.items():
-            estimated[name].append(measure(estimate, disparity))
-            prior[name].append(measure(guess, disparity))
+            estimated[name].append(measure(estimate, disparity[known]))
+            prior[name].append(measure(guess, disparity[known]))
     return [
         row_of_means(name.format(truth=truth, against=against), estimated[name], prior[name], better)
         for name, (_, better) in TRUTH_MEASURES.items()
