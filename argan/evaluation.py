@@ -208,7 +208,7 @@ def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]], t
 
     Args:
         depth: the estimator.
-        photos: pairs of photograph (3, S, S) and true disparity (1, S, S).
+        photos: pairs of photograph (3, H, W) and true disparity (1, H, W), NaN where it is unknown.
         truth: whose disparity that is: "true", or what it is called that stands in for it.
     """
     against = "" if truth == "true" else f" against {truth}"
@@ -224,9 +224,10 @@ def scores_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]]) 
     """Every measure of `TRUTH_MEASURES` for every pair of photograph (3, S, S) and true disparity (1, S, S)."""
     scores: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
     for photo, disparity in photos:
-        estimate = depth(photo[None])[0].cpu()
+        known = ~disparity.isnan()
+        estimate = depth(photo[None])[0].cpu()[known]
         for name, (measure, _) in TRUTH_MEASURES.items():
-            scores[name].append(measure(estimate, disparity))
+            scores[name].append(measure(estimate, disparity[known]))
     return scores
 
 

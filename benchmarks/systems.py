@@ -135,30 +135,16 @@ def depth_model(folder: Path, config: TrainConfig, arguments: argparse.Namespace
 
 
 def scenes_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
-    """Photographs (3, h, w) with true disparity (1, h, w), brought to `side` px; holes are filled by their neighbours.
-
-    Where depth is unknown (0) the nearest known value to the left or right stands in: laser depth is sparse.
-    """
+    """Photographs (3, h, w) of `side` px along the longer side, with true disparity (1, h, w), NaN where unknown."""
     for file in sorted(folder.glob("*.inv.png")):
         with Image.open(file.with_name(file.name.replace(".inv.png", ".jpg"))) as image:
             photo = torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
         disparity, _ = read_depth(file)
-        size = [round(length * side / max(photo.shape[2:])) for length in photo.shape[2:]]
-        truth = torch.tensor(fill_holes(disparity))[None, None]
-        yield resize(photo, (size[0], size[1]))[0], resize(truth, (size[0], size[1]))[0]
-
-
-def fill_holes(disparity: np.ndarray) -> np.ndarray:
-    """The nearest known value of the same row, else of the rows above."""
-    filled = disparity.copy()
-    for row, values in enumerate(filled):
-        known = np.flatnonzero(disparity[row])
-        if len(known):
-            nearest = known[np.abs(np.arange(len(values))[:, None] - known).argmin(axis=1)]
-            filled[row] = disparity[row, nearest]
-        elif row:
-            filled[row] = filled[row - 1]
-    return filled
+        truth = torch.tensor(np.where(disparity > 0, disparity, np.nan))[None, None]
+        height, width = (round(length * side / max(photo.shape[2:])) for length in photo.shape[2:])
+        # Nearest pixels: laser depth is sparse, and what lies between two surfaces is no depth.
+        nearest = torch.nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
+        yield resize(photo, (height, width))[0], nearest[0]
 
 
 def steps_per_second(folder: Path) -> float:

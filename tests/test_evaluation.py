@@ -35,6 +35,15 @@ def test_depth_against_truth_knows_a_perfect_estimate_and_the_bare_prior():
     assert all(row.low <= row.value <= row.high for row in prior)
 
 
+def test_pixels_whose_depth_is_unknown_do_not_count():
+    photo, truth = next(iter(evaluation.held_out(16, 1)))
+    sparse = torch.where(torch.arange(16) % 2 == 0, truth, torch.nan)
+    wrong_elsewhere = torch.where(sparse.isnan(), -truth, truth)
+    rows = evaluation.depth_against_truth(lambda image: wrong_elsewhere[None], [(photo, sparse)])
+    assert [round(row.value, 9) for row in rows] == [1, 1, 0]
+    assert evaluation.depth_against_truth(lambda image: wrong_elsewhere[None], [(photo, truth)])[0].value < 0.9
+
+
 def test_held_out_photographs_depend_on_the_seed_and_are_not_those_of_training():
     from argan.data.synthetic import SyntheticPhotos
 

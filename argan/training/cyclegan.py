@@ -51,15 +51,9 @@ class CyclePlayers(Players[Translators, Judges]):
         parts = [(part[0::2], part[1::2]) for part in real.split(len(real) // self.config.accumulate)]
         self.seen = real[0::2]
         penalise = step % self.config.loss.r1_interval == 0
-        stats: dict[str, Tensor] = {}
         judged = (self.discriminator_terms(deep, shallow, penalise) for deep, shallow in parts)
-        self.learn(self.discriminator, self.discriminator_optimizer, judged, stats)
-        self.discriminator.requires_grad_(False)
         made = (self.generator_terms(deep, shallow) for deep, shallow in parts)
-        self.learn(self.generator, self.generator_optimizer, made, stats)
-        self.discriminator.requires_grad_(True)
-        self.average.update(self.generator, self.config.batch, step)
-        return stats
+        return self.play(judged, made, step)
 
     def discriminator_terms(self, deep: Tensor, shallow: Tensor, penalise: bool) -> Terms:
         """What the two discriminators minimise."""

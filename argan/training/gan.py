@@ -82,25 +82,16 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         photos = [self.photographs(*pair) for pair in zip(real.split(len(real) // len(parts)), parts, strict=True)]
         kept = self.make(parts[0]) if len(parts) == 1 else None  # several parts are made twice, to hold one at a time
         penalise = step % self.config.loss.r1_interval == 0
-        stats: dict[str, Tensor] = {}
 
-        # Discriminator, on photographs and on the mixture of deep and shallow images.
         def judged(photo: Tensor, part: Draws) -> Terms:
             with torch.no_grad():
                 scene = kept or self.make(part)
             return self.discriminator_terms(photo, scene.shown.detach(), penalise)
 
-        self.learn(self.discriminator, self.discriminator_optimizer, map(judged, photos, parts), stats)
-
-        # Generator and renderer, judged by the discriminator that has just learned.
         def made(photo: Tensor, part: Draws) -> Terms:
             return self.generator_terms(photo, kept or self.make(part), part, step)
 
-        self.discriminator.requires_grad_(False)
-        self.learn(self.generator, self.generator_optimizer, map(made, photos, parts), stats)
-        self.discriminator.requires_grad_(True)
-        self.average.update(self.generator, self.config.batch, step)
-        return stats
+        return self.play(map(judged, photos, parts), map(made, photos, parts), step)
 
     def draw(self, rng: torch.Generator) -> Draws:
         """Of the whole batch, on the CPU: every process draws the same."""
@@ -140,7 +131,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         return diff_augment.recolor(diff_augment.reframe(real, draws.augment_real), draws.augment_real)
 
     def discriminator_terms(self, real: Tensor, fake: Tensor, penalise: bool) -> Terms:
-        """What the discriminator minimises."""
+        """What the discriminator minimises, on photographs and on the mixture of deep and shallow images."""
         loss = self.config.loss
         real_logits, fake_logits = self.judge(real), self.judge(fake)
         if loss.adversarial == "relativistic":

@@ -79,10 +79,29 @@ class Players(ABC, Generic[Made, Judge]):
         """For forward passes of networks; rendering and gradient penalties stay outside, in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16(self.config, self.device))
 
-    def learn(
+    def play(self, judged: Iterable[Terms], made: Iterable[Terms], step: int) -> dict[str, Tensor]:
+        """One step of the game: the discriminator learns, then the generator, judged by what has just learned.
+
+        Args:
+            judged, made: what each minimises on every part of this process's share. They are asked for one at a time,
+                when it is the player's turn: one part's graph is in memory, and `made` sees the new discriminator.
+            step: counted from 0.
+
+        Returns:
+            The means of all terms, detached.
+        """
+        stats: dict[str, Tensor] = {}
+        self._learn(self.discriminator, self.discriminator_optimizer, judged, stats)
+        self.discriminator.requires_grad_(False)
+        self._learn(self.generator, self.generator_optimizer, made, stats)
+        self.discriminator.requires_grad_(True)
+        self.average.update(self.generator, self.config.batch, step)
+        return stats
+
+    def _learn(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, parts: Iterable[Terms], stats: dict[str, Tensor]
     ) -> None:
-        """Update a network by the mean over the batch's parts and over all processes; terms go into `stats`."""
+        """Update a network by the mean over the parts and over all processes; terms go into `stats`."""
         count = self.config.accumulate
         optimizer.zero_grad(set_to_none=True)
         for total, terms in parts:

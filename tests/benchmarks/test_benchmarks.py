@@ -68,18 +68,16 @@ def test_study_reports_means_of_both_methods(study):
 # --- the systems' table -----------------------------------------------------------------------------------------------
 
 
-def test_holes_take_the_nearest_value_of_their_row(systems):
-    depth = np.array([[0, 0, 0, 0], [0, 2, 0, 5], [0, 0, 0, 0]], np.float32)
-    assert systems.fill_holes(depth).tolist() == [[0, 0, 0, 0], [2, 2, 2, 5], [2, 2, 2, 5]]
-
-
-def test_scenes_come_with_their_disparity(systems, tmp_path):
+def test_scenes_come_with_their_disparity_and_without_what_is_unknown(systems, tmp_path):
     Image.new("RGB", (40, 20), (10, 20, 30)).save(tmp_path / "scene.jpg")
-    Image.fromarray(np.full((20, 40), 30000, np.uint16)).save(tmp_path / "scene.inv.png")
+    depth = np.full((20, 40), 30000, np.uint16)
+    depth[:, 20:] = 0
+    Image.fromarray(depth).save(tmp_path / "scene.inv.png")
     ((photo, truth),) = systems.scenes_with_depth(tmp_path, side=32)
     assert photo.shape == (3, 16, 32)
     assert truth.shape == (1, 16, 32)
-    assert truth.mean().item() == pytest.approx(30000 / 65535, abs=1e-4)
+    assert truth[0, :, 16:].isnan().all()
+    torch.testing.assert_close(truth[0, :, :16], torch.full((16, 16), 30000 / 65535))
 
 
 def test_every_system_starts_from_the_same_preset(systems):
