@@ -1,7 +1,7 @@
 """The photo renderer and others against real optics: a light field's integrated views, and pairs of focus.
 
 python benchmarks/bokeh_light_field.py light-field FOLDER [--crop 320] [--only argan …] [--json] [--pictures FOLDER]
-python benchmarks/bokeh_light_field.py multi-focus FOLDER [--depth sharpness|estimator] [--json] [--pictures FOLDER]
+python benchmarks/bokeh_light_field.py multi-focus FOLDER [--depth sharpness|refined|estimator] [--only …] [--json] …
 
 `light-field`: 9 x 9 views `view_VU.jpg` and the centre one's disparity `disp.npy` (pixels a view, larger is nearer), as
 in the HCI benchmark. The mean of the views within a disc, each sheared to the plane in focus, is what a lens of that
@@ -10,7 +10,8 @@ edges.
 
 `multi-focus`: `NN-aif.jpg`, `NN-near.jpg`, `NN-far.jpg`, the all-in-focus fusion and the photos focused near and far,
 as in the Lytro set. Renderers get the fusion and depth, and are compared with the near photo. The blur is not known:
-every renderer gets the radius of RADII that serves it best.
+every renderer gets the radius of RADII that serves it best. Depth is which photo of the pair is sharper where
+(`refined`: brought to the fusion's edges), or the shipped estimator's.
 """
 
 import argparse
@@ -29,8 +30,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "kernels"))
 import truth
 
+from argan.guided import guided_upsample
 from argan.kernels import render_bokeh
 
+DEPTHS = ("sharpness", "refined", "estimator")
 RADII = (1.0, 2.0, 3.0, 4.5, 6.0)  # pixels, at half the pairs' size
 
 RENDERERS: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
@@ -48,7 +51,7 @@ def main() -> None:
     parser.add_argument("kind", choices=["light-field", "multi-focus"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--crop", type=int, default=320, help="side of the light field's square that is rendered")
-    parser.add_argument("--depth", choices=["sharpness", "estimator"], default="sharpness", help="of the pairs")
+    parser.add_argument("--depth", choices=DEPTHS, default="sharpness", help="of the pairs")
     parser.add_argument("--only", nargs="*", default=list(RENDERERS), help="names of renderers")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--pictures", type=Path, help="write truth | renderings here")
@@ -92,8 +95,10 @@ def multi_focus(options: argparse.Namespace):
         image, near, far = (
             F.avg_pool2d(read(path.with_name(path.name.replace("aif", k))), 2) for k in ("aif", "near", "far")
         )
-        disparity = sharper(near, far) if options.depth == "sharpness" else estimated(image)
-        focus = float(disparity.max()) if options.depth == "sharpness" else float(disparity.quantile(0.95))
+        disparity = estimated(image) if options.depth == "estimator" else sharper(near, far)
+        if options.depth == "refined":
+            disparity = guided_upsample(F.avg_pool2d(disparity, 4), truth.display(image)).clamp(0, 1)
+        focus = float(disparity.quantile(0.95))
         inner = (..., slice(8, -8), slice(8, -8))
         pictures = []
         for who in options.only:
