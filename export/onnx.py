@@ -1,7 +1,8 @@
-"""ONNX: one self-contained file at opset 18, from a trace, run by ONNX Runtime.
+"""ONNX: one self-contained file at opset 18, written by torch's exporters, run by ONNX Runtime.
 
 Opset 18 is what GridSample on WebGPU and CUDA takes. torch's newer exporter (dynamo=True) reasons about every size in
-the graph, half a minute of computing for each of these targets; a trace takes seconds, and is verified at other sizes.
+the graph: half a minute of computing for what works on photos, where the older one traces for seconds. So targets with
+dynamic sizes are traced (`Target.traced`), and verified at other sizes.
 """
 
 import io
@@ -23,7 +24,7 @@ from torch import Tensor
 from argan import __version__
 from argan.errors import MissingError, VerificationError
 from argan.export.metadata import metadata
-from argan.export.targets import Axes, Inputs, Target
+from argan.export.targets import Axes, Inputs, Target, dynamic_shapes
 from argan.export.verify import Runtime, as_tuple
 
 OPSET = 18
@@ -32,26 +33,45 @@ IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
 
 def write_onnx(target: Target, path: Path) -> None:
     """Write `target` to `path`, weights and metadata inside, batch and sizes dynamic."""
-    file = io.BytesIO()
     with _quiet():
-        torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", _antialiased_resize, OPSET)
-        torch.onnx.export(
-            target,
-            target.example(),
-            file,  # type: ignore[arg-type]  # it takes one
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=list(target.inputs),
-            output_names=list(target.outputs),
-            dynamic_axes={**target.inputs, **target.outputs},
-        )
-    model = folded(onnx.load_from_string(file.getvalue()))
+        model = folded(_traced(target)) if target.traced else _exported(target)
     strip(model)
     _name_axes(model, target)
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "argan", __version__
     onnx.helper.set_model_props(model, metadata(target))
     path.write_bytes(model.SerializeToString())
+
+
+def _traced(target: Target) -> onnx.ModelProto:
+    file = io.BytesIO()
+    torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", _antialiased_resize, OPSET)
+    torch.onnx.export(
+        target,
+        target.example(),
+        file,  # type: ignore[arg-type]  # it takes one
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=list(target.inputs),
+        output_names=list(target.outputs),
+        dynamic_axes={**target.inputs, **target.outputs},
+    )
+    return onnx.load_from_string(file.getvalue())
+
+
+def _exported(target: Target) -> onnx.ModelProto:
+    program = torch.onnx.export(
+        target,
+        target.example(),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=list(target.inputs),
+        output_names=list(target.outputs),
+        dynamic_shapes=dynamic_shapes(target),
+        verbose=False,
+    )
+    assert program is not None
+    return program.model_proto
 
 
 def _antialiased_resize(graph: Any, image: Any, size: Any, *_: Any) -> Any:

@@ -34,6 +34,7 @@ class Target(nn.Module):
         inputs, outputs: their names, in order, each with the names of its dynamic axes.
         meaning: what each tensor holds, for the file's metadata.
         tolerance: largest accepted max|exported - PyTorch| / max|PyTorch| of every output.
+        traced: ONNX is written from a trace, which follows sizes but takes no branch on them.
         exact_output: what must equal PyTorch's exactly in cases named EXACT.
     """
 
@@ -42,6 +43,7 @@ class Target(nn.Module):
     outputs: ClassVar[dict[str, Axes]]
     meaning: ClassVar[dict[str, str]]
     tolerance: ClassVar[float] = 1e-3
+    traced: ClassVar[bool] = True
     exact_output: ClassVar[str | None] = None
 
     def __init__(self, model: Model):
@@ -63,6 +65,8 @@ class Target(nn.Module):
 
 class GeneratorTarget(Target):
     """z, scale -> deep, shallow, disparity. The image size is the model's own."""
+
+    traced: ClassVar[bool] = False  # the tracing exporter cannot follow weights that are computed
 
     name = "generator"
     inputs: ClassVar[dict[str, Axes]] = {"z": {0: "batch"}, "scale": {0: "batch"}}
