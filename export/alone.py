@@ -30,7 +30,8 @@ def main(file: str, format: str, device: str, folder: str) -> None:
         for case in sorted(Path(folder).glob("*.npz")):
             with np.load(case) as inputs:
                 outputs = run([inputs[key] for key in sorted(inputs, key=int)])
-            np.savez(out / case.name, **{str(index): value for index, value in enumerate(outputs)})
+            arrays: dict[str, Any] = {str(index): value for index, value in enumerate(outputs)}
+            np.savez(out / case.name, **arrays)
         ways.append({"way": name, "seconds": round(time.perf_counter() - start, 3), **facts})
     print(json.dumps({"ways": ways, "peak_mb": peak_memory()}))
 

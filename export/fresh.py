@@ -82,7 +82,8 @@ def target_of(entries: dict[str, str], model: Model | None) -> Target:
 
 def _write_cases(target: Target, folder: Path) -> None:
     for case, inputs in target.cases().items():
-        np.savez(folder / f"{case}.npz", **{str(index): value.numpy() for index, value in enumerate(inputs)})
+        arrays: dict[str, Any] = {str(index): value.numpy() for index, value in enumerate(inputs)}
+        np.savez(folder / f"{case}.npz", **arrays)
 
 
 def _run_alone(path: Path, format: str, device: torch.device, folder: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""ONNX: one self-contained file at opset 18, from torch's dynamo exporter, run by ONNX Runtime.
+"""ONNX: one self-contained file at opset 18, written by torch's exporters, run by ONNX Runtime.
 
-Opset 18 is what torch's operator library is written in and what GridSample on WebGPU and CUDA takes; at 20, the
-exporter's default, both fall back.
+Opset 18 is what GridSample on WebGPU and CUDA takes. torch's newer exporter (dynamo=True) reasons about every size in
+the graph: half a minute of computing for what works on photos, where the older one traces for seconds. So targets with
+dynamic sizes are traced (`Target.traced`), and verified at other sizes.
 """
 
 import io
@@ -11,9 +12,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx
-import onnx.compose
 import onnx_ir
 import onnx_ir.passes.common
 import onnxruntime
@@ -24,7 +25,7 @@ from argan import __version__
 from argan.errors import MissingError, VerificationError
 from argan.export.metadata import metadata
 from argan.export.targets import Axes, Inputs, Target, dynamic_shapes
-from argan.export.verify import Runtime
+from argan.export.verify import Runtime, as_tuple
 
 OPSET = 18
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
@@ -33,16 +34,32 @@ IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
 def write_onnx(target: Target, path: Path) -> None:
     """Write `target` to `path`, weights and metadata inside, batch and sizes dynamic."""
     with _quiet():
-        model = joined(target, [_traced(stage) if stage.traced else _exported(stage) for stage in target.stages()])
+        model = folded(_traced(target)) if target.traced else _exported(target)
     strip(model)
+    _name_axes(model, target)
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "argan", __version__
     onnx.helper.set_model_props(model, metadata(target))
     path.write_bytes(model.SerializeToString())
 
 
+def _traced(target: Target) -> onnx.ModelProto:
+    file = io.BytesIO()
+    torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", _antialiased_resize, OPSET)
+    torch.onnx.export(
+        target,
+        target.example(),
+        file,  # type: ignore[arg-type]  # it takes one
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=list(target.inputs),
+        output_names=list(target.outputs),
+        dynamic_axes={**target.inputs, **target.outputs},
+    )
+    return onnx.load_from_string(file.getvalue())
+
+
 def _exported(target: Target) -> onnx.ModelProto:
-    """By torch's exporter: it reasons about sizes, which takes it tenths of a second for every node."""
     program = torch.onnx.export(
         target,
         target.example(),
@@ -57,20 +74,13 @@ def _exported(target: Target) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _traced(target: Target) -> onnx.ModelProto:
-    """By torch's older exporter, which traces: for what is the same at every size, a second for a thousand nodes."""
-    file = io.BytesIO()
-    torch.onnx.export(
-        target,
-        target.example(),
-        file,
-        dynamo=False,
-        opset_version=OPSET,
-        input_names=list(target.inputs),
-        output_names=list(target.outputs),
-        dynamic_axes={**target.inputs, **target.outputs},
-    )
-    return folded(onnx.load_from_string(file.getvalue()))
+def _antialiased_resize(graph: Any, image: Any, size: Any, *_: Any) -> Any:
+    """torch's antialiased bilinear resizing, which its tracing exporter lacks, by ONNX's of opset 18."""
+    shape = graph.op("Shape", image)
+    begin, end = (graph.op("Constant", value_t=torch.tensor([index])) for index in (0, 2))
+    sizes = graph.op("Concat", graph.op("Slice", shape, begin, end), size, axis_i=0)
+    none = graph.op("Constant", value_t=torch.tensor([], dtype=torch.float32))
+    return graph.op("Resize", image, none, none, sizes, mode_s="linear", antialias_i=1, exclude_outside_i=1)
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -89,23 +99,6 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     once = onnx_ir.from_proto(folded)
     onnx_ir.passes.common.DeduplicateInitializersPass()(once)
     return onnx_ir.to_proto(once)
-
-
-def joined(target: Target, models: list[onnx.ModelProto]) -> onnx.ModelProto:
-    """One graph of `target`'s stages, which hand over to each other by the names of their inputs and outputs."""
-    graph = onnx.GraphProto(name=target.name)
-    inputs, outputs = {}, {}
-    for stage, model in zip(target.stages(), models, strict=True):
-        if len(models) > 1:
-            own = {"rename_inputs": False, "rename_outputs": False}
-            model = onnx.compose.add_prefix(model, f"{stage.name}/", **own)
-        graph.node.extend(model.graph.node)
-        graph.initializer.extend(model.graph.initializer)
-        inputs.update({value.name: value for value in model.graph.input})
-        outputs.update({value.name: value for value in model.graph.output})
-    graph.input.extend(_named_axes(inputs[name], axes) for name, axes in target.inputs.items())
-    graph.output.extend(_named_axes(outputs[name], axes) for name, axes in target.outputs.items())
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
 
 
 def open_onnx(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:
@@ -155,11 +148,16 @@ def strip(model: onnx.ModelProto) -> None:
         part.ClearField("doc_string")
 
 
-def _named_axes(value: onnx.ValueInfoProto, axes: Axes) -> onnx.ValueInfoProto:
-    """The axes named as the target names them; the exporters leave expressions of other axes in outputs."""
-    for axis, name in axes.items():
-        value.type.tensor_type.shape.dim[axis].dim_param = name
-    return value
+def _name_axes(model: onnx.ModelProto, target: Target) -> None:
+    """Outputs' axes named as the target names them, all others of their size; the exporter leaves names of its own."""
+    with torch.no_grad():
+        examples = as_tuple(target(*target.example()))
+    for value, example in zip(model.graph.output, examples, strict=True):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis in target.outputs[value.name]:
+                dim.dim_param = target.outputs[value.name][axis]
+            else:
+                dim.dim_value = example.shape[axis]
 
 
 def _dynamic_axes(value: onnx.ValueInfoProto) -> Axes:

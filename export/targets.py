@@ -34,8 +34,8 @@ class Target(nn.Module):
         inputs, outputs: their names, in order, each with the names of its dynamic axes.
         meaning: what each tensor holds, for the file's metadata.
         tolerance: largest accepted max|exported - PyTorch| / max|PyTorch| of every output.
+        traced: ONNX is written from a trace, which follows sizes but takes no branch on them.
         exact_output: what must equal PyTorch's exactly in cases named EXACT.
-        traced: which operations run does not depend on sizes, so that a trace at one size serves all.
     """
 
     name: ClassVar[str]
@@ -43,16 +43,12 @@ class Target(nn.Module):
     outputs: ClassVar[dict[str, Axes]]
     meaning: ClassVar[dict[str, str]]
     tolerance: ClassVar[float] = 1e-3
-    traced: ClassVar[bool] = False
+    traced: ClassVar[bool] = True
     exact_output: ClassVar[str | None] = None
 
     def __init__(self, model: Model):
         super().__init__()
         self.model_config = model.config
-
-    def stages(self) -> list["Target"]:
-        """The targets that, one after the other, make this one."""
-        return [self]
 
     def example(self) -> Inputs:
         """Inputs to trace with: a batch of two, because exporters take a size of one for a constant."""
@@ -69,6 +65,8 @@ class Target(nn.Module):
 
 class GeneratorTarget(Target):
     """z, scale -> deep, shallow, disparity. The image size is the model's own."""
+
+    traced: ClassVar[bool] = False  # the tracing exporter cannot follow weights that are computed
 
     name = "generator"
     inputs: ClassVar[dict[str, Axes]] = {"z": {0: "batch"}, "scale": {0: "batch"}}
@@ -160,8 +158,9 @@ class RenderTarget(Target):
         "rendered": "(batch, 3, height, width) the picture through a lens, encoded like image",
     }
 
-    traced: ClassVar[bool] = True
     exact_output: ClassVar[str | None] = "rendered"
+
+    auto_focus: Tensor | None
 
     def __init__(self, model: Model, auto_focus: float | None = None):
         """`auto_focus` is the disparity in focus where an input below 0 asks for it."""
@@ -220,9 +219,6 @@ class PipelineTarget(Target):
         super().__init__(model)
         self.depth = DepthTarget(model)
         self.render = RenderTarget(model, auto_focus=self.depth.depth.focus)
-
-    def stages(self) -> list[Target]:
-        return [self.depth, self.render]
 
     def forward(self, image: Tensor, blur: Tensor, focus: Tensor) -> tuple[Tensor, Tensor]:
         disparity = self.depth(image)

@@ -19,8 +19,9 @@ def export(
     target: Annotated[
         Literal["generator", "depth", "render", "pipeline", "all"],
         typer.Option(
-            help="generator: z, scale to deep, shallow, disparity. depth: image to disparity. render: image, "
-            "disparity, blur, focus to image. pipeline: image, blur, focus to image, disparity. all: those the model has."
+            help="generator: z, scale to deep, shallow, disparity. depth: image to disparity. "
+            "render: image, disparity, blur, focus to image. "
+            "pipeline: image, blur, focus to image, disparity. all: those the model has."
         ),
     ] = "all",
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("argan-export"),

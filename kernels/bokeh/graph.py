@@ -3,8 +3,8 @@
 It takes the reference's steps (README.md), arranged so that a fixed list of convolutions, pooling, resizing and
 arithmetic renders any picture with any blur at the same cost:
 
-- *Slabs* lie at fixed radii, RADII at full size and OCTAVE an octave at 1/2, 1/4, ... of it. A level's slabs are worked
-  at once, side by side as channels: all their reds, greens, blues, alphas (4n), each near to far.
+- *Slabs* lie at fixed radii: RADII at full size and half of it, OCTAVE an octave at 1/4, 1/8, ... A level's slabs are
+  worked at once, side by side as channels: all their reds, greens, blues, alphas (4n), each near to far.
 - *Light* goes up a pyramid until it meets slabs of its blur radius. What a level keeps is taken out of what it passes
   on, so all light is spread exactly once. On its way up it is kept apart only by its side of the focal plane.
 - Where the reference looks at the picture to leave work out, the graph does it everywhere.
@@ -26,14 +26,14 @@ from argan.kernels.bokeh.aperture import aperture_kernel
 from argan.kernels.bokeh.reference import EPS, TRUST
 
 LEVELS = 7  # of the pyramid: 1, 1/2, ... 1/64 of the size
-RADII = [1.0, 2.0, 3.0, 4.1]  # of the slabs at full size, in front of and behind the one in focus; pixels
-FIRST = 5.2  # radius of the smallest slab at half the size
+RADII = [1.0, 2.0, 3.0, 4.1], [5.2, 6.5, 8.2, 10.3, 13.0]  # of the slabs at 1 and 1/2 of the size, pixels of the photo
+FIRST = 16.4  # radius of the smallest slab at 1/4 of the size
 OCTAVE = 3  # slabs an octave from there on
 FILL = 3  # hidden surfaces are filled in at 1/2 of a level's size, where little is known also at 1/4, and so on
 
 LIGHT = 11  # channels of `light`: see `smaller`
 CELL = 2 ** (LEVELS - 1)  # pictures are worked in whole cells of the coarsest level
-LARGEST = FIRST * 2 ** (LEVELS - 1 - 1 / OCTAVE)
+LARGEST = FIRST * 2 ** (LEVELS - 2 - 1 / OCTAVE)
 
 
 class BokehGraph(nn.Module):
@@ -43,6 +43,8 @@ class BokehGraph(nn.Module):
     in it, so that it may be traced at one size and run at any other. float32; batch and sizes may be symbolic.
     """
 
+    tent: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("cuts", cuts())
@@ -51,12 +53,15 @@ class BokehGraph(nn.Module):
             self.register_buffer(f"cuts_behind_{level}", cuts_behind(level))
         for level in range(LEVELS):
             self.register_buffer(f"discs_{level}", discs(level))
-        # Which channels: of RGBA, for each slab; of `light`, for each slab of a level; of slabs, those before and behind.
-        self.register_buffer("colours_0", torch.arange(4).repeat_interleave(2 * len(RADII) + 1))
-        self.register_buffer("colours", torch.tensor([0, 5, 1, 6, 2, 7, 3, 8]).repeat_interleave(OCTAVE))
-        slabs = torch.arange(8 * OCTAVE).view(4, 2, OCTAVE)
-        self.register_buffer("front", slabs[:, 0].flatten())
-        self.register_buffer("back", slabs[:, 1].flatten())
+        # Which channels: of RGBA, or of `light` before and behind, for each slab; of slabs, those before and behind.
+        self.register_buffer("colours_0", torch.arange(4).repeat_interleave(2 * len(RADII[0]) + 1))
+        for level in range(1, LEVELS):
+            count = len(radii(level))
+            colours = torch.tensor([0, 5, 1, 6, 2, 7, 3, 8])
+            self.register_buffer(f"colours_{level}", colours.repeat_interleave(count))
+            slabs = torch.arange(8 * count).view(4, 2, count)
+            self.register_buffer(f"front_{level}", slabs[:, 0].flatten())
+            self.register_buffer(f"back_{level}", slabs[:, 1].flatten())
         tent = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         self.register_buffer("tent", torch.outer(tent, tent).repeat(LIGHT, 1, 1, 1))
 
@@ -83,7 +88,7 @@ class BokehGraph(nn.Module):
 
     def full_size(self, rgba: Tensor, coc: Tensor) -> tuple[Tensor, Tensor]:
         """The spread slabs (B,4n,h,w) around the focal plane, and the `light` that they do not hold."""
-        count = 2 * len(RADII) + 1
+        count = 2 * len(RADII[0]) + 1
         c2 = coc * coc.abs()
         nearer = ramps(c2, self.cuts)  # [j]: 1 from slab j - 2 on, falling to 0 at slab j - 1
         one_before, here, before = (nearer.narrow(1, start, count) for start in range(3))
@@ -99,25 +104,27 @@ class BokehGraph(nn.Module):
         `light` (B,11,h,w) is what no finer level holds: premultiplied RGBA and alpha c^2 in front of the focal plane,
         the same behind it, and what hides the first slab behind.
         """
+        count = len(radii(level))
         before, behind, hides = light.split([5, 5, 1], 1)
         alpha, c2 = before.narrow(1, 3, 2).split(1, 1)
-        nearer = ramps(c2 / alpha.clamp(min=EPS), getattr(self, f"cuts_before_{level}"))
+        nearer = ramps(c2 / alpha.clamp(min=EPS), self.get_buffer(f"cuts_before_{level}"))
         share = alpha * nearer
-        weights = [nearer.narrow(1, 2, OCTAVE) - nearer.narrow(1, 1, OCTAVE)]
-        known, hidden = [1 - share.narrow(1, 1, OCTAVE)], [share.narrow(1, 0, OCTAVE)]
+        weights = [nearer.narrow(1, 2, count) - nearer.narrow(1, 1, count)]
+        known, hidden = [1 - share.narrow(1, 1, count)], [share.narrow(1, 0, count)]
 
         alpha, c2 = behind.narrow(1, 3, 2).split(1, 1)
-        farther = ramps(c2 / alpha.clamp(min=EPS), getattr(self, f"cuts_behind_{level}"))
-        share = (alpha * farther).narrow(1, 0, OCTAVE)  # [k]: 0 up to slab k - 1, rising to all of alpha at slab k
+        farther = ramps(c2 / alpha.clamp(min=EPS), self.get_buffer(f"cuts_behind_{level}"))
+        share = (alpha * farther).narrow(1, 0, count)  # [k]: 0 up to slab k - 1, rising to all of alpha at slab k
         hides = torch.cat([hides, 1 - share], 1)
-        weights.append(farther.narrow(1, 0, OCTAVE) - farther.narrow(1, 1, OCTAVE))
-        known, hidden = [*known, share], [*hidden, hides.narrow(1, 0, OCTAVE)]
+        weights.append(farther.narrow(1, 0, count) - farther.narrow(1, 1, count))
+        known, hidden = [*known, share], [*hidden, hides.narrow(1, 0, count)]
 
-        seen = torch.cat(weights * 4, 1) * light.index_select(1, self.colours)
+        seen = torch.cat(weights * 4, 1) * light.index_select(1, self.get_buffer(f"colours_{level}"))
         slabs = filled(seen, torch.cat(known, 1), torch.cat(hidden, 1), min(FILL, LEVELS - 1 - level))
-        slabs = spread(slabs, getattr(self, f"discs_{level}"))
-        rest = [before * nearer.narrow(1, 1, 1), behind * farther.narrow(1, OCTAVE, 1), hides.narrow(1, OCTAVE, 1)]
-        return slabs.index_select(1, self.front), slabs.index_select(1, self.back), torch.cat(rest, 1)
+        slabs = spread(slabs, self.get_buffer(f"discs_{level}"))
+        rest = [before * nearer.narrow(1, 1, 1), behind * farther.narrow(1, count, 1), hides.narrow(1, count, 1)]
+        front, back = (slabs.index_select(1, self.get_buffer(f"{side}_{level}")) for side in ("front", "back"))
+        return front, back, torch.cat(rest, 1)
 
     def halved(self, light: Tensor) -> Tensor:
         """Half the size; every pixel is shared by the two nearest in each direction, so light keeps its place."""
@@ -126,12 +133,12 @@ class BokehGraph(nn.Module):
 
 def radii(level: int) -> list[float]:
     """Blur radii of a level's slabs on one side of the focal plane, in pixels of the photo, ascending."""
-    return RADII if level == 0 else [FIRST * 2 ** (level - 1 + step / OCTAVE) for step in range(OCTAVE)]
+    return RADII[level] if level < 2 else [FIRST * 2 ** (level - 2 + step / OCTAVE) for step in range(OCTAVE)]
 
 
 def cuts() -> Tensor:
     """`ramps` between the slabs at full size, near to far, from two slabs before the first to one behind the last."""
-    before = [r * r for r in (*RADII, *radii(1)[:2])]
+    before = [r * r for r in (*RADII[0], *RADII[1][:2])]
     return between([*reversed(before), 0.0, *(-c2 for c2 in before[:-1])])
 
 

@@ -34,14 +34,15 @@ def checkpoint(tmp_path):
 def test_writes_the_file_and_says_what_to_run_next(run, checkpoint, tmp_path):
     code, out, err = run(checkpoint, "--format", "torchscript", "--output", tmp_path / "out")
     assert code == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["generator.pt"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["generator.pt", "render.pt"]
     assert "generator.pt" in out
-    assert "next: python" in out
+    assert "next: argan info" in out
     assert "verified on: cpu" in err
 
 
 def test_json_is_all_of_stdout(run, checkpoint, tmp_path):
-    code, out, _ = run(checkpoint, "--format", "torchscript", "--output", tmp_path / "out", "--json")
+    where = ["--target", "generator", "--output", tmp_path / "out"]
+    code, out, _ = run(checkpoint, "--format", "torchscript", *where, "--json")
     assert code == 0
     (file,) = json.loads(out)
     assert file["target"] == "generator"
@@ -63,7 +64,7 @@ def test_failed_verification_exits_3_without_a_file(run, checkpoint, tmp_path, m
     ("arguments", "code", "message"),
     [
         (["--format", "tflite"], 2, "tflite"),
-        (["--target", "render"], 2, "render"),
+        (["--target", "bokeh"], 2, "bokeh"),
         (["--target", "depth"], 2, "no depth estimator"),
         (["--output", "depth.onnx"], 2, "a folder is expected"),
         (["--device", "cuda:99"], 4, "cuda:99"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from argan.config import ModelConfig
-from argan.export import FORMATS, export_target, targets_of
+from argan.export import FORMATS, TARGETS, export_target, targets_of
 from argan.models.hub import Config, DepthInfo, Model
 
 CARD = {"data": "pictures of nothing", "licence": "CC0-1.0"}
@@ -36,11 +36,13 @@ def exported(model, tmp_path_factory):
     return get
 
 
-@pytest.fixture(params=FORMATS)
-def format(request):
-    return request.param
+# torch.export reasons about the renderer's sizes for minutes: too long for every run of the tests.
+MATRIX = [(target, format) for target in TARGETS for format in FORMATS]
+QUICK = [pair for pair in MATRIX if pair not in {("render", "pt2"), ("pipeline", "pt2")}]
 
 
-@pytest.fixture(params=["generator", "depth"])
-def target(request):
-    return request.param
+def pytest_generate_tests(metafunc):
+    if {"target", "format"} <= set(metafunc.fixturenames):
+        metafunc.parametrize(("target", "format"), QUICK)
+    elif "target" in metafunc.fixturenames:
+        metafunc.parametrize("target", TARGETS)

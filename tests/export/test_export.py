@@ -55,9 +55,12 @@ def test_says_what_it_is(exported, model, target, format):
     assert found["argan.weights_sha256"] == weights_checksum(targets_of(model, target)[0])
     assert set(json.loads(found["argan.tensors"])) == {*TARGETS[target].inputs, *TARGETS[target].outputs}
     assert "nearer" in json.loads(found["argan.conventions"])["disparity"]
-    if target == "depth":
+    if target in ("depth", "pipeline"):
         assert float(found["argan.focus"]) == pytest.approx(model.depth.focus)
-    else:
+    if target in ("render", "pipeline"):
+        assert found["argan.aperture"] == "disk"
+        assert float(found["argan.largest_radius"]) > 400
+    if target == "generator":
         assert found["argan.z_dim"] == "8"
 
 
@@ -135,11 +138,11 @@ def test_a_changed_weight_changes_the_checksum(model):
 def test_wanted_targets(model):
     assert [target.name for target in targets_of(model)] == list(TARGETS)
     assert [target.name for target in targets_of(model, "depth")] == ["depth"]
-    with pytest.raises(UsageError, match="no target 'render'"):
-        targets_of(model, "render")
+    with pytest.raises(UsageError, match="no target 'bokeh'"):
+        targets_of(model, "bokeh")
     bare = Model(replace(Config(), depth=None))
-    assert targets_of(bare) == []
-    for name in TARGETS:
+    assert [target.name for target in targets_of(bare)] == ["render"]
+    for name in ("generator", "depth", "pipeline"):
         with pytest.raises(UsageError, match="has no"):
             targets_of(bare, name)
 
