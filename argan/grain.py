@@ -138,9 +138,9 @@ def _levels(mean: Tensor, variance: Tensor) -> Tensor:
         inside = variance[(mean * LEVELS).long() == level]
         if len(inside) >= FEWEST:
             known.append(level)
-            low, higher = inside.quantile(QUIET / 2), inside.quantile(1.5 * QUIET)
-            trust = ((low / higher - TEXTURE[0]) / (TEXTURE[1] - TEXTURE[0])).clamp(0, 1)
-            sigma[level] = trust * (low / QUIET_BIAS).sqrt() if low > LEAST**2 else 0
+            least, more = inside.quantile(QUIET / 2), inside.quantile(1.5 * QUIET)
+            trust = ((least / more - TEXTURE[0]) / (TEXTURE[1] - TEXTURE[0])).clamp(0, 1)
+            sigma[level] = trust * (least / QUIET_BIAS).sqrt() if least > LEAST**2 else 0
     at_levels = torch.zeros(LEVELS + 1)
     if known:
         most = min(MOST[0], MOST[1] * float(sigma[known].quantile(0.25)))
