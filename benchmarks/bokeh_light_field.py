@@ -34,7 +34,7 @@ from argan.guided import guided_upsample
 from argan.kernels import render_bokeh
 
 DEPTHS = ("sharpness", "refined", "estimator")
-RADII = (1.0, 2.0, 3.0, 4.5, 6.0)  # pixels, at half the pairs' size
+RADII = (0.5, 0.7, 1.0, 1.4, 2.0, 3.0)  # pixels, at half the size of the pairs
 
 RENDERERS: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
     "all in focus": lambda image, disparity, focus, radius: image,
