@@ -5,6 +5,7 @@ the graph: half a minute of computing for what works on photos, where the older 
 dynamic sizes are traced (`Target.traced`), and verified at other sizes.
 """
 
+import hashlib
 import io
 import logging
 import tempfile
@@ -28,6 +29,7 @@ from argan.export.targets import Axes, Inputs, Target, dynamic_shapes
 from argan.export.verify import Runtime, as_tuple
 
 OPSET = 18
+CONTENT = "argan.content_sha256"
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
 
 
@@ -39,7 +41,7 @@ def write_onnx(target: Target, path: Path) -> None:
     _name_axes(model, target)
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "argan", __version__
-    onnx.helper.set_model_props(model, metadata(target))
+    onnx.helper.set_model_props(model, {**metadata(target), CONTENT: content_checksum(model)})
     path.write_bytes(model.SerializeToString())
 
 
@@ -83,6 +85,14 @@ def _antialiased_resize(graph: Any, image: Any, size: Any, *_: Any) -> Any:
     return graph.op("Resize", image, none, none, sizes, mode_s="linear", antialias_i=1, exclude_outside_i=1)
 
 
+def content_checksum(model: onnx.ModelProto) -> str:
+    """SHA-256 of all that a file holds but its metadata, in which it is written down."""
+    content = onnx.ModelProto()
+    content.CopyFrom(model)
+    content.ClearField("metadata_props")
+    return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
+
+
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with all that is constant in it computed, by ONNX Runtime, and every constant stored once."""
     options = onnxruntime.SessionOptions()
@@ -124,6 +134,9 @@ def check_interface(target: Target, path: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # onnx and protobuf have no common class of errors
         raise VerificationError(f"not a valid ONNX file: {error}") from error
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    if entries.get(CONTENT) != content_checksum(model):
+        raise VerificationError("the file has been changed since it was exported: its graph or weights are others")
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets != {"": OPSET}:
         raise VerificationError(f"operator sets {opsets} instead of ONNX {OPSET} alone")

@@ -184,8 +184,8 @@ class RenderTarget(Target):
     def cases(self) -> dict[str, Inputs]:
         values = [
             (1, 97, 131, 2.0, 0.5),
-            (2, 160, 90, 0.0, 0.3),
-            (1, 240, 320, 30.0, 0.0),
+            (2, 80, 45, 0.0, 0.3),
+            (1, 120, 176, 30.0, 0.0),
             (2, 75, 64, 5.0, 1.0),
             (1, SMALLEST, SMALLEST, 10.0, 0.5),
         ]
@@ -230,8 +230,8 @@ class PipelineTarget(Target):
     def cases(self) -> dict[str, Inputs]:
         values = [
             (1, 97, 131, 2.0, -1.0),
-            (2, 160, 90, 0.0, 0.3),
-            (1, 240, 320, 30.0, 0.0),
+            (2, 80, 45, 0.0, 0.3),
+            (1, 120, 176, 30.0, 0.0),
             (1, SMALLEST, SMALLEST, 10.0, 1.0),
         ]
         return {_case(*value): self._inputs(*value) for value in values}

@@ -17,6 +17,8 @@ def info(
     Examples:
 
         argan info argan-export/pipeline.onnx
+
+        argan info deploy/depth.pt --json
     """
     from argan.export.metadata import describe
 

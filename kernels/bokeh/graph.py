@@ -90,13 +90,13 @@ class BokehGraph(nn.Module):
         """The spread slabs (B,4n,h,w) around the focal plane, and the `light` that they do not hold."""
         count = 2 * len(RADII[0]) + 1
         c2 = coc * coc.abs()
-        nearer = ramps(c2, self.cuts)  # [j]: 1 from slab j - 2 on, falling to 0 at slab j - 1
+        nearer = ramps(c2, self.get_buffer("cuts"))  # [j]: 1 from slab j - 2 on, falling to 0 at slab j - 1
         one_before, here, before = (nearer.narrow(1, start, count) for start in range(3))
-        seen = times(before - here, 4) * rgba.index_select(1, self.colours_0)
+        seen = times(before - here, 4) * rgba.index_select(1, self.get_buffer("colours_0"))
         slabs = filled(seen, 1 - here, one_before, FILL)
         rest = torch.cat([rgba, c2.abs()], 1)
         light = [rest * nearer.narrow(1, 1, 1), rest * (1 - nearer.narrow(1, count + 1, 1)), nearer.narrow(1, count, 1)]
-        return spread(slabs, self.discs_0), torch.cat(light, 1)
+        return spread(slabs, self.get_buffer("discs_0")), torch.cat(light, 1)
 
     def smaller(self, light: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
         """A level's spread slabs (B,4n,h,w) in front of the focal plane and behind it, and the `light` left.

@@ -72,7 +72,7 @@ def test_every_command_has_help_and_speaks_json(run, command):
     code, out, err = run(command, "--help")
     assert (code, err) == (0, "")
     assert "--json" in out
-    assert "--device" in out
+    assert "--device" in out or command == "info"  # which runs nothing
     assert "Example" in out
 
 

@@ -15,7 +15,7 @@ import torch
 from argan.errors import UsageError, VerificationError
 from argan.export import FORMATS, TARGETS, export_target, targets_of
 from argan.export.metadata import METADATA_FILE, weights_checksum
-from argan.export.onnx import OPSET, check_interface
+from argan.export.onnx import CONTENT, OPSET, check_interface, content_checksum
 from argan.export.targets import picture
 from argan.export.verify import compare, verify
 from argan.models.hub import Config, Model
@@ -194,6 +194,8 @@ def damaged(exported, tmp_path):
     def damage(change):
         graph = onnx.load(exported("generator", "onnx").path)
         change(graph)
+        (entry,) = [entry for entry in graph.metadata_props if entry.key == CONTENT]
+        entry.value = content_checksum(graph)
         onnx.save(graph, tmp_path / "damaged.onnx")
         return tmp_path / "damaged.onnx"
 

@@ -1,0 +1,106 @@
+"""argan verify and argan info: what they print, and exit codes for files that are not what they should be."""
+
+import json
+
+import onnx
+import pytest
+import torch
+
+from argan.cli import main
+from argan.export import export_target, targets_of
+from argan.models.hub import Config, DepthInfo, Model
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16))).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """The model's folder `tiny` and its depth.onnx."""
+    folder = tmp_path_factory.mktemp("verify")
+    model.save(folder / "tiny")
+    export_target(targets_of(model, "depth")[0], "onnx", folder)
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit:
+            main(list(map(str, arguments)))
+        return exit.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_good_file_is_proven_at_every_level_of_optimisation(run, folder):
+    code, out, _ = run("verify", folder / "depth.onnx", "--model", folder / "tiny", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert {way["way"] for way in report["ways"]} == {"as written", "basic", "extended", "all"}
+    assert {way["provider"] for way in report["ways"]} == {"CPUExecutionProvider"}
+    assert len(report["differences"]) == 4 * len({one["case"].split(",")[0] for one in report["differences"]})
+    assert max(one["relative"] for one in report["differences"]) <= 1e-3
+
+
+def test_a_changed_weight_is_found(run, folder, tmp_path):
+    graph = onnx.load(folder / "depth.onnx")
+    weight = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weight.CopyFrom(onnx.numpy_helper.from_array(1.0001 * onnx.numpy_helper.to_array(weight), weight.name))
+    onnx.save(graph, tmp_path / "depth.onnx")
+    code, out, err = run("verify", tmp_path / "depth.onnx", "--model", folder / "tiny")
+    assert (code, out) == (3, "")
+    assert "has been changed" in err
+
+
+def truncated(data):
+    return data[: len(data) // 2]
+
+
+def foreign(data):
+    return onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])).SerializeToString()
+
+
+@pytest.mark.parametrize("damage", [truncated, foreign])
+def test_a_damaged_or_foreign_file_is_found(run, folder, tmp_path, damage):
+    (tmp_path / "depth.onnx").write_bytes(damage((folder / "depth.onnx").read_bytes()))
+    code, out, err = run("verify", tmp_path / "depth.onnx", "--model", folder / "tiny")
+    assert (code, out) == (3, "")
+    assert "error: " in err and "Traceback" not in err
+    assert run("info", tmp_path / "depth.onnx")[0] == 1
+
+
+def test_another_models_file_is_found(run, folder, tmp_path):
+    torch.manual_seed(1)
+    Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16))).save(tmp_path / "other")
+    code, _, err = run("verify", folder / "depth.onnx", "--model", tmp_path / "other")
+    assert code == 3
+    assert "other weights" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["{folder}/depth.onnx"], 2, "tiny, is not shipped"),
+        (["{folder}/depth.onnx", "--device", "cuda:99"], 4, "cuda:99"),
+        (["{folder}/nothing.onnx"], 3, "no such file"),
+        (["{folder}/tiny"], 3, "exported files end in"),
+    ],
+)
+def test_what_cannot_be_verified(run, folder, arguments, code, message):
+    found, out, err = run("verify", *(one.format(folder=folder) for one in arguments))
+    assert (found, out) == (code, "")
+    assert message in err
+
+
+def test_info_says_what_the_file_is(run, folder):
+    code, out, _ = run("info", folder / "depth.onnx", "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["target"] == "depth" and facts["model"] == "tiny" and facts["format"] == "onnx"
+    assert set(facts["tensors"]) == {"image", "disparity"}
+    assert "nearer" in facts["conventions"]["disparity"]
+    assert facts["bytes"] == (folder / "depth.onnx").stat().st_size
