@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from argan.errors import UsageError
 from argan.images import Photo, to_pil, writing
@@ -16,11 +15,10 @@ LONG_SIDE = 960  # pixels of an animation, at most
 ENDS = 0.02  # share of the pixels that may be nearer or farther than the focus goes
 
 
-def sweep_planes(disparity: Tensor, count: int) -> list[float]:
-    """`count` disparities to focus on, in even steps from the far end of a photo (1, 1, H, W) to its near end."""
-    step = max(1, min(disparity.shape[2:]) // 512)
-    values = disparity[0, 0, ::step, ::step].cpu().numpy()
-    far, near = np.quantile(values, (ENDS, 1 - ENDS))
+def sweep_planes(disparity: np.ndarray, count: int) -> list[float]:
+    """`count` disparities to focus on, in even steps from the far end of a map (H, W) to its near end."""
+    step = max(1, min(disparity.shape) // 512)
+    far, near = np.quantile(disparity[::step, ::step], (ENDS, 1 - ENDS))
     return np.linspace(far, near, count).tolist()
 
 

@@ -277,7 +277,7 @@ def render(
         if show is not None:
             job.pictures[target] = photo.show(show, job.photo, disparity, focused_at(job.plane))
         elif sweep is not None:
-            for number, plane in enumerate(sweep_planes(disparity, sweep), 1):
+            for number, plane in enumerate(sweep_planes(disparity[0, 0].cpu().numpy(), sweep), 1):
                 frame = photo.render_photo(job.photo, disparity, focused_at(plane))
                 job.pictures[target.with_suffix("") / f"{path.stem}.{number:03}{output_suffix(path)}"] = frame
                 job.frames.append(small_frame(frame))
