@@ -5,8 +5,8 @@
 
 Each variant is trained by `argan train --preset synthetic-cpu`, its estimator by `argan train-depth`; the estimator is
 then compared with the true disparity of held-out photographs, the same for all: what a part is worth is the mean over
-photographs of the full method's score (averaged over its seeds) less the variant's. A run that is already there goes
-on or is only measured.
+photographs of the full method's score (averaged over its seeds) less the variant's. Deep images are compared with
+photographs through a pinhole, by their sharpness. A run that is already there goes on or is only measured.
 """
 
 import argparse
@@ -16,12 +16,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from argan.config import PRESETS, DepthConfig, TrainConfig, resolve_config
+from argan.data.synthetic import draw_scene, photograph
 from argan.evaluation import Depth, centre_prior, held_out, scores_against_truth
-from argan.metrics import mean_interval
+from argan.metrics import gradient_energy, mean_interval
 from argan.models.hub import Model, load
 from argan.training.depth import train_depth
 from argan.training.loop import train
@@ -34,6 +36,7 @@ VARIANTS = {
 }
 RUNS = [(name, seed) for name in VARIANTS for seed in ((0, 1) if name in ("full", "no mixture (s = 1)") else (0,))]
 PHOTOS = 500
+SHARPNESS_OF = 300
 MEASURES = ("Spearman", "ordinal accuracy", "SIDE")
 
 Scores = dict[str, list[float]]  # by measure, one for each photograph
@@ -66,12 +69,30 @@ def measure(config: TrainConfig, folder: Path) -> dict[str, Any]:
     train(config, folder)
     minutes = (time.monotonic() - began) / 60
     model = depth_model(folder, config.seed)
-    return {"minutes": minutes, "scores": scores_of(model.depth, model.depth.resolution)}
+    return {
+        "minutes": minutes,
+        "scores": scores_of(model.depth, model.depth.resolution),
+        "deep": sharpness_of_deep_images(model) / sharpness_of_pinhole_photos(model.depth.resolution),
+    }
 
 
 def scores_of(depth: Depth, resolution: int) -> Scores:
     with torch.no_grad():
         return dict(zip(MEASURES, scores_against_truth(depth, held_out(resolution, PHOTOS)).values(), strict=True))
+
+
+@torch.no_grad()
+def sharpness_of_deep_images(model: Model) -> float:
+    """Mean squared gradient of SHARPNESS_OF deep samples."""
+    noise = torch.randn(SHARPNESS_OF, model.generator.z_dim, generator=torch.Generator().manual_seed(0))
+    return fmean(float(gradient_energy(image).mean()) for image in model.generator(noise)[0])
+
+
+def sharpness_of_pinhole_photos(resolution: int) -> float:
+    """The same of as many scenes, all photographed with a pinhole: what deep images are to look like."""
+    generators = [np.random.default_rng([0, index]) for index in range(SHARPNESS_OF)]
+    photos = [photograph(draw_scene(rng), resolution, aperture=0.0, rng=rng) for rng in generators]
+    return fmean(float(gradient_energy(torch.from_numpy(photo)).mean()) for photo in photos)
 
 
 def depth_model(folder: Path, seed: int) -> Model:
@@ -83,24 +104,20 @@ def depth_model(folder: Path, seed: int) -> Model:
 
 def table(results: list[dict]) -> str:
     """Markdown: a row a run, the bare centre prior last."""
-    rows = [(result["variant"], str(result["seed"]), result["scores"]) for result in results]
+    rows = [(r["variant"], str(r["seed"]), r["scores"], f"{r['deep']:.2f}") for r in results]
     rows.sort(key=lambda row: RUNS.index((row[0], int(row[1]))))
-    rows.append(("bare centre prior", "", scores_of(centre_prior, PRESETS["synthetic-cpu"].model.resolution)))
-    full = [scores["Spearman"] for variant, _, scores in rows if variant == "full"]
+    rows.append(("bare centre prior", "", scores_of(centre_prior, PRESETS["synthetic-cpu"].model.resolution), ""))
+    full = [scores["Spearman"] for variant, _, scores, _ in rows if variant == "full"]
     lines = [
-        "| variant | seed | Spearman | full less this | ordinal accuracy | SIDE |",
-        "|---|---|---|---|---|---|",
+        "| variant | seed | Spearman | full less this | ordinal accuracy | SIDE | deep / pinhole |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for variant, seed, scores in rows:
-        gain = (
-            ""
-            if variant == "full" or not full
-            else with_interval(torch.tensor(full).mean(0) - torch.tensor(scores["Spearman"]))
-        )
+    for variant, seed, scores, deep in rows:
+        less = torch.tensor(full).mean(0) - torch.tensor(scores["Spearman"]) if full else torch.zeros(0)
+        gain = "" if variant == "full" or not full else with_interval(less)
         rank, order, side = (scores[name] for name in MEASURES)
-        lines.append(
-            f"| {variant} | {seed} | {with_interval(rank)} | {gain} | {fmean(order):.3f} | {fmean(side):.3f} |"
-        )
+        cells = f"{with_interval(rank)} | {gain} | {fmean(order):.3f} | {fmean(side):.3f} | {deep}"
+        lines.append(f"| {variant} | {seed} | {cells} |")
     return "\n".join(lines)
 
 

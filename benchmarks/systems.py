@@ -139,7 +139,7 @@ def scenes_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
     for file in sorted(folder.glob("*.inv.png")):
         with Image.open(file.with_name(file.name.replace(".inv.png", ".jpg"))) as image:
             photo = torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
-        disparity, _ = read_depth(file)
+        disparity = read_depth(file).disparity
         truth = torch.tensor(np.where(disparity > 0, disparity, np.nan))[None, None]
         height, width = (round(length * side / max(photo.shape[2:])) for length in photo.shape[2:])
         # Nearest pixels: laser depth is sparse, and what lies between two surfaces is no depth.
