@@ -1,13 +1,12 @@
 """What `argan render` and `argan depth` do with a file that `argan export` wrote: ONNX Runtime works, without torch.
 
-render.onnx and pipeline.onnx render by themselves. depth.onnx gives depth alone: `argan depth` writes it here, and
+render.onnx and pipeline.onnx render by themselves. depth.onnx gives depth alone: `argan depth` takes it from here, and
 `argan render` hands it to argan's own renderer, as it does with depth models of others (`argan.models.onnx_depth`).
 """
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import typer
@@ -15,7 +14,7 @@ import typer
 from argan import depth_maps, runtime
 from argan.cli import _batch, _output
 from argan.errors import UsageError
-from argan.focus import Focus, resolve_focus
+from argan.focus import Focus
 from argan.images import Photo, read_photo, write_photo
 
 Renderer = runtime.RenderFile | runtime.PipelineFile
@@ -119,51 +118,3 @@ def render(
         }
 
     _batch.run_batch(photos, "render", read, work, write, as_json)
-
-
-def depth(
-    estimator: runtime.DepthFile | runtime.PipelineFile,
-    photos: _batch.Photos,
-    maps: dict[Path, Path],
-    views: dict[Path, Path],
-    *,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    """`argan depth` in ONNX Runtime."""
-    _output.info(f"depth: {estimator.name}; device: {estimator.device}")
-
-    @dataclass
-    class Job:
-        photo: Photo
-        start: float
-        disparity: Any = None
-
-    def read(path: Path) -> Job:
-        start = time.perf_counter()
-        _batch.check_new([maps[path], views[path]], overwrite)
-        return Job(read_photo(path), start)
-
-    def work(_path: Path, job: Job) -> Job:
-        job.disparity = estimator.disparity(job.photo)
-        return job
-
-    def write(path: Path, job: Job) -> _batch.Row:
-        _batch.make_folder(maps[path].parent)
-        depth_maps.write_depth(maps[path], job.disparity)
-        depth_maps.write_depth_view(views[path], job.disparity)
-        width, height = job.photo.size
-        return {
-            "photo": path,
-            "files": [maps[path], views[path]],
-            "width": width,
-            "height": height,
-            "focus": round(resolve_focus("auto", job.disparity, estimator.focus), 4),
-            "least": round(float(job.disparity.min()), 4),
-            "greatest": round(float(job.disparity.max()), 4),
-            "model": estimator.name,
-            "device": estimator.device,
-            "seconds": round(time.perf_counter() - job.start, 2),
-        }
-
-    _batch.run_batch(photos, "depth", read, work, write, as_json)

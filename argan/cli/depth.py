@@ -1,11 +1,18 @@
 """argan depth: the disparity of photographs."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from argan.cli import _batch, _output
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from argan.images import Photo
 
 
 def depth(
@@ -36,50 +43,34 @@ def depth(
         argan render photo.jpg --depth photo.depth.png --blur 4       use the map
     """
     from argan.errors import UsageError
-    from argan.runtime import is_onnx
 
     if output is not None and output.exists() and not output.is_dir():
         raise UsageError(f"--output {output}: a folder, and this is a file")
     files = _batch.find_photos(photos)
     maps = _batch.output_paths(files, output, lambda _: ".depth.png", may_be_file=False)
     views = _batch.output_paths(files, output, lambda _: ".depth-view.png", may_be_file=False)
-    settings = _batch.onnx_settings(model, model_input, depth_kind)
-    if is_onnx(model):
-        from argan.cli import _onnx
+    estimator = open_estimator(model, _batch.onnx_settings(model, model_input, depth_kind), device)
+    _output.info(f"depth: {estimator.name}; device: {estimator.device}")
 
-        if (exported := _onnx.open_estimator(str(model), device)) is not None:
-            _onnx.depth(exported, files, maps, views, overwrite=overwrite, as_json=as_json)
-            return
-
-    # From here on it takes torch.
     import time
-    from dataclasses import dataclass
 
     from argan import depth_maps
-    from argan.devices import resolve_device
+    from argan.focus import resolve_focus
     from argan.images import Photo, read_photo
-    from argan.models.hub import load
-    from argan.photo import photo_disparity, resolve_focus
-
-    where = resolve_device(device)
-    estimator = load(model, onnx_settings=settings).to(where)
-    _output.info(f"depth: {estimator.config.name}; device: {where}")
 
     @dataclass
     class Job:
         photo: Photo
-        seconds: float
+        start: float
         disparity: Any = None
-        focus: float = 0.0
 
     def read(path: Path) -> Job:
+        start = time.perf_counter()
         _batch.check_new([maps[path], views[path]], overwrite)
-        return Job(read_photo(path), time.perf_counter())
+        return Job(read_photo(path), start)
 
     def work(_path: Path, job: Job) -> Job:
-        disparity = photo_disparity(job.photo, estimator, where)
-        job.disparity = disparity[0, 0].cpu().numpy()
-        job.focus = resolve_focus("auto", disparity, estimator)
+        job.disparity = estimator.disparity(job.photo)
         return job
 
     def write(path: Path, job: Job) -> _batch.Row:
@@ -92,12 +83,45 @@ def depth(
             "files": [maps[path], views[path]],
             "width": width,
             "height": height,
-            "focus": round(job.focus, 4),
+            "focus": round(resolve_focus("auto", job.disparity, estimator.focus), 4),
             "least": round(float(job.disparity.min()), 4),
             "greatest": round(float(job.disparity.max()), 4),
-            "model": estimator.config.name,
-            "device": str(where),
-            "seconds": round(time.perf_counter() - job.seconds, 2),
+            "model": estimator.name,
+            "device": estimator.device,
+            "seconds": round(time.perf_counter() - job.start, 2),
         }
 
     _batch.run_batch(files, "depth", read, work, write, as_json)
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """What the command asks of a model, whatever runs it: its disparity (H, W) of a photo, and the focus it learned."""
+
+    name: str
+    device: str
+    focus: float | None
+    disparity: "Callable[[Photo], np.ndarray]"
+
+
+def open_estimator(model: str | None, settings: dict[str, str], device: str) -> Estimator:
+    """In ONNX Runtime alone for what `argan export` wrote; in PyTorch, imported here, for everything else."""
+    from argan.runtime import is_onnx
+
+    if is_onnx(model):
+        from argan.cli import _onnx
+
+        if (exported := _onnx.open_estimator(str(model), device)) is not None:
+            return Estimator(exported.name, exported.device, exported.focus, exported.disparity)
+
+    from argan.devices import resolve_device
+    from argan.models.hub import load
+    from argan.photo import photo_disparity
+
+    where = resolve_device(device)
+    loaded = load(model, onnx_settings=settings).to(where)
+
+    def disparity(photo: "Photo") -> "np.ndarray":
+        return photo_disparity(photo, loaded, where)[0, 0].cpu().numpy()
+
+    return Estimator(loaded.config.name, str(where), loaded.depth.focus if loaded.depth else None, disparity)

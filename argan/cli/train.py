@@ -60,8 +60,8 @@ def train(
         )
 
     from argan.devices import resolve_device
+    from argan.distributed import is_main, world
     from argan.training.checkpoint import step_of
-    from argan.training.distributed import is_main, world
     from argan.training.loop import Progress
     from argan.training.loop import train as run_training
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from argan.distributed import batch_std
 from argan.models.generator import channels_at
-from argan.training.distributed import batch_std
 
 
 class ResidualDownBlock(nn.Module):

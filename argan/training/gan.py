@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from argan import distributed
 from argan.config import TrainConfig
 from argan.models import hub
 from argan.models.aperture import ApertureRenderer, render_mixture
 from argan.models.discriminator import Discriminator
 from argan.models.generator import Generator
-from argan.training import diff_augment, distributed, losses, pictures
+from argan.training import diff_augment, losses, pictures
 from argan.training.players import Players, Terms
 
 GRID_SAMPLES = 16

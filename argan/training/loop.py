@@ -14,13 +14,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from argan import distributed
 from argan.config import TrainConfig, to_dict
 from argan.data.domains import FocusDomains
 from argan.data.folder import PhotoFolder
 from argan.data.synthetic import SyntheticPhotos
 from argan.errors import ArganError, Interrupted, UsageError
 from argan.files import atomic_file
-from argan.training import checkpoint, distributed
+from argan.training import checkpoint
 from argan.training.logs import Log
 from argan.training.systems import make_players
 

@@ -8,9 +8,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from argan import distributed
 from argan.config import TrainConfig
 from argan.models import hub
-from argan.training import distributed
 from argan.training.ema import Average
 
 BETAS = (0.0, 0.99)  # of Adam: no momentum, as usual in adversarial training

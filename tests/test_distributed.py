@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from argan import distributed
 from argan.config import resolve_config
 from argan.errors import UsageError
-from argan.training import checkpoint, distributed, loop
+from argan.training import checkpoint, loop
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SETTINGS = [
     *("synthetic_photos=12", "batch=8", "model.resolution=16", "model.z_dim=8", "model.width=8"),
     *("model.discriminator_width=8", "log_every=2", "checkpoint_every=2", "loss.consistency_start=0"),

@@ -101,9 +101,8 @@ def agree(wish: bool, now: bool) -> bool:
 def batch_std(x: Tensor) -> Tensor:
     """Standard deviation over the whole batch, of which each process holds a part: (B, …) -> (…)."""
     if not dist.is_initialized():
-        varies = x.amax(dim=0) > x.amin(
-            dim=0
-        )  # elsewhere, as in a batch of one, the gradient's gradient is not a number
+        # Where nothing varies, as in a batch of one, the gradient of the root's gradient is not a number.
+        varies = x.amax(dim=0) > x.amin(dim=0)
         return torch.where(varies, torch.where(varies, x, 0).std(dim=0, correction=0), 0)
     x = x.float()
     mean = _Sum.apply(x.mean(dim=0)) / world()
