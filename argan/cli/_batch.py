@@ -103,13 +103,18 @@ def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str) -
     """
     from argan.runtime import is_onnx
 
-    for option in options or ():
-        if not is_onnx(model):
-            raise UsageError(f"--model-input {option} goes with --model FILE.onnx")
-        if "=" not in option:
-            raise UsageError(f"--model-input {option}: KEY=VALUE, such as size=384")
-    settings = dict(option.split("=", 1) for option in options or ())
+    if options and not is_onnx(model):
+        raise UsageError(f"--model-input {options[0]} goes with --model FILE.onnx")
+    settings = key_values("--model-input", options)
     return {"kind": kind, **settings} if is_onnx(model) and kind != "disparity" else settings
+
+
+def key_values(name: str, options: Sequence[str] | None) -> dict[str, str]:
+    """KEY=VALUE … of the option called `name`; anything else is a UsageError."""
+    for option in options or ():
+        if "=" not in option:
+            raise UsageError(f"{name} {option}: KEY=VALUE, such as size=384")
+    return dict(option.split("=", 1) for option in options or ())
 
 
 def run_batch(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from argan.cli import _output
+from argan.cli import _batch, _output
 
 
 def evaluate(
@@ -36,14 +36,9 @@ def evaluate(
         typer.Option(exists=True, dir_okay=False, help="An ONNX depth network to compare with on the photographs."),
     ] = None,
     surrogate_input: Annotated[
-        Literal["unit", "imagenet"], typer.Option(help="What it takes: RGB in [0, 1], or normalised as for ImageNet.")
-    ] = "unit",
-    surrogate_kind: Annotated[
-        Literal["disparity", "distance"], typer.Option(help="What it gives: larger is nearer, or farther.")
-    ] = "disparity",
-    surrogate_size: Annotated[
-        int, typer.Option(min=0, help="Px to stretch photographs to for it, where it takes any; 0 leaves them.")
-    ] = 0,
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="How it takes a picture, as --model-input of argan depth: size=384, …"),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Picture to write: samples, and photographs with their depth.")
     ] = None,
@@ -61,15 +56,23 @@ def evaluate(
 
         argan eval --data flowers.zip --masks flower-masks/ --json     depth against figure masks
 
-        argan eval --data photos/ --surrogate midas.onnx --surrogate-input imagenet --sheet sheet.png
+        argan eval --data photos/ --surrogate midas.onnx --sheet sheet.png
     """
+    from argan.errors import UsageError
+    from argan.runtime import is_onnx
+
+    settings = _batch.key_values("--surrogate-input", surrogate_input)
+    if surrogate is not None and not is_onnx(surrogate):
+        raise UsageError(f"{surrogate} is not an ONNX network", hint="--surrogate FILE.onnx")
+
+    # From here on it takes torch.
     from argan.devices import resolve_device
     from argan.evaluation import evaluate_model
     from argan.models.hub import load
-    from argan.surrogate import Surrogate
+    from argan.models.onnx_depth import OnnxDepth
 
     where = resolve_device(device)
-    other = Surrogate(surrogate, surrogate_input, surrogate_kind, surrogate_size) if surrogate else None
+    other = OnnxDepth(surrogate, settings) if surrogate is not None else None
     with _output.progress() as bar:
         report = evaluate_model(
             load(checkpoint).to(where),

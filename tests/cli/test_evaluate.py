@@ -101,27 +101,19 @@ def surrogate_file(path, side=None):
 def test_depth_is_compared_with_a_surrogate_and_shown(model, flowers, capsys, tmp_path, side):
     file, sheet = surrogate_file(tmp_path / "red.onnx", side), tmp_path / "sheet.png"
     options = ["--data", flowers[0], "--num", 3, "--features", "none", "--device", "cpu", "--json"]
-    code, out, _ = run(capsys, model, *options, "--surrogate", file, "--sheet", sheet)
+    options += ["--surrogate", file, "--surrogate-input", "normalise=none"]
+    code, out, _ = run(capsys, model, *options, "--sheet", sheet)
     assert code == 0
     row = rows_of(out)["Spearman correlation with the surrogate's disparity"]
     assert row["count"] == 3
     assert -1 <= row["value"] <= 1
-    code, out, _ = run(capsys, model, *options, "--surrogate", file, "--surrogate-kind", "distance")
+    code, out, _ = run(capsys, model, *options, "--surrogate-input", "kind=distance")
     turned = rows_of(out)["Spearman correlation with the surrogate's disparity"]
     assert turned["value"] == pytest.approx(-row["value"], abs=0.02)
     shown = np.asarray(Image.open(sheet))
     assert shown.shape == (6 * 128, 8 * 128, 3)  # deep, shallow, depth; photo, estimate, surrogate
     assert shown[3 * 128 : 4 * 128, : 3 * 128].std() > 10
     assert shown[3 * 128 :, 3 * 128 :].max() == 0  # three photographs only
-
-
-def test_imagenet_normalisation_is_undone_by_nothing(tmp_path):
-    from argan.surrogate import Surrogate
-
-    image = torch.rand(1, 3, 12, 18)
-    plain, normalised = (Surrogate(surrogate_file(tmp_path / "red.onnx"), kind) for kind in ("unit", "imagenet"))
-    torch.testing.assert_close(plain(image), image[:, :1])
-    torch.testing.assert_close(normalised(image), (image[:, :1] - 0.485) / 0.229)
 
 
 @pytest.mark.skipif(not HAS_FEATURES, reason="the extra [metrics] is not installed")
@@ -168,6 +160,7 @@ def test_a_model_with_one_half_is_measured_by_that_half(tmp_path, capsys):
         (["{model}", "--data", "{data}", "--masks", "nowhere"], 2, "no usable mask"),
         (["{model}", "--data", "{data}", "--surrogate", "{data}/photo0.png"], 2, "not an ONNX network"),
         (["{model}", "--data", "{data}", "--surrogate", "nowhere.onnx"], 2, "nowhere.onnx"),
+        (["{model}", "--data", "{data}", "--surrogate-input", "384"], 2, "KEY=VALUE"),
         (["{model}", "--data", "cub-200-2011:{data}"], 4, "Caltech-UCSD Birds"),
     ],
 )
