@@ -3,7 +3,7 @@
 targets.py      what can be exported: names, shapes, conventions, the inputs that prove it
 formats.py      the table of formats; onnx.py, torchscript.py and pt2.py write and open one each
 verify.py       the written file against PyTorch; fresh.py does so in a process of its own, which runs alone.py
-metadata.py     what a file says of itself
+metadata.py     what a file says of itself; reading.py reads it back
 """
 
 if "." not in __name__:  # the folder at the repository root, imported by its bare name

@@ -13,10 +13,11 @@ import torch
 
 from argan.errors import ArganError, MissingError, UsageError, VerificationError
 from argan.export import alone
-from argan.export.metadata import read_metadata, weights_checksum
+from argan.export.metadata import weights_checksum
 from argan.export.onnx import check_interface
+from argan.export.reading import read_metadata
 from argan.export.targets import TARGETS, Target
-from argan.export.verify import Difference, as_tuple, check, compare
+from argan.export.verify import Difference, as_tuple, check, compare_outputs
 from argan.models.hub import Model, load, shipped
 
 
@@ -104,9 +105,6 @@ def _compare(target: Target, ways: list[str], folder: Path) -> list[Difference]:
             expected = as_tuple(target(*inputs))
         for way in ways:
             with np.load(folder / way / f"{case}.npz") as file:
-                actual = [torch.from_numpy(file[key]) for key in sorted(file, key=int)]
-            if len(actual) != len(target.outputs):
-                raise VerificationError(f"{len(actual)} outputs instead of {len(target.outputs)}")
-            for output, a, b in zip(target.outputs, actual, expected, strict=True):
-                differences.append(compare(output, f"{case}, {way}", a, b))
+                actual = tuple(torch.from_numpy(file[key]) for key in sorted(file, key=int))
+            differences += compare_outputs(target, f"{case}, {way}", actual, expected)
     return differences

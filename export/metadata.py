@@ -2,13 +2,8 @@
 
 import hashlib
 import json
-import zipfile
-from pathlib import Path
-
-import onnx
 
 from argan import __version__
-from argan.errors import ArganError
 from argan.export.targets import Target
 
 METADATA_FILE = "argan.json"
@@ -46,40 +41,3 @@ def weights_checksum(target: Target) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """What an exported file says of itself, and its `format`: "onnx", "torchscript" or "pt2".
-
-    Raises:
-        ArganError: it is not a file that argan exported, or it is damaged.
-    """
-    formats = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
-    format = formats.get(path.suffix)
-    if format is None:
-        raise ArganError(f"{path}: exported files end in {', '.join(formats)}")
-    if not path.is_file():
-        raise ArganError(f"{path}: no such file", hint="argan export writes them")
-    try:
-        if format == "onnx":
-            model = onnx.load(path, load_external_data=False)
-            entries = {prop.key: prop.value for prop in model.metadata_props}
-        else:
-            with zipfile.ZipFile(path) as archive:
-                (name,) = [name for name in archive.namelist() if name.endswith(METADATA_FILE)]
-                entries = json.loads(archive.read(name))
-    except Exception as error:  # onnx, protobuf, zipfile and json have no common class of errors
-        raise ArganError(f"{path} is damaged, or was not exported by argan: {error}") from error
-    if "argan.target" not in entries:
-        raise ArganError(f"{path} was not exported by argan: it does not say what it is")
-    return {"format": format, **entries}
-
-
-def describe(path: Path) -> dict[str, str | int | dict[str, str]]:
-    """`read_metadata`, its parts unpacked, with the file's own size and checksum. Raises as that does."""
-    entries = read_metadata(path)
-    facts: dict[str, str | int | dict[str, str]] = {"file": str(path), "format": entries.pop("format")}
-    for name, value in entries.items():
-        facts[name.removeprefix("argan.")] = json.loads(value) if value.startswith("{") else value
-    data = path.read_bytes()
-    return {**facts, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -42,11 +42,7 @@ def verify(target: Target, runtimes: Iterable[tuple[str, Runtime]]) -> list[Diff
     differences = []
     for name, run in runtimes:
         for case, inputs in target.cases().items():
-            actual = run(inputs)
-            if len(actual) != len(target.outputs):
-                raise VerificationError(f"{len(actual)} outputs instead of {len(target.outputs)}")
-            for output, a, b in zip(target.outputs, actual, expected[case], strict=True):
-                differences.append(compare(output, f"{case}, {name}", a, b))
+            differences += compare_outputs(target, f"{case}, {name}", run(inputs), expected[case])
     check(target, differences)
     return differences
 
@@ -62,6 +58,15 @@ def check(target: Target, differences: list[Difference]) -> None:
     for difference in differences:
         if difference.output == target.exact_output and EXACT in difference.case and difference.max_abs > 0:
             raise VerificationError(f"{target.name} changes pixels at {difference.case}, by {difference.max_abs:.2g}")
+
+
+def compare_outputs(
+    target: Target, case: str, actual: tuple[Tensor, ...], expected: tuple[Tensor, ...]
+) -> list[Difference]:
+    """Measure all outputs of a target; a wrong number of them is a VerificationError, as is what `compare` refuses."""
+    if len(actual) != len(target.outputs):
+        raise VerificationError(f"{len(actual)} outputs instead of {len(target.outputs)}")
+    return [compare(output, case, a, b) for output, a, b in zip(target.outputs, actual, expected, strict=True)]
 
 
 def compare(output: str, case: str, actual: Tensor, expected: Tensor) -> Difference:

@@ -20,7 +20,7 @@ def info(
 
         argan info deploy/depth.pt --json
     """
-    from argan.export.metadata import describe
+    from argan.export.reading import describe
 
     facts = describe(file)
     lines = []

@@ -1,0 +1,49 @@
+"""What an exported file says of itself, read back from any format."""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import onnx
+
+from argan.errors import ArganError
+from argan.export.formats import FORMATS
+from argan.export.metadata import METADATA_FILE
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What an exported file says of itself, and its `format`: "onnx", "torchscript" or "pt2".
+
+    Raises:
+        ArganError: it is not a file that argan exported, or it is damaged.
+    """
+    formats = {format.suffix: name for name, format in FORMATS.items()}
+    format = formats.get(path.suffix)
+    if format is None:
+        raise ArganError(f"{path}: exported files end in {', '.join(formats)}")
+    if not path.is_file():
+        raise ArganError(f"{path}: no such file", hint="argan export writes them")
+    try:
+        if format == "onnx":
+            model = onnx.load(path, load_external_data=False)
+            entries = {prop.key: prop.value for prop in model.metadata_props}
+        else:
+            with zipfile.ZipFile(path) as archive:
+                (name,) = [name for name in archive.namelist() if name.endswith(METADATA_FILE)]
+                entries = json.loads(archive.read(name))
+    except Exception as error:  # onnx, protobuf, zipfile and json have no common class of errors
+        raise ArganError(f"{path} is damaged, or was not exported by argan: {error}") from error
+    if "argan.target" not in entries:
+        raise ArganError(f"{path} was not exported by argan: it does not say what it is")
+    return {"format": format, **entries}
+
+
+def describe(path: Path) -> dict[str, str | int | dict[str, str]]:
+    """`read_metadata`, its parts unpacked, with the file's own size and checksum. Raises as that does."""
+    entries = read_metadata(path)
+    facts: dict[str, str | int | dict[str, str]] = {"file": str(path), "format": entries.pop("format")}
+    for name, value in entries.items():
+        facts[name.removeprefix("argan.")] = json.loads(value) if value.startswith("{") else value
+    data = path.read_bytes()
+    return {**facts, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
