@@ -4,6 +4,7 @@ To add one, write a `Target` and list it in `TARGETS`: formats, verification and
 """
 
 import copy
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -26,7 +27,7 @@ SMALLEST = 16
 """Px: every dynamic height and width may be this small, odd ones included."""
 
 
-class Target(nn.Module):
+class Target(nn.Module, ABC):
     """One exported graph. All tensors are float32.
 
     Attributes:
@@ -50,17 +51,17 @@ class Target(nn.Module):
         super().__init__()
         self.model_config = model.config
 
+    @abstractmethod
     def example(self) -> Inputs:
         """Inputs to trace with: a batch of two, because exporters take a size of one for a constant."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cases(self) -> dict[str, Inputs]:
         """Named inputs to verify with, of sizes that `example` does not have."""
-        raise NotImplementedError
 
+    @abstractmethod
     def facts(self) -> dict[str, str]:
         """What else a user of the file must know, for its metadata."""
-        raise NotImplementedError
 
 
 class GeneratorTarget(Target):

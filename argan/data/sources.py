@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ SUFFIXES = frozenset(".avif .bmp .gif .heic .jfif .jp2 .jpeg .jpg .pgm .png .ppm
 Box = tuple[float, float, float, float]
 
 
-class Source:
+class Source(ABC):
     """Named pictures: what a folder, a zip archive and a published set have in common.
 
     Attributes:
@@ -24,20 +25,21 @@ class Source:
 
     path: Path
 
+    @abstractmethod
     def names(self) -> list[str]:
         """Paths of the files that look like pictures, sorted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, name: str) -> bytes:
-        raise NotImplementedError
+        """A file's content. OSError, or what zipfile raises, if it cannot be read."""
 
     def subject(self, name: str) -> Box | None:
         """The box around a picture's subject where that is known: (left, top, right, bottom) in px as stored."""
         return None
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Changes whenever the files do: their names, sizes and times, not their contents."""
-        raise NotImplementedError
 
 
 class FolderSource(Source):
