@@ -156,7 +156,7 @@ def evaluate_model(
         stand_ins = surrogate_pairs(data, surrogate, count, seed)
         report.rows += depth_against_truth(depth, track(stand_ins, "depth against surrogate", count), "the surrogate's")
     if sheet is not None:
-        save_sheet(model, data, seed, surrogate, sheet)
+        save_sheet(model, data, seed, surrogate, sheet, device)
 
     if model.generator is None:
         left_out["samples"] = "this model has no generator"
@@ -212,22 +212,26 @@ def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]], t
         truth: whose disparity that is: "true", or what it is called that stands in for it.
     """
     against = "" if truth == "true" else f" against {truth}"
-    photos = list(photos)
-    estimated, prior = scores_against_truth(depth, photos), scores_against_truth(centre_prior, photos)
+    estimated, prior = scores_against_truth(photos, depth, centre_prior)
     return [
         row_of_means(name.format(truth=truth, against=against), estimated[name], prior[name], better)
         for name, (_, better) in TRUTH_MEASURES.items()
     ]
 
 
-def scores_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]]) -> dict[str, list[float]]:
-    """Every measure of `TRUTH_MEASURES` for every pair of photograph (3, S, S) and true disparity (1, S, S)."""
-    scores: dict[str, list[float]] = {name: [] for name in TRUTH_MEASURES}
+def scores_against_truth(photos: Iterable[tuple[Tensor, Tensor]], *estimators: Depth) -> list[dict[str, list[float]]]:
+    """For each estimator every measure of `TRUTH_MEASURES`, one value a photograph; one pass over the photographs.
+
+    Args:
+        photos: pairs of photograph (3, H, W) and true disparity (1, H, W), NaN where it is unknown.
+    """
+    scores: list[dict[str, list[float]]] = [{name: [] for name in TRUTH_MEASURES} for _ in estimators]
     for photo, disparity in photos:
         known = ~disparity.isnan()
-        estimate = depth(photo[None])[0].cpu()[known]
-        for name, (measure, _) in TRUTH_MEASURES.items():
-            scores[name].append(measure(estimate, disparity[known]))
+        for depth, values in zip(estimators, scores, strict=True):
+            estimate = depth(photo[None])[0].cpu()[known]
+            for name, (measure, _) in TRUTH_MEASURES.items():
+                values[name].append(measure(estimate, disparity[known]))
     return scores
 
 
@@ -398,7 +402,7 @@ def sample_consistency(samples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> list
     return [row for row in rows if row.count]
 
 
-def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path: Path) -> None:
+def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path: Path, device: torch.device) -> None:
     """A picture for people: samples (deep, shallow, depth), then photographs with their depth.
 
     Below each photograph: the estimated depth and, where there is one, the true depth or the surrogate's; nearer is
@@ -406,18 +410,16 @@ def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path
     """
     rows: list[Tensor] = []
     if model.generator is not None:
-        place = next(model.generator.parameters()).device
-        deep, shallow, disparity = next(draw_samples(model, SHEET_COLUMNS, seed, place))
+        deep, shallow, disparity = next(draw_samples(model, SHEET_COLUMNS, seed, device))
         rows += [deep, shallow, pictures.depth_picture(disparity)]
     if model.depth is not None:
-        place = next(model.depth.parameters()).device
         if data == "synthetic":
             known = list(held_out(model.depth.resolution, SHEET_COLUMNS, seed))
             photos, truths = (torch.stack(part) for part in zip(*known, strict=True))
-            maps = [model.depth(photos.to(place)), truths]
+            maps = [model.depth(photos.to(device)), truths]
         else:
             photos = torch.stack(list(some_photos(data, SHEET_COLUMNS, seed)))
-            maps = [model.depth(photos.to(place))]
+            maps = [model.depth(photos.to(device))]
             if surrogate is not None:
                 maps.append(torch.cat([surrogate(photo[None]) for photo in photos]))
         rows += [photos, *(pictures.depth_picture(depth) for depth in maps)]

@@ -78,7 +78,8 @@ def measure(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
 def scores_of(depth: Depth, resolution: int) -> Scores:
     with torch.no_grad():
-        return dict(zip(MEASURES, scores_against_truth(depth, held_out(resolution, PHOTOS)).values(), strict=True))
+        (scores,) = scores_against_truth(held_out(resolution, PHOTOS), depth)
+    return dict(zip(MEASURES, scores.values(), strict=True))
 
 
 @torch.no_grad()

@@ -116,6 +116,14 @@ def test_depth_is_compared_with_a_surrogate_and_shown(model, flowers, capsys, tm
     assert shown[3 * 128 :, 3 * 128 :].max() == 0  # three photographs only
 
 
+def test_an_onnx_depth_model_is_measured_and_shown_too(flowers, capsys, tmp_path):
+    file, sheet = surrogate_file(tmp_path / "red.onnx"), tmp_path / "sheet.png"
+    code, out, _ = run(capsys, file, "--num", 3, "--features", "none", "--device", "cpu", "--json", "--sheet", sheet)
+    assert code == 0
+    assert rows_of(out)["ordinal accuracy"]["count"] == 3
+    assert np.asarray(Image.open(sheet)).shape == (3 * 128, 8 * 128, 3)  # photo, estimate, truth
+
+
 @pytest.mark.skipif(not HAS_FEATURES, reason="the extra [metrics] is not installed")
 def test_kid_and_fid_name_their_features(model, flowers, capsys):
     code, out, _ = run(capsys, model, "--data", flowers[0], "--num", 3, "--no-cache", "--device", "cpu", "--json")
