@@ -241,8 +241,13 @@ def render(
         disparity: Tensor | None = None
         plane: float = 0.0
         blur: float = 0.0
-        pictures: dict[Path, Photo | Image.Image] = field(default_factory=dict)
+        picture: Photo | Image.Image | None = None
         frames: list[Image.Image] = field(default_factory=list)
+
+    def frame_paths(path: Path) -> list[Path]:
+        """A sweep's pictures, in a folder beside its animation."""
+        numbers = range(1, (sweep or 0) + 1)
+        return [outputs[path].with_suffix("") / f"{path.stem}.{n:03}{output_suffix(path)}" for n in numbers]
 
     def read_given(path: Path) -> depth_maps.DepthMap:
         assert depth is not None
@@ -252,7 +257,8 @@ def render(
 
     def read(path: Path) -> Job:
         start = time.perf_counter()
-        _batch.check_new([p for p in (outputs[path], depth_outputs.get(path)) if p is not None], overwrite)
+        targets = (*frame_paths(path), outputs[path], depth_outputs.get(path))
+        _batch.check_new([target for target in targets if target is not None], overwrite)
         picture = read_photo(path)
         given = read_given(path) if depth is not None else None
         if given is not None and given.note:
@@ -275,28 +281,29 @@ def render(
 
         target = outputs[path]
         if show is not None:
-            job.pictures[target] = photo.show(show, job.photo, disparity, focused_at(job.plane))
+            job.picture = photo.show(show, job.photo, disparity, focused_at(job.plane))
         elif sweep is not None:
-            for number, plane in enumerate(sweep_planes(disparity[0, 0].cpu().numpy(), sweep), 1):
+            _batch.make_folder(target.with_suffix(""))
+            planes = sweep_planes(disparity[0, 0].cpu().numpy(), sweep)
+            for frame_path, plane in zip(frame_paths(path), planes, strict=True):
                 frame = photo.render_photo(job.photo, disparity, focused_at(plane))
-                job.pictures[target.with_suffix("") / f"{path.stem}.{number:03}{output_suffix(path)}"] = frame
+                write_photo(frame_path, frame)  # at once: hundreds of them need not fit into memory
                 job.frames.append(small_frame(frame))
         else:
-            job.pictures[target] = photo.render_photo(job.photo, disparity, focused_at(job.plane))
+            job.picture = photo.render_photo(job.photo, disparity, focused_at(job.plane))
         return job
 
     def write(path: Path, job: Job) -> _batch.Row:
-        for target, picture in job.pictures.items():
-            _batch.make_folder(target.parent)
-            if isinstance(picture, Photo):
-                write_photo(target, picture)
-            else:
-                with writing(target) as temporary:
-                    picture.save(temporary)
-        written = list(job.pictures)
-        if job.frames:
-            write_animation(outputs[path], job.frames)
-            written.append(outputs[path])
+        target = outputs[path]
+        _batch.make_folder(target.parent)
+        if isinstance(job.picture, Photo):
+            write_photo(target, job.picture)
+        elif job.picture is not None:
+            with writing(target) as temporary:
+                job.picture.save(temporary)
+        else:
+            write_animation(target, job.frames)
+        written = [*frame_paths(path), target]
         depth_target = depth_outputs.get(path)
         if depth_target is not None and job.disparity is not None:
             _batch.make_folder(depth_target.parent)
@@ -383,6 +390,8 @@ def parse_lens(
     if focus_distance is not None and not focus_distance > 0:
         raise UsageError(f"--focus-distance is in metres, above 0, not {focus_distance}")
     if f_number is None:
+        if (focal, sensor) != (ThinLens.focal, ThinLens.sensor):
+            raise UsageError("--focal and --sensor go with --f-number")
         return None
     if blur is not None:
         raise UsageError("--blur and --f-number exclude each other")

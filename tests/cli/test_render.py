@@ -335,6 +335,16 @@ def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert names(tmp_path / "pull") == ["photo.001.jpg", "photo.002.jpg"]
 
 
+def test_a_sweep_does_not_overwrite_its_pictures(
+    photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photo.sweep").mkdir()
+    (tmp_path / "photo.sweep" / "photo.002.jpg").write_bytes(b"mine")
+    assert argan("render", photo, "--depth", depth, "--sweep", 2) == 1
+    assert "photo.002.jpg exists" in capsys.readouterr().err
+    assert (tmp_path / "photo.sweep" / "photo.002.jpg").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("what", ["depth", "coc", "layers", "focus"])
 def test_show(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
     assert argan("render", photo, "--depth", depth, "--show", what) == 0
@@ -446,6 +456,7 @@ def test_photos_are_read_worked_on_and_written_at_the_same_time(tmp_path: Path) 
         (2, "--blur and --f-number exclude", ["--f-number", "2", "--blur", "2"]),
         (2, "above 0, not 0.0", ["--focus-distance", "0"]),
         (2, "--sweep and --show exclude", ["--sweep", "3", "--show", "coc"]),
+        (2, "--focal and --sensor go with --f-number", ["--focal", "85"]),
         (2, "a sweep is written as", ["--sweep", "3", "--output", "x.jpg"]),
         (2, "--sweep", ["--sweep", "1"]),
         (2, "--show", ["--show", "all"]),
