@@ -27,7 +27,7 @@ from argan.errors import MissingError, UsageError
 from argan.metrics import FeatureExtractor
 from argan.models.hub import Model
 from argan.training import pictures
-from argan.training.losses import draw_cameras, draw_scale
+from argan.training.losses import draw_scale, draw_views
 
 Mixture = Literal["bernoulli", "uniform", "deep", "shallow"]
 MIXTURES: dict[Mixture, LossConfig] = {
@@ -334,7 +334,7 @@ def draw_samples(
     draw = torch.Generator().manual_seed(seed)
     z = torch.randn(count, model.generator.z_dim, generator=draw)
     scale = draw_scale(count, MIXTURES[mixture], draw)
-    camera = draw_cameras(count + count % 2, network, draw) if network.viewpoints else None
+    camera = draw_views(count, network, draw)
     for rows in torch.arange(count).split(BATCH):
         place = None if camera is None else camera[rows].to(device)
         deep, disparity = model.generator(z[rows].to(device), place)

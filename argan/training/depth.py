@@ -13,6 +13,7 @@ from argan.models.estimator import DepthEstimator
 from argan.models.hub import DepthInfo, Model
 from argan.training.augment import augment
 from argan.training.loop import Progress, step_seed
+from argan.training.losses import draw_views
 
 RANGE_SAMPLES = 512
 RANGE_QUANTILES = 0.05, 0.95
@@ -55,22 +56,29 @@ def train_depth(
 @torch.no_grad()
 def draw_pairs(model: Model, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Augmented images (N, 3, S, S), deep or shallow at even odds, and their signed disparity (N, 1, S, S)."""
-    assert model.generator is not None
     assert model.renderer is not None
+    deep, disparity = draw_deep_images(model, count, rng)
+    scale = torch.rand(count, generator=rng).round()
+    image = model.renderer(deep, disparity, scale.to(deep.device))
+    return augment(image.cpu(), disparity.cpu(), rng)
+
+
+@torch.no_grad()
+def draw_deep_images(model: Model, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Deep images (N, 3, S, S) and signed disparity (N, 1, S, S), seen from wherever the generator was trained to."""
+    assert model.generator is not None
+    assert model.config.generator is not None
     place = next(model.generator.parameters()).device
     z = torch.randn(count, model.generator.z_dim, generator=rng)
-    scale = torch.rand(count, generator=rng).round()
-    deep, disparity = model.generator(z.to(place))
-    image = model.renderer(deep, disparity, scale.to(place))
-    return augment(image.cpu(), disparity.cpu(), rng)
+    camera = draw_views(count, model.config.generator, rng)
+    return model.generator(z.to(place), None if camera is None else camera.to(place))
 
 
 @torch.no_grad()
 def disparity_range(model: Model, seed: int) -> tuple[float, float]:
     """Signed disparities that become 0 and 1: nearly all that the generator makes, the focal plane 0 within."""
-    assert model.generator is not None
-    z = torch.randn(RANGE_SAMPLES, model.generator.z_dim, generator=torch.Generator().manual_seed(seed))
-    signed = model.generator(z.to(next(model.generator.parameters()).device))[1].float().flatten().cpu()
+    _, disparity = draw_deep_images(model, RANGE_SAMPLES, torch.Generator().manual_seed(seed))
+    signed = disparity.float().flatten().cpu()
     far, near = (float(signed.kthvalue(max(1, int(q * len(signed)))).values) for q in RANGE_QUANTILES)
     span = max(near - far, 1e-3)
     return min(far, -0.1 * span), max(near, 0.1 * span)

@@ -38,6 +38,11 @@ def draw_cameras(batch: int, model: ModelConfig, generator: torch.Generator) -> 
     return torch.stack([first, first - first.sign() * move], dim=1).flatten(0, 1)
 
 
+def draw_views(count: int, model: ModelConfig, generator: torch.Generator) -> Tensor | None:
+    """A camera for each of `count` samples, as in training: (count, 2); None for a generator of one viewpoint."""
+    return draw_cameras(count + count % 2, model, generator)[:count] if model.viewpoints else None
+
+
 def generator_loss(fake_logits: Tensor) -> Tensor:
     """Non-saturating: -log C(fake)."""
     return F.softplus(-fake_logits).mean()

@@ -7,7 +7,7 @@ from argan.config import DepthConfig, ModelConfig
 from argan.errors import UsageError
 from argan.models.hub import Config, DepthInfo, Model
 from argan.training.augment import augment, compress, reframe
-from argan.training.depth import disparity_range, train_depth
+from argan.training.depth import disparity_range, draw_pairs, train_depth
 
 
 def make_model() -> Model:
@@ -34,6 +34,17 @@ def test_training_is_reproducible():
     config = DepthConfig(width=8, steps=3, batch=2)
     first, second = (train_depth(make_model(), config, device="cpu").state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_pairs_are_seen_from_all_viewpoints_of_the_generator():
+    torch.manual_seed(0)
+    model = Model(Config("posed", ModelConfig(resolution=16, z_dim=8, width=8, yaw=0.6, pitch=0.3))).eval()
+    seen = []
+    model.generator.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[1]))
+    draw_pairs(model, 5, torch.Generator().manual_seed(0))
+    assert seen[0].shape == (5, 2)
+    assert seen[0].unique(dim=0).shape == (5, 2)
+    assert (seen[0].abs() <= torch.tensor([0.3, 0.6])).all()
 
 
 def test_range_covers_the_generators_disparity_and_the_focal_plane():
