@@ -36,13 +36,11 @@ def exported(model, tmp_path_factory):
     return get
 
 
-# torch.export reasons about the renderer's sizes for minutes: too long for every run of the tests.
 MATRIX = [(target, format) for target in TARGETS for format in FORMATS]
-QUICK = [pair for pair in MATRIX if pair not in {("render", "pt2"), ("pipeline", "pt2")}]
 
 
 def pytest_generate_tests(metafunc):
     if {"target", "format"} <= set(metafunc.fixturenames):
-        metafunc.parametrize(("target", "format"), QUICK)
+        metafunc.parametrize(("target", "format"), MATRIX)
     elif "target" in metafunc.fixturenames:
         metafunc.parametrize("target", TARGETS)
