@@ -136,6 +136,9 @@ class DepthConfig:
     batch: int = 16
     lr: float = 2e-3
     seed: int = 0
+    images: Literal["both", "deep", "shallow"] = "both"
+    """What it sees of each sample: the deep image, as in the paper, the shallow one, or either at even odds, since
+    real photos are both."""
 
 
 SMALL = ModelConfig(z_dim=64, width=48, discriminator_width=32)  # learns in minutes to an hour on two CPU cores

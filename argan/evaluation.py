@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from statistics import fmean
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -22,8 +23,11 @@ from argan import metrics
 from argan.config import LossConfig
 from argan.data.datasets import open_source
 from argan.data.folder import PhotoFolder, load_square
+from argan.data.sources import is_picture
 from argan.data.synthetic import SyntheticPhotos
+from argan.depth_maps import read_depth
 from argan.errors import MissingError, UsageError
+from argan.guided import resize
 from argan.metrics import FeatureExtractor
 from argan.models.hub import Model
 from argan.training import pictures
@@ -47,6 +51,8 @@ Depth = Callable[[Tensor], Tensor]  # image (1, 3, H, W) in [0, 1] -> disparity 
 # Which masks say something: a sure one, with enough of both figure and ground.
 MIN_CONFIDENCE = 0.9
 FIGURE_SHARE = (0.08, 0.85)
+
+DEPTH_ENDINGS = (".inv.png", ".depth.png")
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ def evaluate_model(
     features: str = "auto",
     mixture: Mixture = "bernoulli",
     masks: Path | None = None,
+    truth: Path | None = None,
     surrogate: Depth | None = None,
     sheet: Path | None = None,
     cache: bool = True,
@@ -120,12 +127,14 @@ def evaluate_model(
         features: a feature extractor's name, "none", or "auto": the offline one where its package is installed.
         mixture: p(s) of the samples that KID and FID compare.
         masks: see `masked_photos`; not with synthetic photographs, whose depth is known.
+        truth: a folder of other photographs whose depth is known; see `photos_with_depth`.
         surrogate: a depth network to compare with on the photographs; not with synthetic ones.
         sheet: write a picture of samples, and of photographs with their depth, there.
         track: shows progress: (items, description, total) -> the items.
 
     Raises:
-        UsageError: no such data; masks or a surrogate with synthetic data, or without a depth estimator.
+        UsageError: no such data; masks or a surrogate with synthetic data; masks, truth or a surrogate without a depth
+            estimator.
         MissingError: the package of a feature extractor that was asked for by name.
     """
     if data != "synthetic":
@@ -138,7 +147,7 @@ def evaluate_model(
         assert model.depth is not None
         return model.depth(image.to(device))
 
-    if model.depth is None and (masks or surrogate):
+    if model.depth is None and (masks or truth or surrogate):
         raise UsageError("this model estimates no depth", hint="learn it first: argan train-depth RUN")
     if data == "synthetic" and (masks or surrogate):
         raise UsageError("--masks and --surrogate go with photographs", hint="give their folder or zip with --data")
@@ -147,11 +156,14 @@ def evaluate_model(
     elif data == "synthetic":
         truths = held_out(model.depth.resolution, count, seed)
         report.rows += depth_against_truth(depth, track(truths, "depth against truth", count))
-    elif not (masks or surrogate):
-        left_out["depth"] = "these photographs come without truth (--masks, --surrogate, or --data synthetic)"
+    elif not (masks or truth or surrogate):
+        left_out["depth"] = "these photographs come without truth (--masks, --truth, --surrogate, or --data synthetic)"
     if masks is not None:
         pairs = masked_photos(data, masks)
         report.rows += depth_against_masks(depth, track(pairs, "depth against masks", len(pairs)))
+    if truth is not None:
+        known = list(photos_with_depth(truth))
+        report.rows += depth_against_truth(depth, track(known, "depth against truth", len(known)), "measured")
     if surrogate is not None:
         stand_ins = surrogate_pairs(data, surrogate, count, seed)
         report.rows += depth_against_truth(depth, track(stand_ins, "depth against surrogate", count), "the surrogate's")
@@ -209,7 +221,7 @@ def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]], t
     Args:
         depth: the estimator.
         photos: pairs of photograph (3, H, W) and true disparity (1, H, W), NaN where it is unknown.
-        truth: whose disparity that is: "true", or what it is called that stands in for it.
+        truth: whose disparity that is: "true", or what it is called where there is another.
     """
     against = "" if truth == "true" else f" against {truth}"
     estimated, prior = scores_against_truth(photos, depth, centre_prior)
@@ -233,6 +245,32 @@ def scores_against_truth(photos: Iterable[tuple[Tensor, Tensor]], *estimators: D
             for name, (measure, _) in TRUTH_MEASURES.items():
                 values[name].append(measure(estimate, disparity[known]))
     return scores
+
+
+def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
+    """Photographs (3, h, w) of `side` px along the longer side, with true disparity (1, h, w), NaN where unknown.
+
+    A depth map lies beside its photograph, as NAME.inv.png or, as `argan depth` calls it, NAME.depth.png: grey, 1 =
+    nearest, 0 = unknown.
+
+    Raises UsageError if there is none, or no photograph to one.
+    """
+    files = [file for file in sorted(folder.glob("*.png")) if file.name.endswith(DEPTH_ENDINGS)]
+    if not files:
+        raise UsageError(f"no depth maps in {folder}", hint="NAME.inv.png or NAME.depth.png beside each photograph")
+    for file in files:
+        name = PurePosixPath(PurePosixPath(file.name).stem).stem
+        beside = [other for other in folder.glob(f"{name}.*") if other.stem == name and is_picture(other.name)]
+        if not beside:
+            raise UsageError(f"{file.name} has no photograph beside it")
+        with Image.open(beside[0]) as image:
+            photo = torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+        disparity = read_depth(file).disparity
+        truth = torch.tensor(np.where(disparity > 0, disparity, np.nan))[None, None]
+        height, width = (round(length * side / max(photo.shape[2:])) for length in photo.shape[2:])
+        # Nearest pixels: laser depth is sparse, and what lies between two surfaces is no depth.
+        nearest = torch.nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
+        yield resize(photo, (height, width))[0], nearest[0]
 
 
 def surrogate_pairs(data: str, surrogate: Depth, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

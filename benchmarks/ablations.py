@@ -3,10 +3,11 @@
     python benchmarks/ablations.py                    all variants, each at most 30 minutes on two cores
     python benchmarks/ablations.py --only full:1      one variant and seed
 
-Each variant is trained by `argan train --preset synthetic-cpu`, its estimator by `argan train-depth`; the estimator is
-then compared with the true disparity of held-out photographs, the same for all: what a part is worth is the mean over
-photographs of the full method's score (averaged over its seeds) less the variant's. Deep images are compared with
-photographs through a pinhole, by their sharpness. A run that is already there goes on or is only measured.
+Each variant is trained by `argan train --preset synthetic-cpu`. From its samples `argan train-depth` learns two
+estimators: one from deep images, as AR-GAN-DR does, and one from deep and shallow images, as is better for real photos.
+They are then compared with the true disparity of held-out photographs, the same for all: what a part is worth is the
+mean over photographs of the full method's score (averaged over its seeds) less the variant's. Deep images are compared
+with photographs through a pinhole, by their sharpness. A run that is already there goes on or is only measured.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from argan.config import PRESETS, DepthConfig, TrainConfig, resolve_config
+from argan.config import PRESETS, DepthConfig, TrainConfig, override, resolve_config
 from argan.data.synthetic import draw_scene, photograph
 from argan.evaluation import Depth, centre_prior, held_out, scores_against_truth
 from argan.metrics import gradient_energy, mean_interval
@@ -38,6 +39,8 @@ RUNS = [(name, seed) for name in VARIANTS for seed in ((0, 1) if name in ("full"
 PHOTOS = 500
 SHARPNESS_OF = 300
 MEASURES = ("Spearman", "ordinal accuracy", "SIDE")
+LEARNED_FROM = {"deep": "deep images", "both": "deep and shallow images"}  # DepthConfig.images
+ESTIMATOR_STEPS = 800
 
 Scores = dict[str, list[float]]  # by measure, one for each photograph
 
@@ -51,7 +54,8 @@ def main() -> None:
         folder = arguments.out / f"{variant.split(' (')[0].replace(' ', '-')}-{seed}"
         result = {"variant": variant, "seed": seed, "steps": config.steps, **measure(config, folder)}
         (folder / "result.json").write_text(json.dumps(result) + "\n")
-        print(f"{variant}, seed {seed}: Spearman {with_interval(result['scores']['Spearman'])}", flush=True)
+        ranks = (f"{with_interval(result[images]['Spearman'])} from {name}" for images, name in LEARNED_FROM.items())
+        print(f"{variant}, seed {seed}: Spearman {', '.join(ranks)}", flush=True)
     print(table([json.loads(path.read_text()) for path in sorted(arguments.out.glob("*/result.json"))]))
 
 
@@ -64,15 +68,16 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(config: TrainConfig, folder: Path) -> dict[str, Any]:
-    """Train, learn the estimator, and compare it with the truth: scores by measure, one for each photograph."""
+    """Train, learn the estimators, and compare them with the truth: scores by measure, one for each photograph."""
     began = time.monotonic()
     train(config, folder)
     minutes = (time.monotonic() - began) / 60
-    model = depth_model(folder, config.seed)
+    model = load(folder)
+    resolution = config.model.resolution
     return {
         "minutes": minutes,
-        "scores": scores_of(model.depth, model.depth.resolution),
-        "deep": sharpness_of_deep_images(model) / sharpness_of_pinhole_photos(model.depth.resolution),
+        "sharpness": sharpness_of_deep_images(model) / sharpness_of_pinhole_photos(resolution),
+        **{images: scores_of(depth_model(folder, images, config.seed).depth, resolution) for images in LEARNED_FROM},
     }
 
 
@@ -96,29 +101,30 @@ def sharpness_of_pinhole_photos(resolution: int) -> float:
     return fmean(float(gradient_energy(torch.from_numpy(photo)).mean()) for photo in photos)
 
 
-def depth_model(folder: Path, seed: int) -> Model:
-    """The run's estimator, learned unless it is there."""
-    if not (folder / "model").exists():
-        train_depth(load(folder), DepthConfig(steps=800, seed=seed)).save(folder / "model")
-    return load(folder / "model")
+def depth_model(folder: Path, images: str, seed: int) -> Model:
+    """The run's estimator from these images, learned unless it is there."""
+    kept = folder / f"from-{images}"
+    if not kept.exists():
+        config = override(DepthConfig(steps=ESTIMATOR_STEPS, seed=seed), {"images": images})
+        train_depth(load(folder), config).save(kept)
+    return load(kept)
 
 
 def table(results: list[dict]) -> str:
     """Markdown: a row a run, the bare centre prior last."""
-    rows = [(r["variant"], str(r["seed"]), r["scores"], f"{r['deep']:.2f}") for r in results]
-    rows.sort(key=lambda row: RUNS.index((row[0], int(row[1]))))
-    rows.append(("bare centre prior", "", scores_of(centre_prior, PRESETS["synthetic-cpu"].model.resolution), ""))
-    full = [scores["Spearman"] for variant, _, scores, _ in rows if variant == "full"]
-    lines = [
-        "| variant | seed | Spearman | full less this | ordinal accuracy | SIDE | deep / pinhole |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for variant, seed, scores, deep in rows:
-        less = torch.tensor(full).mean(0) - torch.tensor(scores["Spearman"]) if full else torch.zeros(0)
-        gain = "" if variant == "full" or not full else with_interval(less)
-        rank, order, side = (scores[name] for name in MEASURES)
-        cells = f"{with_interval(rank)} | {gain} | {fmean(order):.3f} | {fmean(side):.3f} | {deep}"
-        lines.append(f"| {variant} | {seed} | {cells} |")
+    results = sorted(results, key=lambda result: RUNS.index((result["variant"], result["seed"])))
+    prior = scores_of(centre_prior, PRESETS["synthetic-cpu"].model.resolution)
+    columns = [f"Spearman, from {name} | full less this" for name in LEARNED_FROM.values()]
+    lines = [f"| variant | seed | {' | '.join(columns)} | deep / pinhole |", "|---|---|---|---|---|---|---|"]
+    for result in [*results, {"variant": "bare centre prior", "seed": "", **dict.fromkeys(LEARNED_FROM, prior)}]:
+        cells = [result["variant"], str(result["seed"])]
+        for images in LEARNED_FROM:
+            ranks = result[images]["Spearman"]
+            full = [other[images]["Spearman"] for other in results if other["variant"] == "full"]
+            less = with_interval(torch.tensor(full).mean(0) - torch.tensor(ranks)) if full else ""
+            cells += [with_interval(ranks), "" if result["variant"] == "full" else less]
+        cells.append(f"{result['sharpness']:.2f}" if "sharpness" in result else "")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

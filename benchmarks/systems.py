@@ -11,21 +11,15 @@ on or is only measured, so that the command can be interrupted and given again.
 import argparse
 import json
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from argan.bench import machine
 from argan.config import PRESETS, DepthConfig, TrainConfig, override, parse_settings, with_system
-from argan.depth_maps import read_depth
 from argan.devices import resolve_device
-from argan.evaluation import Depth, depth_against_truth, evaluate_model, held_out
+from argan.evaluation import Depth, depth_against_truth, evaluate_model, held_out, photos_with_depth
 from argan.files import atomic_file
-from argan.guided import resize
 from argan.models.hub import Model, load
 from argan.training import pictures
 from argan.training.depth import train_depth
@@ -106,7 +100,7 @@ def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, fl
                 known = depth_against_truth(depth_of(model, device), synthetic)
                 rows |= {f"synthetic: {row.measure}": row for row in known}
             if arguments.truth:
-                real = depth_against_truth(depth_of(model, device), scenes_with_depth(arguments.truth))
+                real = depth_against_truth(depth_of(model, device), photos_with_depth(arguments.truth))
                 rows |= {f"real scenes: {row.measure}": row for row in real}
     save_grid(model, folder / "grid.png")
     return {
@@ -132,19 +126,6 @@ def depth_model(folder: Path, config: TrainConfig, arguments: argparse.Namespace
         settings = DepthConfig(steps=arguments.depth_steps, seed=config.seed)
         train_depth(load(folder), settings, device=arguments.device).save(folder / "model")
     return load(folder / "model")
-
-
-def scenes_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
-    """Photographs (3, h, w) of `side` px along the longer side, with true disparity (1, h, w), NaN where unknown."""
-    for file in sorted(folder.glob("*.inv.png")):
-        with Image.open(file.with_name(file.name.replace(".inv.png", ".jpg"))) as image:
-            photo = torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
-        disparity = read_depth(file).disparity
-        truth = torch.tensor(np.where(disparity > 0, disparity, np.nan))[None, None]
-        height, width = (round(length * side / max(photo.shape[2:])) for length in photo.shape[2:])
-        # Nearest pixels: laser depth is sparse, and what lies between two surfaces is no depth.
-        nearest = torch.nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
-        yield resize(photo, (height, width))[0], nearest[0]
 
 
 def steps_per_second(folder: Path) -> float:

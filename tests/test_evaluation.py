@@ -56,6 +56,27 @@ def test_held_out_photographs_depend_on_the_seed_and_are_not_those_of_training()
 # --- masks ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ending", ["inv", "depth"])
+def test_photographs_come_with_their_depth_and_without_what_is_unknown(tmp_path, ending):
+    Image.new("RGB", (40, 20), (10, 20, 30)).save(tmp_path / "scene.jpg")
+    depth = np.full((20, 40), 30000, np.uint16)
+    depth[:, 20:] = 0
+    Image.fromarray(depth).save(tmp_path / f"scene.{ending}.png")
+    ((photo, truth),) = evaluation.photos_with_depth(tmp_path, side=32)
+    assert photo.shape == (3, 16, 32)
+    assert truth.shape == (1, 16, 32)
+    assert truth[0, :, 16:].isnan().all()
+    torch.testing.assert_close(truth[0, :, :16], torch.full((16, 16), 30000 / 65535))
+
+
+def test_depth_maps_without_photographs_are_an_error(tmp_path):
+    with pytest.raises(UsageError, match="no depth maps"):
+        list(evaluation.photos_with_depth(tmp_path))
+    Image.new("L", (8, 8), 1).save(tmp_path / "alone.inv.png")
+    with pytest.raises(UsageError, match="no photograph beside"):
+        list(evaluation.photos_with_depth(tmp_path))
+
+
 @pytest.fixture
 def flowers(tmp_path):
     """Four photographs whose figure is bright, and a mask of each, named by number and by name."""

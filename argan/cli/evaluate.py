@@ -31,6 +31,10 @@ def evaluate(
     masks: Annotated[
         Path | None, typer.Option(help="Folder of figure masks of the photographs: is the figure nearer?")
     ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Folder of other photographs with true depth: NAME.jpg beside NAME.inv.png, 1 = nearest."),
+    ] = None,
     surrogate: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="An ONNX depth network to compare with on the photographs."),
@@ -83,6 +87,7 @@ def evaluate(
             features=features,
             mixture=mixture,
             masks=masks,
+            truth=truth,
             surrogate=other,
             sheet=sheet,
             cache=cache,

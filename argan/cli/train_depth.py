@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,9 @@ def train_depth(
     steps: Annotated[int, typer.Option(min=1)] = 2000,
     width: Annotated[int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")] = 16,
     batch: Annotated[int, typer.Option(min=1)] = 16,
+    images: Annotated[
+        Literal["both", "deep", "shallow"], typer.Option(help="What it sees of each sample; real photos are both.")
+    ] = "both",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16: half the size.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -45,8 +48,11 @@ def train_depth(
         def show(progress: Progress) -> None:
             bar.update(task, completed=progress.step, description=f"depth  error {progress.stats['error']:.3f} px")
 
-        learned = learn(model, DepthConfig(width, steps, batch, seed=seed), device=device, report=show)
-    card = {**learned.config.card, "estimator": f"argan train-depth, {steps} steps, width {width}, seed {seed}"}
+        learned = learn(model, DepthConfig(width, steps, batch, seed=seed, images=images), device=device, report=show)
+    card = {
+        **learned.config.card,
+        "estimator": f"argan train-depth, {steps} steps, width {width}, seed {seed}, {images} images",
+    }
     learned.config = replace(learned.config, card=card)
     learned.save(folder, half)
     human = f"{folder}\nnext: argan render photo.jpg --model {folder}"

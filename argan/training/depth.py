@@ -24,7 +24,7 @@ def train_depth(
 ) -> Model:
     """`model` with a depth estimator learned from its generator.
 
-    Half of the images that the estimator sees are deep and half shallow, since real photos are either; L1 on D.
+    The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D.
 
     Raises:
         UsageError: the model has no generator.
@@ -40,7 +40,7 @@ def train_depth(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     for step in range(config.steps):
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
-        image, disparity = draw_pairs(model, config.batch, rng)
+        image, disparity = draw_pairs(model, config, rng)
         error = (estimator(image.to(place)) - disparity.to(place)).abs().mean()
         optimizer.zero_grad(set_to_none=True)
         error.backward()
@@ -54,11 +54,12 @@ def train_depth(
 
 
 @torch.no_grad()
-def draw_pairs(model: Model, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Augmented images (N, 3, S, S), deep or shallow at even odds, and their signed disparity (N, 1, S, S)."""
+def draw_pairs(model: Model, config: DepthConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch of augmented images (N, 3, S, S) and their signed disparity (N, 1, S, S)."""
     assert model.renderer is not None
-    deep, disparity = draw_deep_images(model, count, rng)
-    scale = torch.rand(count, generator=rng).round()
+    deep, disparity = draw_deep_images(model, config.batch, rng)
+    opened = torch.rand(config.batch, generator=rng).round()
+    scale = {"both": opened, "deep": torch.zeros_like(opened), "shallow": torch.ones_like(opened)}[config.images]
     image = model.renderer(deep, disparity, scale.to(deep.device))
     return augment(image.cpu(), disparity.cpu(), rng)
 

@@ -68,18 +68,6 @@ def test_study_reports_means_of_both_methods(study):
 # --- the systems' table -----------------------------------------------------------------------------------------------
 
 
-def test_scenes_come_with_their_disparity_and_without_what_is_unknown(systems, tmp_path):
-    Image.new("RGB", (40, 20), (10, 20, 30)).save(tmp_path / "scene.jpg")
-    depth = np.full((20, 40), 30000, np.uint16)
-    depth[:, 20:] = 0
-    Image.fromarray(depth).save(tmp_path / "scene.inv.png")
-    ((photo, truth),) = systems.scenes_with_depth(tmp_path, side=32)
-    assert photo.shape == (3, 16, 32)
-    assert truth.shape == (1, 16, 32)
-    assert truth[0, :, 16:].isnan().all()
-    torch.testing.assert_close(truth[0, :, :16], torch.full((16, 16), 30000 / 65535))
-
-
 def test_every_system_starts_from_the_same_preset(systems):
     arguments = Namespace(preset="argan-64", data="synthetic", steps=300, settings=["batch=8"])
     configs = {system: systems.run_config(arguments, system, seed=3) for system in systems.TITLES}
@@ -112,3 +100,26 @@ def test_table_has_a_column_a_system_and_says_what_is_missing(systems, tmp_path)
     assert "first" not in written
     assert text in written
     assert written.endswith("After.\n")
+
+
+# --- depth on real photographs ----------------------------------------------------------------------------------------
+
+
+def test_a_pair_of_focus_says_which_side_is_nearer(tmp_path):
+    real_depth = script("real_depth")
+    sharp = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    soft = np.asarray(Image.fromarray(sharp).resize((32, 32), Image.Resampling.BOX).resize((256, 256)))
+    left, right = np.s_[:, :128], np.s_[:, 128:]
+    near, far = sharp.copy(), sharp.copy()
+    near[right], far[left] = soft[right], soft[left]
+    (tmp_path / "multifocus").mkdir()
+    for name, pixels in {"near": near, "far": far, "aif": sharp}.items():
+        Image.fromarray(pixels).save(tmp_path / "multifocus" / f"01-{name}.jpg", quality=95)
+    ((name, photo, truth),) = real_depth.pairs(tmp_path)
+    assert (name, photo.shape) == ("01", (3, 256, 256))
+    assert (truth[:, :116] == 1).all()
+    assert (truth[:, 140:] == 0).all()
+    left_nearer = torch.linspace(1, 0, 256).expand(1, 1, 256, 256)
+    assert real_depth.judge(lambda image: left_nearer[..., : image.shape[3]], tmp_path, kinds=("pairs",)) == {
+        "pairs": {"01": pytest.approx(1.0)}
+    }

@@ -82,6 +82,18 @@ def test_masks_are_measured_and_the_table_is_for_people(model, flowers, capsys):
     assert 0.5 < found["centre_prior"] <= 1
 
 
+def test_depth_is_measured_on_photographs_with_depth(model, capsys, tmp_path):
+    gradient = np.tile(np.linspace(1, 255, 64, dtype=np.uint8), (48, 1))
+    Image.fromarray(np.stack([gradient] * 3, 2)).save(tmp_path / "scene.png")
+    Image.fromarray(gradient).save(tmp_path / "scene.depth.png")
+    options = ["--data", tmp_path, "--truth", tmp_path, "--num", 2, "--features", "none", "--no-cache", "--json"]
+    code, out, _ = run(capsys, model, *options, "--device", "cpu")
+    assert code == 0
+    row = rows_of(out)["Spearman correlation with measured disparity"]
+    assert -1 <= row["value"] <= 1
+    assert row["count"] == 1
+
+
 def surrogate_file(path, side=None):
     """A network whose disparity is the photo's red, as ONNX; of a fixed input size if `side` is given."""
     from onnx import TensorProto, helper
@@ -166,6 +178,7 @@ def test_a_model_with_one_half_is_measured_by_that_half(tmp_path, capsys):
         (["{model}", "--num", "1"], 2, "num"),
         (["{model}", "--masks", "nowhere"], 2, "photographs"),
         (["{model}", "--data", "{data}", "--masks", "nowhere"], 2, "no usable mask"),
+        (["{model}", "--data", "{data}", "--truth", "nowhere"], 2, "no depth maps"),
         (["{model}", "--data", "{data}", "--surrogate", "{data}/photo0.png"], 2, "not an ONNX network"),
         (["{model}", "--data", "{data}", "--surrogate", "nowhere.onnx"], 2, "nowhere.onnx"),
         (["{model}", "--data", "{data}", "--surrogate-input", "384"], 2, "KEY=VALUE"),

@@ -41,10 +41,18 @@ def test_pairs_are_seen_from_all_viewpoints_of_the_generator():
     model = Model(Config("posed", ModelConfig(resolution=16, z_dim=8, width=8, yaw=0.6, pitch=0.3))).eval()
     seen = []
     model.generator.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[1]))
-    draw_pairs(model, 5, torch.Generator().manual_seed(0))
+    draw_pairs(model, DepthConfig(batch=5), torch.Generator().manual_seed(0))
     assert seen[0].shape == (5, 2)
     assert seen[0].unique(dim=0).shape == (5, 2)
     assert (seen[0].abs() <= torch.tensor([0.3, 0.6])).all()
+
+
+@pytest.mark.parametrize(("images", "scales"), [("deep", {0.0}), ("shallow", {1.0}), ("both", {0.0, 1.0})])
+def test_pairs_are_deep_or_shallow_as_asked(images, scales):
+    model, seen = make_model(), set()
+    model.renderer.register_forward_pre_hook(lambda _module, inputs: seen.update(inputs[2].tolist()))
+    draw_pairs(model, DepthConfig(batch=16, images=images), torch.Generator().manual_seed(0))
+    assert seen == scales
 
 
 def test_range_covers_the_generators_disparity_and_the_focal_plane():
