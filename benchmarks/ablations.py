@@ -34,6 +34,8 @@ VARIANTS = {
     "no mixture (s = 1)": ["loss.mixture=fixed", "loss.fixed_scale=1.0"],
     "no centre prior": ["loss.prior=0.0"],
     "no rendering (s = 0)": ["loss.mixture=fixed", "loss.fixed_scale=0.0"],
+    "uniform mixture": ["loss.mixture=uniform"],
+    "no expansion T": ["model.expansion=false"],
 }
 RUNS = [(name, seed) for name in VARIANTS for seed in ((0, 1) if name in ("full", "no mixture (s = 1)") else (0,))]
 PHOTOS = 500
