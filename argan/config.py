@@ -139,6 +139,8 @@ class DepthConfig:
     images: Literal["both", "deep", "shallow"] = "both"
     """What it sees of each sample: the deep image, as in the paper, the shallow one, or either at even odds, since
     real photos are both."""
+    collage: float = 0.5
+    """The share of samples that get the figure of another one set into them."""
 
 
 SMALL = ModelConfig(z_dim=64, width=48, discriminator_width=32)  # learns in minutes to an hour on two CPU cores

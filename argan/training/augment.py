@@ -1,4 +1,4 @@
-"""What real photos do that generated images do not: soft focus, noise, colour casts, other framings, JPEG."""
+"""What real photos do that generated images do not: other subjects and framings, soft focus, noise, colour, JPEG."""
 
 import io
 
@@ -19,6 +19,34 @@ def augment(image: Tensor, disparity: Tensor, rng: torch.Generator) -> tuple[Ten
     image = recolor(image, rng)
     image = compress(add_noise(image, rng), rng)
     return image, disparity
+
+
+def collage(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float) -> tuple[Tensor, Tensor]:
+    """Into a `share` of the pictures, another one's figure: smaller, somewhere, nearer or farther; the nearest is seen.
+
+    What generators draw has one subject, in the middle, on the ground that is usual for it. Here subjects are
+    anywhere, two to a picture, one hides a part of the other, and figure and ground do not know each other.
+
+    Args:
+        image, disparity: deep images (B, 3, S, S) and their disparity (B, 1, S, S), in one unit.
+    """
+    count = len(image)
+    others = torch.cat([image, disparity, figure(disparity)], dim=1)[torch.randperm(count, generator=rng)]
+    size = uniform(count, 0.4, 1, rng)
+    middle = 1.2 * torch.rand(count, 2, 1, generator=rng) - 0.6
+    rows = torch.cat([torch.eye(2).expand(count, 2, 2), -middle], dim=2) / size[:, 0]
+    grid = F.affine_grid(rows, list(image.shape), align_corners=False)
+    pasted, place, cover = F.grid_sample(others, grid, align_corners=False).split([3, 1, 1], dim=1)
+    span = disparity.amax() - disparity.amin()
+    place = place + span * uniform(count, -0.1, 0.2, rng)
+    cover = cover * (place > disparity) * (torch.rand(count, 1, 1, 1, generator=rng) < share)
+    return torch.lerp(image, pasted, cover), torch.lerp(disparity, place, cover)
+
+
+def figure(disparity: Tensor) -> Tensor:
+    """How much of each pixel belongs to the nearer half of a picture's disparities (B, 1, S, S), softly."""
+    low, high = disparity.flatten(1).quantile(torch.tensor([0.1, 0.9]), dim=1).view(2, -1, 1, 1, 1)
+    return torch.sigmoid(20 * ((disparity - low) / (high - low).clamp(min=1e-6) - 0.55))
 
 
 def uniform(count: int, low: float, high: float, rng: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
-"""AR-GAN-DR: a depth estimator learned from the generator's own (image, depth) pairs, made on the fly."""
+"""AR-GAN-DR: a depth estimator learned from generators' own (image, depth) pairs, made on the fly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,7 +11,7 @@ from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.models.estimator import DepthEstimator
 from argan.models.hub import DepthInfo, Model
-from argan.training.augment import augment
+from argan.training.augment import augment, collage
 from argan.training.loop import Progress, step_seed
 from argan.training.losses import draw_views
 
@@ -20,27 +20,31 @@ RANGE_QUANTILES = 0.05, 0.95
 
 
 def train_depth(
-    model: Model, config: DepthConfig, *, device: str = "auto", report: Callable[[Progress], None] | None = None
+    model: Model,
+    config: DepthConfig,
+    *,
+    others: Sequence[Model] = (),
+    device: str = "auto",
+    report: Callable[[Progress], None] | None = None,
 ) -> Model:
-    """`model` with a depth estimator learned from its generator.
+    """`model` with a depth estimator learned from its generator, and from the `others` to equal parts.
 
     The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D.
 
     Raises:
-        UsageError: the model has no generator.
+        UsageError: a model has no generator, or another resolution than the first.
     """
-    if model.generator is None:
-        raise UsageError(f"{model.config.name} has no generator to learn depth from")
-    resolution = model.generator.resolution
     place = resolve_device(device)
-    model = model.to(place)
+    models = [other.to(place) for other in (model, *others)]
+    resolution = shared_resolution(models)
+    units = disparity_units(models, config.seed)
     torch.manual_seed(config.seed)
     estimator = DepthEstimator(config.width).to(place)
     optimizer = torch.optim.Adam(estimator.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     for step in range(config.steps):
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
-        image, disparity = draw_pairs(model, config, rng)
+        image, disparity = draw_pairs(models, units, config, rng)
         error = (estimator(image.to(place)) - disparity.to(place)).abs().mean()
         optimizer.zero_grad(set_to_none=True)
         error.backward()
@@ -53,15 +57,40 @@ def train_depth(
     return with_estimator(model, estimator, depth)
 
 
+def shared_resolution(models: Sequence[Model]) -> int:
+    """The size of what all generators draw."""
+    for model in models:
+        if model.generator is None:
+            raise UsageError(f"{model.config.name} has no generator to learn depth from")
+    sizes = {model.generator.resolution for model in models if model.generator is not None}
+    if len(sizes) > 1:
+        raise UsageError(f"generators of {' and '.join(map(str, sorted(sizes)))} px cannot share an estimator")
+    return sizes.pop()
+
+
+def disparity_units(models: Sequence[Model], seed: int) -> list[float]:
+    """What to multiply each generator's disparities by, so that they range as widely as the first one's."""
+    spans = [near - far for far, near in (disparity_range(model, seed) for model in models)]
+    return [spans[0] / span for span in spans]
+
+
 @torch.no_grad()
-def draw_pairs(model: Model, config: DepthConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A batch of augmented images (N, 3, S, S) and their signed disparity (N, 1, S, S)."""
-    assert model.renderer is not None
-    deep, disparity = draw_deep_images(model, config.batch, rng)
+def draw_pairs(
+    models: Sequence[Model], units: Sequence[float], config: DepthConfig, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A batch of augmented images (N, 3, S, S) and their signed disparity (N, 1, S, S) in the first model's unit."""
+    renderer = models[0].renderer
+    assert renderer is not None
+    counts = [len(range(first, config.batch, len(models))) for first in range(len(models))]
+    pairs = [draw_deep_images(model, count, rng) for model, count in zip(models, counts, strict=True)]
+    deep = torch.cat([image.cpu() for image, _ in pairs])
+    disparity = torch.cat([unit * place.cpu() for unit, (_, place) in zip(units, pairs, strict=True)])
+    deep, disparity = collage(deep, disparity, rng, config.collage)
     opened = torch.rand(config.batch, generator=rng).round()
     scale = {"both": opened, "deep": torch.zeros_like(opened), "shallow": torch.ones_like(opened)}[config.images]
-    image = model.renderer(deep, disparity, scale.to(deep.device))
-    return augment(image.cpu(), disparity.cpu(), rng)
+    where = pairs[0][0].device
+    image = renderer(deep.to(where), disparity.to(where), scale.to(where))
+    return augment(image.cpu(), disparity, rng)
 
 
 @torch.no_grad()

@@ -6,14 +6,14 @@ import torch
 from argan.config import DepthConfig, ModelConfig
 from argan.errors import UsageError
 from argan.models.hub import Config, DepthInfo, Model
-from argan.training.augment import augment, compress, reframe
-from argan.training.depth import disparity_range, draw_pairs, train_depth
+from argan.training.augment import augment, collage, compress, figure, reframe
+from argan.training.depth import disparity_range, disparity_units, draw_pairs, train_depth
 
 
-def make_model() -> Model:
+def make_model(name: str = "tiny", resolution: int = 16) -> Model:
     """A generator whose disparity is one of its image's channels, so that there is something to estimate."""
     torch.manual_seed(0)
-    model = Model(Config("tiny", ModelConfig(resolution=16, z_dim=8, width=8)))
+    model = Model(Config(name, ModelConfig(resolution=resolution, z_dim=8, width=8)))
     model.generator.depth_head.weight.data = 2 * model.generator.image_head.weight[:1]
     return model.eval().requires_grad_(False)
 
@@ -41,7 +41,7 @@ def test_pairs_are_seen_from_all_viewpoints_of_the_generator():
     model = Model(Config("posed", ModelConfig(resolution=16, z_dim=8, width=8, yaw=0.6, pitch=0.3))).eval()
     seen = []
     model.generator.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[1]))
-    draw_pairs(model, DepthConfig(batch=5), torch.Generator().manual_seed(0))
+    draw_pairs([model], [1.0], DepthConfig(batch=5), torch.Generator().manual_seed(0))
     assert seen[0].shape == (5, 2)
     assert seen[0].unique(dim=0).shape == (5, 2)
     assert (seen[0].abs() <= torch.tensor([0.3, 0.6])).all()
@@ -51,7 +51,7 @@ def test_pairs_are_seen_from_all_viewpoints_of_the_generator():
 def test_pairs_are_deep_or_shallow_as_asked(images, scales):
     model, seen = make_model(), set()
     model.renderer.register_forward_pre_hook(lambda _module, inputs: seen.update(inputs[2].tolist()))
-    draw_pairs(model, DepthConfig(batch=16, images=images), torch.Generator().manual_seed(0))
+    draw_pairs([model], [1.0], DepthConfig(batch=16, images=images), torch.Generator().manual_seed(0))
     assert seen == scales
 
 
@@ -66,6 +66,30 @@ def test_range_covers_the_generators_disparity_and_the_focal_plane():
 def test_a_model_without_generator_has_nothing_to_learn_from():
     with pytest.raises(UsageError, match="no generator"):
         train_depth(Model(Config("depth only", depth=DepthInfo(8, 16))), DepthConfig(steps=1), device="cpu")
+
+
+def test_an_estimator_of_several_generators_sees_samples_of_all():
+    first, second = make_model(), make_model("other")
+    second.generator.depth_head.weight.data *= 0.5
+    units = disparity_units([first, second], seed=0)
+    assert units[0] == 1
+    assert units[1] > 1.1  # up to the squashing of what is large
+    seen = {}
+    for model in (first, second):
+        model.generator.register_forward_hook(
+            lambda _module, inputs, _out, model=model: seen.update({id(model): inputs})
+        )
+    image, disparity = draw_pairs([first, second], units, DepthConfig(batch=5), rng())
+    assert image.shape == (5, 3, 16, 16)
+    assert disparity.shape == (5, 1, 16, 16)
+    assert [len(seen[id(model)][0]) for model in (first, second)] == [3, 2]
+    learned = train_depth(first, DepthConfig(width=8, steps=2, batch=4), others=[second], device="cpu")
+    assert torch.equal(learned.generator.depth_head.weight, first.generator.depth_head.weight)
+
+
+def test_generators_of_other_sizes_cannot_share_an_estimator():
+    with pytest.raises(UsageError, match="16 and 32 px"):
+        train_depth(make_model(), DepthConfig(steps=1), others=[make_model(resolution=32)], device="cpu")
 
 
 def rng() -> torch.Generator:
@@ -96,3 +120,25 @@ def test_compression_touches_a_share_of_the_images():
     assert torch.equal(compress(image.clone(), rng(), share=0.0), image)
     changed = compress(image.clone(), rng(), share=1.0)
     assert (changed - image).abs().amax(dim=(1, 2, 3)).min() > 0.01
+
+
+def test_a_collage_shows_the_nearest():
+    """Pictures of a near disc get a second, smaller one, which never hides what is nearer."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
+    disparity = (x**2 + y**2 < 0.2).float().expand(8, 1, 32, 32).clone()
+    image = torch.rand(8, 3, 1, 1) * disparity
+    unchanged = collage(image, disparity, rng(), share=0.0)
+    assert torch.equal(unchanged[0], image)
+    assert torch.equal(unchanged[1], disparity)
+    pasted, place = collage(image, disparity, rng(), share=1.0)
+    new = ((place - disparity).abs() > 0.01)[:, 0]
+    assert (place > disparity - 1e-6).all()
+    assert (new.flatten(1).float().mean(1) < 0.2).all()  # at most the disc's own size
+    assert new.flatten(1).any(1).float().mean() > 0.5  # some are hidden, or outside
+    torch.testing.assert_close(pasted.movedim(1, -1)[~new], image.movedim(1, -1)[~new], rtol=0, atol=0.01)
+
+
+def test_the_figure_is_the_nearer_part():
+    disparity = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(2, 1, 4, 4) * torch.tensor([1.0, 5.0]).view(2, 1, 1, 1)
+    assert (figure(disparity)[..., :2] < 0.01).all()
+    assert (figure(disparity)[..., 2:] > 0.99).all()
