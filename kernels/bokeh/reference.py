@@ -33,6 +33,8 @@ TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells whe
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
 MIXED = 0.2, 1.0  # what mixed pixels count for when surfaces' colours are fitted, at first and with the shares found
 DOUBT = 0.05  # how much a mixed pixel's disparity counts for, beside its colour
+HELD = 0.3  # a pixel has at least this part of the share that its own disparity names
+NOISE = 1e-5  # variance of colour that even a smooth surface is thought to have
 TILE = 512  # photos are worked in tiles of this side, so that what is worked on stays in the cache; wider for wide blur
 WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
 BLOCK = 64  # discs are spread in blocks of this side
@@ -259,8 +261,8 @@ class Sheets:
 def unmix(image: Tensor, coc: Tensor, plan: Plan) -> Sheets:
     """Takes the pixels at depth edges apart into a near and a far surface, with shares a and 1 - a of the pixel.
 
-    What the two surfaces look like is predicted by a straight line of colour over a, fitted to the 5 x 5 pixels around:
-    at first with the shares that disparity names, then with those found (`shares`), mixed pixels counting less.
+    What the two surfaces look like is predicted by a straight line of colour over a, fitted to the 5 x 5 pixels around,
+    the nearest counting most: at first with the shares that disparity names, then with those found (`shares`).
     """
     near, far = largest_around(coc), -largest_around(-coc)
     edge = ((near - far - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
@@ -273,18 +275,20 @@ def unmix(image: Tensor, coc: Tensor, plan: Plan) -> Sheets:
     around = torch.arange(-2, 3, device=rows.device)
     row, column = (rows[:, None] + around).clamp(0, height - 1), (columns[:, None] + around).clamp(0, width - 1)
     square = (row[:, :, None] * width + column[:, None, :]).flatten()
+    nearness = torch.exp(-(around[:, None].square() + around.square()) / 2).flatten().to(coc)
     image, coc, edge, near, far = (x[0].flatten(1) for x in (image, coc, edge, near, far))
     near, far = near[:, pixels], far[:, pixels]
-    shown = image[:, square].view(3, -1, 25).clamp(max=1)  # lights tell nothing about the mixture
+    colours = image[:, square].view(3, -1, 25)
+    shown = colours.clamp(max=1)  # lights tell nothing about the mixture
     side = (coc[:, square].view(1, -1, 25) - far[..., None]) / (near - far).clamp(min=EPS)[..., None]
     side, mixed = side.clamp(0, 1), edge[:, square].view(1, -1, 25)
     share = side
     for trust in MIXED:
-        surfaces = two_colours(shown, share, 1 - (1 - trust) * mixed)
+        surfaces = two_colours(shown, share, nearness * (1 - (1 - trust) * mixed))
         found = shares(image[:, pixels], side[..., 12], edge[:, pixels], *surfaces)
         everywhere = side.new_zeros(1, height * width).index_copy(1, pixels, found)
         share = torch.where(mixed > 0, everywhere[:, square].view_as(side), side)
-    near_rgba, far_rgba = apart(image[:, pixels], found, *surfaces)
+    near_rgba, far_rgba = apart(image[:, pixels], found, *surfaces, *variances(colours, share, nearness, *surfaces))
     near_place = place.flatten(2)[0].index_copy(1, pixels, plan.place(near)).view_as(place)
     rgba = rgba.flatten(2)[0].index_copy(1, pixels, near_rgba).view_as(rgba)
     return Sheets(rgba, near_place, far_rgba, plan.place(far), rows, columns)
@@ -314,18 +318,32 @@ def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor)
     doubt = DOUBT * (near.square() + far.square()).sum(0, keepdim=True)
     share = ((shown - far) * contrast).sum(0, keepdim=True) + doubt * side
     share = share / (contrast.square().sum(0, keepdim=True) + doubt).clamp(min=EPS)
-    share = torch.minimum(torch.maximum(share, side / 2), (1 + side) / 2)
+    share = torch.minimum(torch.maximum(share, HELD * side), 1 - HELD * (1 - side))
     return side + edge * (share - side)
 
 
-def apart(image: Tensor, share: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+def variances(colours: Tensor, share: Tensor, weight: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+    """How far colours (3,N,n) lie from the two surfaces' (3,N), squared, (1,N): around where each has the larger share."""
+    rest = colours - share * near[..., None] - (1 - share) * far[..., None]
+    rest = rest.square().sum(0, keepdim=True)
+    near_weight, far_weight = weight * share.square(), weight * (1 - share).square()
+    near_variance, far_variance = (
+        (w * rest).sum(2) / w.sum(2).clamp(min=EPS) + NOISE for w in (near_weight, far_weight)
+    )
+    return near_variance, far_variance
+
+
+def apart(
+    image: Tensor, share: Tensor, near: Tensor, far: Tensor, near_variance: Tensor, far_variance: Tensor
+) -> tuple[Tensor, Tensor]:
     """Premultiplied RGBA (4,N) of the two surfaces, which add up to the pixel exactly; neither has negative light.
 
-    What their colours leave unexplained goes to the larger share: in the smaller one it would be a loud wrong colour.
+    What their colours leave unexplained is shared out as is likeliest if both vary around them: by a^2 var.
     """
     other, near, far = 1 - share, near.clamp(min=0), far.clamp(min=0)
     rest = image - share * near - other * far
-    light = share * near + rest * (share**4 / (share**4 + other**4))
+    of_near, of_far = share.square() * near_variance, other.square() * far_variance
+    light = share * near + rest * (of_near / (of_near + of_far))
     light = torch.minimum(torch.maximum(light, image.clamp(max=0)), image.clamp(min=0))
     return torch.cat([light, share]), torch.cat([image - light, other])
 
