@@ -104,11 +104,18 @@ class Plan:
 
 
 def slab_radii(largest: float) -> list[float]:
-    """Radii 0, 1, 2, ... that reach `largest`, in steps of one pixel or STEP, whichever is more."""
+    """Radii 0, 1, 2, ... up to `largest`, in steps of one pixel or STEP, whichever is more.
+
+    The last, at least 1, is `largest` rounded up by less than 3 %: what is blurred most, which may be all of a
+    background, shows a disc and no mixture of two. It is half to one and a half steps away from the one before.
+    """
+    if largest == 0:
+        return [0.0]
+    last = max(1.0, 2 ** (math.ceil(32 * math.log2(largest) - EPS) / 32))
     radii = [0.0]
-    while radii[-1] < largest:
-        radii.append(radii[-1] + max(1.0, STEP[0] + STEP[1] * radii[-1]))
-    return radii
+    while radii[-1] + 1.5 * (step := max(1.0, STEP[0] + STEP[1] * radii[-1])) <= last:
+        radii.append(radii[-1] + step)
+    return [*radii, last]
 
 
 def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = None) -> Tensor:
@@ -323,7 +330,7 @@ def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor)
 
 
 def variances(colours: Tensor, share: Tensor, weight: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """How far colours (3,N,n) lie from the two surfaces' (3,N), squared, (1,N): around where each has the larger share."""
+    """How far colours (3,N,n) lie from the two surfaces' (3,N), squared (1,N), where each shows most."""
     rest = colours - share * near[..., None] - (1 - share) * far[..., None]
     rest = rest.square().sum(0, keepdim=True)
     near_weight, far_weight = weight * share.square(), weight * (1 - share).square()
