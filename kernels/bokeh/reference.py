@@ -398,7 +398,8 @@ def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
     """Every pixel's light spread over `kernel` (2n+1,2n+1), the image of a point.
 
     `layer` (B,4,h+2n,w+2n) is n pixels larger on every side than the result. Worked in blocks, side by side as channels
-    of one depthwise convolution. Blocks that nothing reaches, or of which nothing is `visible`, are left empty.
+    of one depthwise convolution. Blocks that nothing reaches, or of which nothing is `visible`, are left empty. What is
+    spread is how colours differ from their mean: sums of hundreds of taps do not round what is the same everywhere.
     """
     side = kernel.shape[-1]
     if side == 1:
@@ -411,7 +412,11 @@ def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
     if len(blocks):
         many = len(blocks) * channels
         weight = kernel.flip(0, 1).to(layer).expand(many, 1, -1, -1)  # flipped: conv2d correlates
-        out[busy] = F.conv2d(blocks.reshape(1, many, size, size), weight, groups=many).reshape(-1, *out.shape[3:])
+        mean = blocks.detach().sum((0, 2, 3), keepdim=True)
+        mean = mean / mean[:, 3:] * mean.new_tensor([1, 1, 1, 0]).view(1, 4, 1, 1)
+        blocks = torch.addcmul(blocks, mean, blocks[:, 3:], value=-1)
+        blurred = F.conv2d(blocks.reshape(1, many, size, size), weight, groups=many).reshape(-1, *out.shape[3:])
+        out[busy] = torch.addcmul(blurred, mean, blurred[:, 3:])
     out = out.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
     return out[..., :height, :width]
 
