@@ -85,12 +85,12 @@ def train(
         distributed.broadcast(players.networks.values())
         if step >= config.steps:
             return checkpoint.existing(run)[-1]
+        photos = open_photos(config, preparing)
         if main:
             run.mkdir(parents=True, exist_ok=True)
             checkpoint.sweep(run)
             with atomic_file(run / "config.json") as temporary:
                 temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-        photos = open_photos(config, preparing)
 
         with (
             Log(run, step, config.tensorboard, writes=main) as log,

@@ -128,6 +128,7 @@ def test_errors_are_one_line_with_the_right_code(arguments, code, said, tmp_path
     assert sum(line.startswith("error: ") for line in error) == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_resume_refuses_an_existing_run(run):
