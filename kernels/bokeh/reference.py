@@ -40,7 +40,7 @@ WORKERS = 4  # tiles that are worked at the same time, at most: each needs memor
 BLOCK = 64  # discs are spread in blocks of this side
 EPS = 1e-6
 
-# RGBA (B,4,h+2n,w+2n), where it is visible (B,1,h,w), kernel (2n+1,2n+1) -> RGBA (B,4,h,w)
+# RGBA (B,4,h+2n,w+2n), where it is visible (B,1,h,w), kernels (R,C,2n+1,2n+1) of R x C equal blocks -> RGBA (B,4,h,w)
 Spread = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -51,7 +51,7 @@ class Plan:
     radii: list[float]  # signed
     aperture: Aperture
     full_size: bool = False  # work every slab at full size
-    kernels: dict[int, Tensor] = field(default_factory=dict)
+    drawn: dict[int, Tensor] = field(default_factory=dict)  # kernels
 
     @classmethod
     def of(cls, coc: Tensor, aperture: Aperture, full_size: bool = False) -> Plan:
@@ -88,12 +88,16 @@ class Plan:
 
     def kernel(self, k: int) -> Tensor:
         """Slab k's image of a point at its level, smaller by what `reduced` and `enlarged` blur by themselves."""
-        if k not in self.kernels:
+        if k not in self.drawn:
             radius, level = self.radii[k], self.level(k)
             if level:
                 radius = math.copysign(math.sqrt((radius**2 + 2 / 3) / 4**level - 5 / 3), radius)
-            self.kernels[k] = aperture_kernel(self.aperture, radius)
-        return self.kernels[k]
+            self.drawn[k] = aperture_kernel(self.aperture, radius)
+        return self.drawn[k]
+
+    def kernels(self, k: int, area: Area, like: Tensor) -> Tensor:
+        """What slab k is spread by (R,C,2n+1,2n+1) in R x C equal blocks of an area of the photo, in whole cells."""
+        return self.kernel(k).to(like)[None, None]
 
     def place(self, coc: Tensor) -> Tensor:
         """Blur radii as places between slabs: k on slab k, and linear in c|c| from there to slab k + 1."""
@@ -136,7 +140,7 @@ def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: i
     def render_tile(top: int, left: int) -> Tensor:
         wanted = Area(top, top + tile, left, left + tile).within(everything)
         region = wanted.grown(plan.margin).within(everything)
-        return render_region(window(image, region), window(coc, region), plan, spread, wanted.seen_from(region))
+        return render_region(window(image, region), window(coc, region), plan, spread, region, wanted)
 
     recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
     lefts = range(0, width, tile)
@@ -187,6 +191,10 @@ class Area:
         """In coordinates that begin at the other's corner."""
         return Area(self.top - other.top, self.bottom - other.top, self.left - other.left, self.right - other.left)
 
+    def moved_from(self, other: Area) -> Area:
+        """The inverse of `seen_from`."""
+        return Area(self.top + other.top, self.bottom + other.top, self.left + other.left, self.right + other.left)
+
     def at_level(self, level: int) -> Area:
         return Area(self.top >> level, self.bottom >> level, self.left >> level, self.right >> level)
 
@@ -199,8 +207,9 @@ class Area:
         return (self.bottom - self.top) * (self.right - self.left)
 
 
-def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, wanted: Area) -> Tensor:
-    """Renders the `wanted` part of one region; the sides of both are multiples of `plan.cell`."""
+def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region: Area, wanted: Area) -> Tensor:
+    """Renders the `wanted` part of a photo's `region`; the sides of both are multiples of `plan.cell`."""
+    wanted = wanted.seen_from(region)
     sheets = unmix(image, coc, plan)
     everything = Area(0, coc.shape[-2], 0, coc.shape[-1])
     view = wanted.grown(plan.cell).within(everything)  # what the wanted part is interpolated from
@@ -219,10 +228,10 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, wanted
                 group = Composite(halved(front.nearer, level))
             needed = shown.grown(around).within(bounds.grown(around)).within(everything)
             layer = slab(sheets.crop(needed), plan, k)
-            kernel = plan.kernel(k)
-            layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernel.shape[-1] // 2))
+            kernels = plan.kernels(k, shown.moved_from(region), layer)
+            layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
             here = shown.seen_from(view).at_level(level).index()
-            group.add(spread(layer, visible[here] * group.through.detach()[here], kernel), here)
+            group.add(spread(layer, visible[here] * group.through.detach()[here], kernels), here)
         if group is not None:
             front.add_group(group, 2**level)
     rgba = front.rgba[wanted.seen_from(view).index()]
@@ -394,24 +403,28 @@ def window(x: Tensor, area: Area) -> Tensor:
     return F.pad(x[inside.index()], beyond, mode="replicate") if any(beyond) else x[inside.index()]
 
 
-def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
-    """Every pixel's light spread over `kernel` (2n+1,2n+1), the image of a point.
+def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
+    """Every pixel's light spread over the image of a point, as (R,C,2n+1,2n+1) has it for R x C equal blocks.
 
     `layer` (B,4,h+2n,w+2n) is n pixels larger on every side than the result. Worked in blocks, side by side as channels
-    of one depthwise convolution. Blocks that nothing reaches, or of which nothing is `visible`, are left empty. What is
+    of one depthwise convolution: a pixel's value is the mean of what its block's kernel, turned by half a turn, covers
+    around it; so what is the same everywhere stays as it is whatever kernels there are. Blocks that nothing reaches, or of which nothing is `visible`, are left empty. What is
     spread is how colours differ from their mean: sums of hundreds of taps do not round what is the same everywhere.
     """
-    side = kernel.shape[-1]
+    side = kernels.shape[-1]
     if side == 1:
         return layer
-    channels, (height, width), size = layer.shape[1], visible.shape[-2:], BLOCK + side - 1
-    blocks = block_windows(layer, (height, width), side).permute(0, 2, 3, 1, 4, 5)
-    busy = busy_blocks(blocks[:, :, :, 3], visible)
+    channels, (height, width) = layer.shape[1], visible.shape[-2:]
+    block = height // len(kernels) if kernels.shape[:2] != (1, 1) else BLOCK
+    size = block + side - 1
+    blocks = block_windows(layer, (height, width), side, block).permute(0, 2, 3, 1, 4, 5)
+    busy = busy_blocks(blocks[:, :, :, 3], visible, block)
     blocks = blocks[busy]
-    out = layer.new_zeros(*busy.shape, channels, BLOCK, BLOCK)
+    out = layer.new_zeros(*busy.shape, channels, block, block)
     if len(blocks):
         many = len(blocks) * channels
-        weight = kernel.flip(0, 1).to(layer).expand(many, 1, -1, -1)  # flipped: conv2d correlates
+        weight = kernels.flip(2, 3).to(layer).expand(*busy.shape, -1, -1)[busy]  # flipped: conv2d correlates
+        weight = weight.repeat_interleave(channels, 0)[:, None]
         mean = blocks.detach().sum((0, 2, 3), keepdim=True)
         mean = mean / mean[:, 3:] * mean.new_tensor([1, 1, 1, 0]).view(1, 4, 1, 1)
         blocks = torch.addcmul(blocks, mean, blocks[:, 3:], value=-1)
@@ -421,18 +434,18 @@ def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
     return out[..., :height, :width]
 
 
-def block_windows(x: Tensor, size: Sequence[int], side: int) -> Tensor:
-    """What each block of a result of this size is made of: (...,rows,columns,s,s), s = BLOCK + side - 1."""
-    below, right = (round_up(n, BLOCK) - n for n in size)
+def block_windows(x: Tensor, size: Sequence[int], side: int, block: int) -> Tensor:
+    """What each block of a result of this size is made of: (...,rows,columns,s,s), s = block + side - 1."""
+    below, right = (round_up(n, block) - n for n in size)
     x = F.pad(x, (0, right, 0, below))
-    return x.unfold(-2, BLOCK + side - 1, BLOCK).unfold(-2, BLOCK + side - 1, BLOCK)
+    return x.unfold(-2, block + side - 1, block).unfold(-2, block + side - 1, block)
 
 
-def busy_blocks(alpha: Tensor, visible: Tensor) -> Tensor:
+def busy_blocks(alpha: Tensor, visible: Tensor, block: int) -> Tensor:
     """Which blocks (B,rows,columns) light reaches and are visible somewhere; alpha by `block_windows`."""
     (rows, columns), (height, width) = alpha.shape[1:3], visible.shape[-2:]
-    visible = F.pad(visible, (0, columns * BLOCK - width, 0, rows * BLOCK - height))
-    return (alpha.detach().amax((-1, -2)) > 0) & (largest(visible, BLOCK)[:, 0] > 0)
+    visible = F.pad(visible, (0, columns * block - width, 0, rows * block - height))
+    return (alpha.detach().amax((-1, -2)) > 0) & (largest(visible, block)[:, 0] > 0)
 
 
 class Composite:

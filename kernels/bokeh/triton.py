@@ -50,13 +50,13 @@ def render(image: Tensor, coc: Tensor, aperture: Aperture) -> Tensor:
     return reference.render_tiles(image, coc, plan, spread, tile)
 
 
-def spread(layer: Tensor, visible: Tensor, kernel: Tensor) -> Tensor:
+def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
     """The reference's `spread`."""
-    side = kernel.shape[-1]
+    side = kernels.shape[-1]
     if side == 1:
         return layer
-    window = reference.block_windows(layer[:, 3], visible.shape[-2:], side)
-    return _Spread.apply(layer, reference.busy_blocks(window, visible), kernel.to(layer))
+    window = reference.block_windows(layer[:, 3], visible.shape[-2:], side, BLOCK)
+    return _Spread.apply(layer, reference.busy_blocks(window, visible, BLOCK), kernels[0, 0].to(layer))
 
 
 class _Spread(torch.autograd.Function):
