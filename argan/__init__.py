@@ -2,7 +2,7 @@
 
     argan.render(image, blur=2.0) -> image              shallow depth-of-field on a photo
     argan.estimate_depth(image) -> disparity            1 = nearest
-    argan.Aperture("hexagon", rotation=15)              blades, anamorphic stretch, rim, to render with
+    argan.Aperture("hexagon", rotation=15)              blades, anamorphic, rim, cat's eyes, to render with
     argan.load("flowers") -> model                      generator, renderer, depth estimator
     argan.kernels, argan.export                         the differentiable rendering ops; ONNX and TorchScript
 

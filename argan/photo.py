@@ -87,7 +87,7 @@ def render(
             integers. Of any size: it is brought to the photo's. Without it the model estimates it.
         model: what estimates depth: a loaded model, or what `argan.load` takes; None is the shipped one.
         aperture: a name of `argan.kernels.bokeh.APERTURES`; an image of one: a 2-D array, 0 where closed; or an
-            `argan.Aperture`, which has rotation, curved blades, anamorphic stretch and rim too.
+            `argan.Aperture`, which has rotation, curved blades, anamorphic stretch, rim and cat's eyes too.
         grain: how much of its own noise the photo gets back where blur has smoothed it away: 1 as much as it had, 0
             none. "auto" is 1 for integers and 0 for floats.
         device: "auto", "cpu" or "cuda[:n]". "auto" is a tensor's own device; else the first GPU, else the CPU.
@@ -209,14 +209,19 @@ def show(what: str, photo: Photo, disparity: Tensor, look: Look) -> Image.Image:
 
 
 def as_aperture(
-    aperture: Any, rotation: float = 0.0, curvature: float = 0.0, anamorphic: float = 1.0, rim: float = 0.0
+    aperture: Any,
+    rotation: float = 0.0,
+    curvature: float = 0.0,
+    anamorphic: float = 1.0,
+    rim: float = 0.0,
+    cat_eye: float = 0.0,
 ) -> Aperture:
     """An `argan.Aperture` from one, or from a name or an image (array or tensor) and what the lens does to it."""
     try:
         if isinstance(aperture, Aperture):
             return aperture
         shape = torch.as_tensor(aperture) if isinstance(aperture, np.ndarray) else aperture
-        return Aperture(shape, rotation, curvature, anamorphic, rim)
+        return Aperture(shape, rotation, curvature, anamorphic, rim, cat_eye)
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None
 

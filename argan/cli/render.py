@@ -88,6 +88,15 @@ def render(
             rich_help_panel=APERTURE,
         ),
     ] = 0.0,
+    cat_eye: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Discs become lemons towards the corners: 0 nowhere, 1 as much as the fastest lenses.",
+            rich_help_panel=APERTURE,
+        ),
+    ] = 0.0,
     f_number: Annotated[
         float | None,
         typer.Option(help="Blur as a lens of this f-number does, in place of --blur.", rich_help_panel=LENS),
@@ -223,7 +232,7 @@ def render(
     look = photo.Look(
         DEFAULT_BLUR if blur is None else blur,
         (0.0, 0.0),
-        photo.as_aperture(read_aperture(aperture), rotate, curvature, anamorphic, rim),
+        photo.as_aperture(read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye),
         wanted_grain,
     )
     where = resolve_device(device)

@@ -1,7 +1,8 @@
 """Apertures, and the image that a point light leaves through one: small, anti-aliased, normalised kernels of any size.
 
 A blurred point is a picture of the aperture. Its outline is a disc, a polygon of straight or curved blades, or any
-image; an anamorphic lens stretches it; spherical aberration piles light up at its edge, or thins it out there.
+image; an anamorphic lens stretches it; spherical aberration piles light up at its edge, or thins it out there. Towards
+the corners of the picture the rim of the lens cuts into it: cat's eyes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Aperture:
     anamorphic  height of the disc over its width, at the same area: 1 round, 1.33 to 2 as cinema lenses have it
     rim         spherical aberration: light at the edge of a disc relative to its mean, less 1. Behind the focal plane
                 1 is a bright edge about a dark middle and -1 a soft edge; in front the two change places
+    cat_eye     optical vignetting: how far the rim of the lens, seen from the picture's corner, lies beside the
+                aperture, in radii of it: 0 nowhere in the way, 1 discs in the corners are lemons of 39 % of their area
 
     Raises ValueError and TypeError for what is no aperture.
     """
@@ -38,6 +41,7 @@ class Aperture:
     curvature: float = 0.0
     anamorphic: float = 1.0
     rim: float = 0.0
+    cat_eye: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.shape, str):
@@ -55,6 +59,8 @@ class Aperture:
             raise ValueError(f"anamorphic is height over width of the disc, from 0.25 to 4, not {self.anamorphic}")
         if not -1 <= self.rim <= 1:
             raise ValueError(f"rim is the surplus of light at a disc's edge, from -1 to 1, not {self.rim}")
+        if not 0 <= self.cat_eye <= 1:
+            raise ValueError(f"cat_eye is how far the lens's rim cuts into discs, from 0 to 1, not {self.cat_eye}")
 
     @property
     def stretch(self) -> tuple[float, float]:
@@ -72,6 +78,11 @@ class Aperture:
     def pupil(self) -> float:
         """Radius of the round opening that the shape of radius 1 is cut from. Corners of blades lie on its edge."""
         return 1.0 if isinstance(self.shape, Tensor) else _outline(self.shape, self.curvature).circumradius
+
+    @property
+    def lens_rim(self) -> float:
+        """Radius of the lens's rim, as the middle of the picture sees it: it just touches the shape of radius 1."""
+        return _farthest(self.shape) if isinstance(self.shape, Tensor) else self.pupil
 
 
 def check_aperture(aperture: Aperture | str | Tensor) -> Aperture:
@@ -92,20 +103,58 @@ def aperture_kernel(aperture: Aperture | str | Tensor, radius: float) -> Tensor:
     image spans the disc's bounding square. Edges are the ramp sat(signed distance to the edge + 1/2); the shape is
     drawn as much smaller as makes its mean squared radius that of the sharp one.
     """
-    aperture = check_aperture(aperture)
-    n, r = reach(aperture, abs(radius)), abs(radius)
+    kernel, _ = _fitted(check_aperture(aperture), abs(radius), radius > 0)
+    return kernel.flip(0, 1) if radius > 0 else kernel
+
+
+def cat_eye_kernels(aperture: Aperture, radius: float, x: Tensor, y: Tensor) -> Tensor:
+    """`aperture_kernel` at places (x, y) of the picture, (...,2n+1,2n+1): the part of it that the lens's rim lets pass.
+
+    Places are relative to the picture's centre, with its corners 1 away. The ray from the aperture point u to the pixel
+    at x passes if u + cat_eye x lies within the rim, with u and x in their own units. What passes has sum 1 everywhere:
+    corners are as bright as the middle. Where nothing would pass, which takes an odd image of an aperture, all does.
+    """
+    kernel, drawn = _fitted(aperture, abs(radius), radius > 0)
+    kernel = kernel.to(x)
+    aside = aperture.cat_eye * aperture.lens_rim * drawn  # of the rim, seen from a corner; beyond corners as from them
+    x, y = (aside * at / torch.hypot(x, y).clamp(min=1) for at in (x, y))
+    n, middle = len(kernel) // 2, torch.zeros_like(x)
+    share = _passing(aperture, drawn, n, x, y) / _passing(aperture, drawn, n, middle, middle)
+    cut = kernel * share.clamp(max=1)
+    light = cut.sum((-1, -2), keepdim=True)
+    cut = torch.where(light > 1e-3, cut / light.clamp(min=1e-3), kernel)
+    return cut.flip(-1, -2) if radius > 0 else cut
+
+
+def _passing(aperture: Aperture, radius: float, n: int, x: Tensor, y: Tensor) -> Tensor:
+    """The part of each pixel of an aperture's picture that is within the rim, which lies by (-x, -y) beside it."""
+    at, (wide, high) = torch.arange(-n, n + 1).to(x), aperture.stretch
+    u, v = at / wide + x[..., None, None], at[:, None] / high + y[..., None, None]
+    away = torch.hypot(u, v)
+    slope = torch.hypot(u / wide, v / high) / away.clamp(min=1e-6)  # the stretch has changed distances
+    inside = (aperture.lens_rim * radius - away) / slope.clamp(min=1 / max(wide, high))
+    return (inside + 0.5).clamp(1e-6, 1)
+
+
+@lru_cache(maxsize=256)
+def _fitted(aperture: Aperture, radius: float, before: bool) -> tuple[Tensor, float]:
+    """The upright picture, as wide as the sharp shape of a radius, and the radius that it is drawn with for that.
+
+    `before` the focal plane spherical aberration is the opposite one.
+    """
+    n = reach(aperture, radius)
     if n == 0:
-        return torch.ones(1, 1, dtype=torch.float64)
-    rim = math.copysign(1, -radius) * aperture.rim
+        return torch.ones(1, 1, dtype=torch.float64), 0.0
+    rim = -aperture.rim if before else aperture.rim
     square, at = _mean_square(aperture, rim), torch.arange(-n, n + 1, dtype=torch.float64).square()
-    drawn = r
+    drawn = radius
     for _ in range(8):
         kernel = _draw(aperture, drawn, rim, n)
-        missing = r * r - float((kernel * (at[:, None] + at)).sum()) / square
-        if abs(missing) < 1e-6 * r * r:
+        missing = radius**2 - float((kernel * (at[:, None] + at)).sum()) / square
+        if abs(missing) < 1e-6 * radius**2:
             break
         drawn = math.sqrt(max(drawn**2 + missing, 0.25))
-    return kernel.flip(0, 1) if radius > 0 else kernel
+    return kernel, drawn
 
 
 def _draw(aperture: Aperture, radius: float, rim: float, n: int) -> Tensor:
@@ -180,6 +229,12 @@ def _moments(mask: Tensor, rim: float) -> tuple[float, float, float]:
     uu, vv, uv = (float((light * product).sum() / light.sum()) for product in (u * u, v * v, u * v))
     own = 1 / (3 * max(mask.shape) ** 2)  # of a square pixel
     return uu + own, vv + own, uv
+
+
+def _farthest(mask: Tensor) -> float:
+    """How far from the centre the open part of an aperture image reaches, which spans [-1, 1]."""
+    v, u = (((2 * torch.arange(n) + 1 - n).abs() + 1) / max(mask.shape) for n in mask.shape)
+    return float(torch.hypot(u, v[:, None])[mask > 0].max())
 
 
 class _Outline:

@@ -28,7 +28,7 @@ def render_bokeh(
     radius     blur radius in pixels at |disparity - focus| = 1; a number, or a tensor of one or B values; >= 0
     focus      disparity in focus; a number, or a tensor of one or B values
     aperture   a name of `APERTURES`; an image of one: a 2-D tensor, 0 where closed, spanning the disc's square; or an
-               `Aperture`, which has rotation, curved blades, anamorphic stretch and rim too
+               `Aperture`, which has rotation, curved blades, anamorphic stretch, rim and cat's eyes too
     impl       "reference", "triton", or "auto": Triton on CUDA devices where it can run
 
     Occlusion-aware and energy-preserving: README.md beside this file has the derivation. Radius 0 returns the pixels

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.kernels.bokeh.aperture import Aperture, aperture_kernel, reach
+from argan.kernels.bokeh.aperture import Aperture, aperture_kernel, cat_eye_kernels, check_aperture, reach
 
 FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
@@ -38,6 +38,7 @@ NOISE = 1e-5  # variance of colour that even a smooth surface is thought to have
 TILE = 512  # photos are worked in tiles of this side, so that what is worked on stays in the cache; wider for wide blur
 WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
 BLOCK = 64  # discs are spread in blocks of this side
+NOTCH = 0.25  # where cat's eyes differ from block to block, smaller ones: outlines differ by fewer pixels of a level
 EPS = 1e-6
 
 # RGBA (B,4,h+2n,w+2n), where it is visible (B,1,h,w), kernels (R,C,2n+1,2n+1) of R x C equal blocks -> RGBA (B,4,h,w)
@@ -50,15 +51,17 @@ class Plan:
 
     radii: list[float]  # signed
     aperture: Aperture
+    size: tuple[int, int]  # of the picture: height and width
     full_size: bool = False  # work every slab at full size
     drawn: dict[int, Tensor] = field(default_factory=dict)  # kernels
 
     @classmethod
-    def of(cls, coc: Tensor, aperture: Aperture, full_size: bool = False) -> Plan:
+    def of(cls, coc: Tensor, aperture: Aperture | str, full_size: bool = False) -> Plan:
         """The slabs that all blur radii in `coc` lie between."""
         farthest, nearest = float(coc.detach().amin()), float(coc.detach().amax())
         behind, before = slab_radii(max(-farthest, 0.0)), slab_radii(max(nearest, 0.0))
-        return cls([-r for r in reversed(behind[1:])] + before, aperture, full_size)
+        radii = [-r for r in reversed(behind[1:])] + before
+        return cls(radii, check_aperture(aperture), (coc.shape[-2], coc.shape[-1]), full_size)
 
     @property
     def largest(self) -> float:
@@ -71,8 +74,8 @@ class Plan:
 
     @property
     def cell(self) -> int:
-        """The grid that regions are aligned to, so that they share all pyramids' cells."""
-        return 2**self.fill
+        """The grid that regions are aligned to, so that they share all pyramids' cells and cat's eyes' blocks."""
+        return max(2 ** (self.fill + 1), BLOCK) if self.aperture.cat_eye else 2**self.fill
 
     @property
     def margin(self) -> int:
@@ -86,18 +89,30 @@ class Plan:
     def level_of(self, radius: float) -> int:
         return 0 if self.full_size else max(0, math.floor(math.log2(max(radius, FINE) / FINE)))
 
+    def level_radius(self, k: int) -> float:
+        """Slab k's radius at its level, smaller by what `reduced` and `enlarged` blur by themselves."""
+        radius, level = self.radii[k], self.level(k)
+        return math.copysign(math.sqrt((radius**2 + 2 / 3) / 4**level - 5 / 3), radius) if level else radius
+
     def kernel(self, k: int) -> Tensor:
-        """Slab k's image of a point at its level, smaller by what `reduced` and `enlarged` blur by themselves."""
+        """Slab k's image of a point at its level, in the middle of the picture."""
         if k not in self.drawn:
-            radius, level = self.radii[k], self.level(k)
-            if level:
-                radius = math.copysign(math.sqrt((radius**2 + 2 / 3) / 4**level - 5 / 3), radius)
-            self.drawn[k] = aperture_kernel(self.aperture, radius)
+            self.drawn[k] = aperture_kernel(self.aperture, self.level_radius(k))
         return self.drawn[k]
 
     def kernels(self, k: int, area: Area, like: Tensor) -> Tensor:
-        """What slab k is spread by (R,C,2n+1,2n+1) in R x C equal blocks of an area of the photo, in whole cells."""
-        return self.kernel(k).to(like)[None, None]
+        """What slab k is spread by, (R,C,2n+1,2n+1), in R x C equal blocks of an area of the picture (whole cells)."""
+        radius, level = self.level_radius(k), self.level(k)
+        if not self.aperture.cat_eye or not radius:
+            return self.kernel(k)[None, None]
+        corner = math.hypot(*self.size) / 2
+        finest = NOTCH * corner / 2**level / (self.aperture.cat_eye * self.aperture.lens_rim * abs(radius))
+        block = min(max(4, 2 ** math.floor(math.log2(finest))), BLOCK, self.cell >> level) << level
+        y, x = (
+            (torch.arange(start + block / 2, end, block) - size / 2).to(like) / corner
+            for start, end, size in zip((area.top, area.left), (area.bottom, area.right), self.size, strict=True)
+        )
+        return cat_eye_kernels(self.aperture, radius, *torch.broadcast_tensors(x, y[:, None]))
 
     def place(self, coc: Tensor) -> Tensor:
         """Blur radii as places between slabs: k on slab k, and linear in c|c| from there to slab k + 1."""
@@ -406,10 +421,11 @@ def window(x: Tensor, area: Area) -> Tensor:
 def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
     """Every pixel's light spread over the image of a point, as (R,C,2n+1,2n+1) has it for R x C equal blocks.
 
-    `layer` (B,4,h+2n,w+2n) is n pixels larger on every side than the result. Worked in blocks, side by side as channels
-    of one depthwise convolution: a pixel's value is the mean of what its block's kernel, turned by half a turn, covers
-    around it; so what is the same everywhere stays as it is whatever kernels there are. Blocks that nothing reaches, or of which nothing is `visible`, are left empty. What is
-    spread is how colours differ from their mean: sums of hundreds of taps do not round what is the same everywhere.
+    `layer` (B,4,h+2n,w+2n) is n pixels larger on every side than the result. A pixel of the result is a mean of those
+    around it, by its own block's kernel: what is the same everywhere stays as it is. Worked in blocks, side by side as
+    channels of one depthwise convolution. Blocks that nothing reaches, or of which nothing is `visible`, are left
+    empty. What is spread is how colours differ from their mean: sums of hundreds of taps do not round what is the same
+    everywhere.
     """
     side = kernels.shape[-1]
     if side == 1:

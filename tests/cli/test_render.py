@@ -255,9 +255,10 @@ def test_every_control_reaches_the_renderer(photo: Path, depth: Path, tmp_path: 
         "--curvature": 0.5,
         "--anamorphic": 1.5,
         "--rim": 0.5,
+        "--cat-eye": 0.7,
     }
     options = [text for control in controls.items() for text in control]
-    lens = library.Aperture("hexagon", rotation=15, curvature=0.5, anamorphic=1.5, rim=0.5)
+    lens = library.Aperture("hexagon", rotation=15, curvature=0.5, anamorphic=1.5, rim=0.5, cat_eye=0.7)
     known = {"blur": 12, "depth": read_depth(depth)[0], "focus": 0.3}
     expected = np.asarray(library.render(Image.open(photo), **known, aperture=lens, focus_range=0.2))
     basic = ["--depth", depth, "--blur", 12, "--focus-depth", 0.3, "--aperture", "hexagon", "--overwrite"]

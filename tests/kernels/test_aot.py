@@ -41,11 +41,12 @@ def light_field(kernel: str, registers: int, storage: str = "fp32", compute: str
     return Kernel("argan.kernels.light_field.triton", kernel, types, registers, constants, note=note)
 
 
-def bokeh(registers: int, dtype: str = "fp32") -> Kernel:
+def bokeh(registers: int, dtype: str = "fp32", kernels: str = "one") -> Kernel:
     types = dict.fromkeys(("source", "weights", "out"), f"*{dtype}") | dict.fromkeys(("spans", "blocks"), "*i32")
-    types |= dict.fromkeys(("height", "width", "side"), "i32")
-    constants = {"BLOCK": 64, "BLOCK_P": 64}
-    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps=2, note=dtype)
+    types |= dict.fromkeys(("height", "width", "side", "rows", "columns", "cell"), "i32")
+    constants = {"KERNELS": kernels, "BLOCK": 64, "BLOCK_P": 64}
+    note = f"{dtype} {kernels}"
+    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps=2, note=note)
 
 
 RGB = {"CHANNELS": 3}
@@ -68,6 +69,8 @@ KERNELS = [
     light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
     bokeh(32),
     bokeh(40, "fp64"),
+    bokeh(32, kernels="block"),
+    bokeh(48, kernels="tap"),
 ]
 
 

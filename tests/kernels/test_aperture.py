@@ -1,13 +1,14 @@
 """Apertures: outlines, what a lens does to them, and the moments of their pictures."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel
-from argan.kernels.bokeh.aperture import BLADES, reach
+from argan.kernels.bokeh.aperture import BLADES, cat_eye_kernels, reach
 
 HEART = torch.zeros(11, 9).index_fill_(0, torch.arange(2, 8), 1.0)
 LENSES = {
@@ -124,6 +125,71 @@ def test_in_front_the_rim_is_the_opposite_one() -> None:
     torch.testing.assert_close(aperture_kernel(bright, 9), aperture_kernel(soft, -9))
 
 
+CORNERS = [(x, y) for y in (-0.6, 0.6) for x in (-0.8, 0.8)]
+
+
+def at_places(lens: Aperture, radius: float, places: list[tuple[float, float]]) -> torch.Tensor:
+    return cat_eye_kernels(lens, radius, *torch.tensor(places, dtype=torch.float64).unbind(-1))
+
+
+@pytest.mark.parametrize("radius", [-0.7, 2.5, -11.0, 30.0])
+@pytest.mark.parametrize("lens", LENSES.values(), ids=LENSES)
+def test_cat_s_eyes_leave_the_middle_alone(lens: Aperture, radius: float) -> None:
+    lens = replace(lens, cat_eye=1)
+    middle, *corners = at_places(lens, radius, [(0, 0), *CORNERS])
+    torch.testing.assert_close(middle, aperture_kernel(lens, radius), rtol=0, atol=1e-12)
+    for kernel in corners:
+        assert float(kernel.sum()) == pytest.approx(1)
+        assert float(kernel.min()) >= 0
+
+
+@pytest.mark.parametrize("radius", [-12.0, 12.0, -50.0])
+@pytest.mark.parametrize("cat_eye", [0.3, 1.0])
+def test_cat_s_eyes_are_lemons(radius: float, cat_eye: float) -> None:
+    """Two discs of radius 1 a distance s apart share (2 acos(s/2) - s sqrt(1 - s^2/4)) / pi of a disc, in the middle
+    between them: behind the focal plane what is left lies towards the picture's centre. It is widest across."""
+    lens = Aperture(cat_eye=cat_eye)
+    half_way, *corners = at_places(lens, radius, [(-0.5, 0), *CORNERS])
+    for kernel, s in ((half_way, 0.5 * cat_eye), *((kernel, cat_eye) for kernel in corners)):
+        share = (2 * math.acos(s / 2) - s * math.sqrt(1 - s * s / 4)) / math.pi
+        assert float(aperture_kernel(lens, radius).max() / kernel.max()) == pytest.approx(share, rel=0.03)
+    for kernel, (x, y) in zip(corners, CORNERS, strict=True):
+        v, u = grid(kernel)
+        along, across = u * x + v * y, u * y - v * x
+        assert float((kernel * along).sum()) == pytest.approx(cat_eye * radius / 2, rel=0.03)
+        assert float((kernel * across).sum()) == pytest.approx(0, abs=0.01)
+        spread = (kernel * (along - cat_eye * radius / 2) ** 2).sum()
+        assert float((kernel * across**2).sum()) > (1 + 0.9 * cat_eye) * float(spread)
+    mirrored = corners[0], corners[1].flip(1), corners[2].flip(0), corners[3].flip(0, 1)
+    for kernel in mirrored[1:]:
+        torch.testing.assert_close(kernel, mirrored[0])
+
+
+def test_cat_s_eyes_of_a_stretched_lens_are_stretched() -> None:
+    """In the corner of a tall lens: the tall ellipse and the same beside it, shifted by its half-width and -height."""
+    lens = Aperture(anamorphic=2, cat_eye=1)
+    (kernel,) = at_places(lens, -60, [(-0.8, 0.6)])
+    v, u = grid(kernel)
+    wide, high = (60 * side for side in lens.stretch)
+    first = torch.hypot(u / wide, v / high) <= 1
+    second = torch.hypot(u / wide - 0.8, v / high + 0.6) <= 1
+    assert float(kernel[first & second].sum()) > 0.98
+    assert float((kernel > 0.5 * kernel.max()).sum()) == pytest.approx(float((first & second).sum()), rel=0.02)
+
+
+def test_the_rim_of_a_lens_does_not_turn_with_its_blades() -> None:
+    places = [(0.8, 0.6)]
+    pairs = [at_places(Aperture("square", angle, cat_eye=1), -20, places)[0] for angle in (0, 90)]
+    torch.testing.assert_close(pairs[0], pairs[1], rtol=0, atol=1e-9)
+
+
+def test_an_opening_that_the_rim_hides_is_whole() -> None:
+    mask = torch.zeros(21, 21)
+    mask[10, 20] = 1  # far right: hidden on the right of the picture
+    (kernel,) = at_places(Aperture(mask, cat_eye=1), -9, [(1.0, 0.0)])
+    torch.testing.assert_close(kernel, aperture_kernel(mask, -9))
+
+
 @pytest.mark.parametrize("name", APERTURES)
 def test_names_are_apertures(name: str) -> None:
     assert torch.equal(aperture_kernel(name, 7.5), aperture_kernel(Aperture(name), 7.5))
@@ -159,6 +225,7 @@ def test_the_renderer_takes_a_lens() -> None:
         ({"anamorphic": 0.0}, ValueError, "anamorphic"),
         ({"anamorphic": math.nan}, ValueError, "anamorphic"),
         ({"rim": -1.5}, ValueError, "rim"),
+        ({"cat_eye": 1.5}, ValueError, "cat_eye"),
     ],
 )
 def test_what_is_no_aperture(options: dict, error: type[Exception], words: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from argan.kernels import BackendUnavailable, render_bokeh
-from argan.kernels.bokeh import APERTURES, aperture_kernel, reference
+from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 import truth
@@ -193,6 +193,64 @@ def test_an_image_of_a_disc_is_the_disc():
     image, disparity = truth.scenes()[0].all_in_focus()
     options = [render_bokeh(image, disparity, 9.0, 0.9, aperture=a) for a in ("disk", mask)]
     assert truth.psnr(options[0][0], options[1][0]) > 45
+
+
+# Cat's eyes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("radius", [3, 30])
+def test_cat_s_eyes_keep_a_constant_picture(radius):
+    _, disparity = picture(50, 67)
+    color = torch.tensor([0.3, 0.7, 0.9]).view(1, 3, 1, 1).expand(1, 3, 50, 67)
+    out = render_bokeh(color, disparity, radius, 0.4, aperture=Aperture(cat_eye=1))
+    torch.testing.assert_close(out, color, rtol=0, atol=1e-6)
+
+
+def test_cat_s_eyes_are_the_rays_that_pass():
+    """In the corners, where the truth without cat's eyes is 30 dB away."""
+    scene = truth.scenes()[0]
+    image, disparity = scene.all_in_focus()
+    out = render_bokeh(image, disparity, truth.RADIUS, scene.focus["near"], aperture=Aperture(cat_eye=1))
+    away = torch.linspace(-1, 1, truth.SIZE)
+    seen = truth.photograph(scene, scene.focus["near"], 400, cat_eye=1)
+    assert truth.psnr(truth.crop(out)[0], seen, torch.hypot(away[:, None], away) > 0.8) > 50
+
+
+def test_cat_s_eyes_have_no_seams():
+    image, disparity = picture(150, 190)
+    plan = reference.Plan.of(14 * (disparity - 0.4), Aperture("hexagon", cat_eye=0.8))
+    whole, tiles = (
+        reference.render_tiles(image, 14 * (disparity - 0.4), plan, reference.spread, tile) for tile in (256, 64)
+    )
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
+
+
+def test_gradients_of_cat_s_eyes():
+    generator = torch.Generator().manual_seed(3)
+    image = torch.rand(1, 3, 6, 7, generator=generator, dtype=torch.float64)
+    disparity = 0.2 + 0.5 * torch.rand(1, 1, 6, 7, generator=generator, dtype=torch.float64)
+    inputs = [x.double().requires_grad_() for x in (image, disparity, torch.tensor(2.3), torch.tensor(0.41))]
+    lens = Aperture(cat_eye=0.9)
+    assert torch.autograd.gradcheck(
+        lambda *x: render_bokeh(*x, aperture=lens), inputs, eps=1e-7, atol=1e-4, rtol=1e-3, fast_mode=True
+    )
+
+
+@pytest.mark.triton
+def test_triton_spreads_by_the_kernels_of_blocks(device, poisoned_memory):
+    """Two rows of three blocks of 8 x 8 pixels, one of them not visible: values and gradients."""
+    from argan.kernels.bokeh import triton
+
+    kernels = torch.rand(2, 3, 5, 5, dtype=torch.float64, device=device)
+    kernels[..., 0, :3] = kernels[..., 4, :] = 0
+    layer = torch.rand(1, 4, 16 + 4, 24 + 4, dtype=torch.float64, device=device).requires_grad_()
+    visible = torch.ones(1, 1, 16, 24, device=device)
+    visible[..., :8, 8:16] = 0
+    expected, out = (spread(layer, visible, kernels) for spread in (reference.spread, triton.spread))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    weights = torch.rand_like(expected) * visible
+    grads = [torch.autograd.grad((x * weights).sum(), layer)[0] for x in (expected, out)]
+    torch.testing.assert_close(grads[1], grads[0], rtol=0, atol=1e-12)
 
 
 # The truth ----------------------------------------------------------------------------------------------------------

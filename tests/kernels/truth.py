@@ -71,10 +71,16 @@ def lens_samples(count: int) -> Tensor:
     return torch.stack([radius * angle.cos(), radius * angle.sin()], 1).float()
 
 
-def photograph(scene: Scene, focus: float, samples: int = 1500) -> Tensor:
-    """The true picture (3, SIZE, SIZE) in linear light."""
+def photograph(scene: Scene, focus: float, samples: int = 1500, cat_eye: float = 0.0) -> Tensor:
+    """The true picture (3, SIZE, SIZE) in linear light.
+
+    With `cat_eye`, of the rays to the pixel at x, in units of half the canvas's diagonal, those through the aperture
+    points u with |u + cat_eye x| > 1 are blocked.
+    """
     y, x = torch.meshgrid(*[torch.arange(MARGIN, MARGIN + SIZE, dtype=torch.float32)] * 2, indexing="ij")
-    total = torch.zeros(3, SIZE, SIZE)
+    total, passed = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE)
+    corner = CANVAS / math.sqrt(2)
+    field_x, field_y = (cat_eye * (at + 0.5 - CANVAS / 2) / corner for at in (x, y))
     sheets = [torch.cat([p.colour * p.alpha, p.alpha])[None] for p in scene.planes]
     half = (CANVAS - 1) / 2
     for ux, uy in lens_samples(samples).tolist():
@@ -88,8 +94,9 @@ def photograph(scene: Scene, focus: float, samples: int = 1500) -> Tensor:
             hit = F.grid_sample(sheet, grid, mode="bilinear", padding_mode="border", align_corners=True)[0]
             seen += through * hit[:3]
             through = through * (1 - hit[3:])
-        total += seen
-    return total / samples
+        passes = (torch.hypot(ux + field_x, uy + field_y) <= 1).float()
+        total, passed = total + passes * seen, passed + passes
+    return total / passed
 
 
 def display(linear: Tensor) -> Tensor:
