@@ -69,10 +69,8 @@ def subject(disparity: np.ndarray) -> float:
     apart = (moment[-1] * share - moment * share[-1]) ** 2 / np.maximum(share * (share[-1] - share), 1e-12)
     cut = int(apart.argmax()) + 1 if values[0] < values[-1] else 0
     values, below = values[cut:], np.append(0, weight[cut:].cumsum())
-    first, end = (
-        np.searchsorted(values, values + at, side)
-        for at, side in ((-SHARP_BAND / 2, "left"), (SHARP_BAND / 2, "right"))
-    )
+    first = np.searchsorted(values, values - SHARP_BAND / 2)
+    end = np.searchsorted(values, values + SHARP_BAND / 2, side="right")
     return float(values[(below[end] - below[first]).argmax()])
 
 

@@ -23,7 +23,8 @@ def render_bokeh(
 ) -> Tensor:
     """A photograph with shallow depth of field, (B,3,H,W), from an all-in-focus one and its disparity.
 
-    image      (B,3,H,W) linear light, any range; float32 or float64 (half precision is computed in float32)
+    image      (B,3,H,W) linear light, any range; float32 or float64 (half precision is computed in float32; Triton
+               stores what discs are gathered from as float16 then)
     disparity  (B,1,H,W), larger is nearer
     radius     blur radius in pixels at |disparity - focus| = 1; a number, or a tensor of one or B values; >= 0
     focus      disparity in focus; a number, or a tensor of one or B values
@@ -58,7 +59,8 @@ def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor
     if impl == "triton":
         from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
 
-        return triton.render(image.to(coc.dtype), coc, aperture).to(image.dtype)
+        storage = torch.float16 if image.dtype in (torch.float16, torch.bfloat16) else coc.dtype
+        return triton.render(image.to(coc.dtype), coc, aperture, storage).to(image.dtype)
     return reference.render(image.to(coc.dtype), coc, aperture).to(image.dtype)
 
 
