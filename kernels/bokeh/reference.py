@@ -218,8 +218,13 @@ class Area:
         return (..., slice(self.top, self.bottom), slice(self.left, self.right))
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
     def pixels(self) -> int:
-        return (self.bottom - self.top) * (self.right - self.left)
+        return math.prod(self.size)
 
 
 def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region: Area, wanted: Area) -> Tensor:
@@ -233,7 +238,8 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region
     for level, slabs in groupby(reversed(range(len(plan.radii))), plan.level):
         group: Composite | None = None
         for k in slabs:
-            bounds = bounding_area(occurring(k), plan.cell)
+            seen, hidden = occurring(k)
+            bounds = bounding_area(seen, plan.cell)
             around = round_up(reach(plan.aperture, abs(plan.radii[k])), plan.cell) + 2 * plan.cell
             if bounds is None or not (shown := bounds.grown(around).within(view)).pixels:
                 (group or front).add_nothing()
@@ -242,7 +248,7 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region
                 visible = largest(front.through.detach(), 2**level)
                 group = Composite(halved(front.nearer, level))
             needed = shown.grown(around).within(bounds.grown(around)).within(everything)
-            layer = slab(sheets.crop(needed), plan, k)
+            layer = slab(sheets, plan, k, needed, bounds, bounding_area(hidden, plan.cell))
             kernels = plan.kernels(k, shown.moved_from(region), layer)
             layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
             here = shown.seen_from(view).at_level(level).index()
@@ -284,8 +290,7 @@ class Sheets:
 
     def _sum(self, near: Tensor, far: Tensor) -> Tensor:
         if far.shape[1]:
-            flat = near.flatten(2)[0].index_add(1, self.rows * near.shape[-1] + self.columns, far)
-            near = flat.view_as(near)
+            near.view(near.shape[1], -1).index_add_(1, self.rows * near.shape[-1] + self.columns, far)
         return near
 
 
@@ -379,35 +384,47 @@ def apart(
     return torch.cat([light, share]), torch.cat([image - light, other])
 
 
-def slab(sheets: Sheets, plan: Plan, k: int) -> Tensor:
-    """Premultiplied RGBA of slab k at its level: what is seen of it, and what it may hold behind nearer things."""
+def slab(sheets: Sheets, plan: Plan, k: int, needed: Area, occurs: Area, hides: Area | None) -> Tensor:
+    """Premultiplied RGBA of slab k at its level: what is seen of it, and what it may hold behind nearer things.
+
+    In the `needed` part of the region. It is seen within `occurs` and hidden within `hides` only, if anywhere.
+    """
     level = plan.level(k)
-    seen = sheets.weighted(lambda place: (1 - (place - k).abs()).clamp(min=0))
-    if not bool((sheets.place.detach() > k + 1).any()):
-        return reduced(seen, level)
-    hidden = sheets.covered(lambda place: (place - (k + 1)).clamp(0, 1))
-    known = sheets.covered(lambda place: ((k + 1) - place).clamp(0, 1))
-    seen, hidden, known = reduced(seen, level), reduced(hidden, level), reduced(known, level)
-    filled = inpaint(seen, known, plan.fill - level)
-    return torch.addcmul(seen, filled[:, :4], hidden / filled[:, 4:].clamp(min=EPS))
+    layer = sheets.near.new_zeros(1, 4, *needed.at_level(level).size)
+    occurs = occurs.grown(plan.cell if level else 0).within(needed)
+    seen = sheets.crop(occurs).weighted(lambda place: (1 - (place - k).abs()).clamp_(min=0))
+    layer[occurs.seen_from(needed).at_level(level).index()] = reduced(seen, level)
+    if hides is None or not (hides := hides.grown(plan.cell if level else 0).within(needed)).pixels:
+        return layer
+    around = hides.grown(2 * plan.cell).within(needed)
+    known = sheets.crop(around).covered(lambda place: ((k + 1) - place).clamp_(0, 1))
+    hidden = sheets.crop(hides).covered(lambda place: (place - (k + 1)).clamp_(0, 1))
+    part, whole = (area.seen_from(needed).at_level(level).index() for area in (hides, around))
+    wanted = hides.seen_from(around).at_level(level)
+    filled = inpaint(layer[whole], reduced(known, level), plan.fill - level, wanted)
+    layer[part] = torch.addcmul(layer[part], filled[:, :4], reduced(hidden, level) / filled[:, 4:].clamp(min=EPS))
+    return layer
 
 
-def inpaint(layer: Tensor, known: Tensor, levels: int) -> Tensor:
+def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
     """Fills `layer` (B,4,h,w), premultiplied by a part of `known` (B,1,h,w), smoothly into where nothing is known.
 
-    Returns RGBA and the weight that it is premultiplied by, (B,5,h,w).
+    Returns RGBA and the weight that it is premultiplied by, (B,5,h,w), of the `wanted` area.
     Pull: the averages of what is known, at half the size each time. Push: what is unknown at a size comes from the next
     coarser one. What lies farther than two cells of the coarsest level from all that is known is left empty.
     """
-    pyramid = [torch.cat([layer, known], 1)]
-    for _ in range(levels):
-        mean = halved(pyramid[-1], 1)
+    mean = torch.cat([halved(layer, 1), halved(known, 1)], 1)
+    pyramid = []
+    for level in range(levels):
+        mean = halved(mean, 1) if level else mean
         part = mean[:, 4:]
-        pyramid.append(mean * ((TRUST * part).clamp(max=1) / part.clamp(min=EPS)))
+        mean = mean * ((TRUST * part).clamp(max=1) / part.clamp(min=EPS))
+        pyramid.append(mean)
     filled = pyramid.pop()
     for finer in reversed(pyramid):
-        filled = torch.addcmul(finer, 1 - finer[:, 4:], doubled(filled))
-    return filled
+        filled = torch.addcmul(finer, 1 - finer[:, 4:], doubled(F.pad(filled, (1,) * 4, mode="replicate")))
+    finest = torch.cat([layer[wanted.index()], known[wanted.index()]], 1)
+    return torch.addcmul(finest, 1 - finest[:, 4:], doubled(window(filled, wanted.at_level(1).grown(1))))
 
 
 def window(x: Tensor, area: Area) -> Tensor:
@@ -500,12 +517,18 @@ class Composite:
         self.nearer = enlarged(group.nearer, scale)
 
 
-def occurrences(sheets: Sheets, plan: Plan) -> Callable[[int], Tensor]:
-    """A function: in which of the region's cells does slab k occur? (rows, columns)"""
+def occurrences(sheets: Sheets, plan: Plan) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """A function: in which of the region's cells does slab k occur, and in which may it be hidden? (rows, columns)"""
     place, far_place = sheets.place.detach()[0, 0], sheets.far_place.detach()[0]
     least = place.index_put((sheets.rows, sheets.columns), far_place)
     nearest, farthest = largest(place[None, None], plan.cell)[0, 0], -largest(-least[None, None], plan.cell)[0, 0]
-    return lambda k: (nearest > k - 1) & (farthest < k + 1)
+
+    def of(k: int) -> tuple[Tensor, Tensor]:
+        seen = (nearest > k - 1) & (farthest < k + 1)
+        near_by = F.max_pool2d(seen.to(nearest)[None], 5, 1, 2)[0] > 0  # as far as `inpaint` fills
+        return seen, near_by & (nearest > k + 1)
+
+    return of
 
 
 def bounding_area(cells: Tensor, cell: int) -> Area | None:
@@ -534,19 +557,18 @@ def reduced(x: Tensor, times: int) -> Tensor:
 
 
 def doubled(x: Tensor) -> Tensor:
-    """x at twice the size, bilinearly: `enlarged`, but faster where no gradient is recorded."""
+    """x without its rim of one pixel at twice the size, bilinearly: as `enlarged`, but faster without gradients."""
     if torch.is_grad_enabled() and x.requires_grad:
-        return enlarged(x, 2)
-    x = F.pad(x, (1,) * 4, mode="replicate")
+        return enlarged(x, 2)[..., 2:-2, 2:-2]
     *count, height, width = x.shape
-    rows = x.new_empty(*count, height - 2, 2, width)
+    columns = x.new_empty(*count, height, width - 2, 2)
+    torch.lerp(x[..., 1:-1], x[..., :-2], 0.25, out=columns[..., 0])
+    torch.lerp(x[..., 1:-1], x[..., 2:], 0.25, out=columns[..., 1])
+    x = columns.flatten(-2)
+    rows = x.new_empty(*count, height - 2, 2, x.shape[-1])
     torch.lerp(x[..., 1:-1, :], x[..., :-2, :], 0.25, out=rows[..., 0, :])
     torch.lerp(x[..., 1:-1, :], x[..., 2:, :], 0.25, out=rows[..., 1, :])
-    rows = rows.flatten(-3, -2)
-    out = x.new_empty(*count, 2 * (height - 2), width - 2, 2)
-    torch.lerp(rows[..., 1:-1], rows[..., :-2], 0.25, out=out[..., 0])
-    torch.lerp(rows[..., 1:-1], rows[..., 2:], 0.25, out=out[..., 1])
-    return out.flatten(-2)
+    return rows.flatten(-3, -2)
 
 
 def enlarged(x: Tensor, times: int) -> Tensor:
