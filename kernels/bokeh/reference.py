@@ -16,7 +16,7 @@ README.md beside this file derives the formulas. With c = radius * (disparity - 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -43,6 +43,8 @@ EPS = 1e-6
 
 # RGBA (B,4,h+2n,w+2n), where it is visible (B,1,h,w), kernels (R,C,2n+1,2n+1) of R x C equal blocks -> RGBA (B,4,h,w)
 Spread = Callable[[Tensor, Tensor, Tensor], Tensor]
+Light = Callable[["Area"], Tensor]  # an area of a picture -> its linear light (1,3,h,w)
+Develop = Callable[[Tensor, "Area"], Tensor]  # rendered light (1,3,h,w) of an area -> what is wanted of it (1,C,h,w)
 
 
 @dataclass
@@ -137,43 +139,69 @@ def slab_radii(largest: float) -> list[float]:
     return [*radii, last]
 
 
-def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = None) -> Tensor:
+def render(
+    image: Tensor | Light, coc: Tensor, aperture: Aperture, tile: int | None = None, develop: Develop | None = None
+) -> Tensor:
     """Renders linear light (1,3,H,W) from signed blur radii (1,1,H,W) in pixels, not all of them 0.
 
     Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed
     beside the input and the output does not grow with the photo. `tile` is the side to use.
     """
     plan = Plan.of(coc, aperture)
-    return render_tiles(image, coc, plan, spread, round_up(tile or max(TILE, 2 * plan.margin), plan.cell))
+    return render_tiles(image, coc, plan, spread, round_up(tile or max(TILE, 2 * plan.margin), plan.cell), develop)
 
 
-def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: int) -> Tensor:
-    """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`."""
-    height, width = image.shape[-2:]
+def render_tiles(
+    image: Tensor | Light, coc: Tensor, plan: Plan, spread: Spread, tile: int, develop: Develop | None = None
+) -> Tensor:
+    """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`.
+
+    A large photo's light need not be in memory at once: `image` may say what it is in an area, and `develop` makes of
+    each rendered tile what is wanted of it.
+    """
+    height, width = coc.shape[-2:]
+    picture = Area(0, height, 0, width)
     everything = Area(0, round_up(height, plan.cell), 0, round_up(width, plan.cell))
 
-    def render_tile(top: int, left: int) -> Tensor:
-        wanted = Area(top, top + tile, left, left + tile).within(everything)
-        region = wanted.grown(plan.margin).within(everything)
-        return render_region(window(image, region), window(coc, region), plan, spread, region, wanted)
+    def light(area: Area) -> Tensor:
+        if isinstance(image, Tensor):
+            return window(image, area)
+        inside = area.within(picture)
+        return window(image(inside), area.seen_from(inside))
 
-    recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
-    lefts = range(0, width, tile)
-    corners = [(top, left) for top in range(0, height, tile) for left in lefts]
-    tiles = in_threads(render_tile, corners, image.is_cpu and not recorded)
-    rows = [torch.cat(tiles[i : i + len(lefts)], -1) for i in range(0, len(tiles), len(lefts))]
-    return torch.cat(rows, -2)[..., :height, :width]
+    def render_tile(wanted: Area) -> Tensor:
+        padded = Area(wanted.top, wanted.top + tile, wanted.left, wanted.left + tile).within(everything)
+        region = padded.grown(plan.margin).within(everything)
+        rendered = render_region(light(region), window(coc, region), plan, spread, region, padded)
+        rendered = rendered[wanted.seen_from(wanted.corner).index()]
+        return rendered if develop is None else develop(rendered, wanted)
+
+    recorded = torch.is_grad_enabled() and (coc.requires_grad or (isinstance(image, Tensor) and image.requires_grad))
+    tops, lefts = range(0, height, tile), range(0, width, tile)
+    areas = [Area(top, top + tile, left, left + tile).within(picture) for top in tops for left in lefts]
+    tiles = in_threads(render_tile, areas, coc.is_cpu and not recorded)
+    if recorded:
+        every = list(tiles)
+        return torch.cat([torch.cat(every[i : i + len(lefts)], -1) for i in range(0, len(every), len(lefts))], -2)
+    whole: Tensor | None = None
+    for area, done in zip(areas, tiles, strict=True):
+        if whole is None:
+            whole = done.new_empty(*done.shape[:2], height, width)
+        whole[area.index()] = done
+    assert whole is not None
+    return whole
 
 
-def in_threads(function: Callable[..., Tensor], arguments: list[tuple], useful: bool) -> list[Tensor]:
-    """[function(*a) for a in arguments], two or more at a time: many small operations use cores badly otherwise.
+def in_threads(function: Callable[[Area], Tensor], arguments: Sequence[Area], useful: bool) -> Iterator[Tensor]:
+    """function(a) for a in arguments, two or more at a time: many small operations use cores badly otherwise.
 
     PyTorch's threads are shared out; what is computed does not depend on it. No gradients are recorded in threads.
     """
     cores = torch.get_num_threads()
     workers = min(cores, len(arguments), WORKERS)
     if not useful or workers < 2:
-        return [function(*a) for a in arguments]
+        yield from map(function, arguments)
+        return
 
     def start() -> None:  # of a thread: both settings are its own
         torch.set_grad_enabled(False)
@@ -181,7 +209,7 @@ def in_threads(function: Callable[..., Tensor], arguments: list[tuple], useful: 
 
     try:
         with ThreadPoolExecutor(workers, initializer=start) as pool:
-            return list(pool.map(lambda a: function(*a), arguments))
+            yield from pool.map(function, arguments)
     finally:
         torch.set_num_threads(cores)
 
@@ -216,6 +244,11 @@ class Area:
     def index(self) -> tuple:
         """An index into pictures."""
         return (..., slice(self.top, self.bottom), slice(self.left, self.right))
+
+    @property
+    def corner(self) -> Area:
+        """The top left one."""
+        return Area(self.top, self.top, self.left, self.left)
 
     @property
     def size(self) -> tuple[int, int]:

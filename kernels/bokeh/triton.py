@@ -64,11 +64,17 @@ def spread_kernel(
     )
 
 
-def render(image: Tensor, coc: Tensor, aperture: Aperture, storage: torch.dtype) -> Tensor:
+def render(
+    image: Tensor | reference.Light,
+    coc: Tensor,
+    aperture: Aperture,
+    storage: torch.dtype,
+    develop: reference.Develop | None = None,
+) -> Tensor:
     """The reference's `render`, in larger tiles; taps are stored as `storage`."""
     plan = reference.Plan.of(coc, aperture)
     tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
-    return reference.render_tiles(image, coc, plan, partial(spread, storage=storage), tile)
+    return reference.render_tiles(image, coc, plan, partial(spread, storage=storage), tile, develop)
 
 
 def spread(layer: Tensor, visible: Tensor, kernels: Tensor, storage: torch.dtype | None = None) -> Tensor:
