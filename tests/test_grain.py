@@ -180,6 +180,15 @@ def test_what_is_no_grain(grain: object) -> None:
         argan.render(picture(0.01), depth=far_and_sharp(), grain=grain)
 
 
+def test_parts_of_a_picture_get_the_whole_picture_s_grain() -> None:
+    pixels = 0.4 + 0.02 * torch.randn(3, 200, 200, generator=torch.Generator().manual_seed(4))
+    coc = torch.rand(600, 700, generator=torch.Generator().manual_seed(5)) * 9
+    finish, level = Finish(measure_grain(pixels), 1.0, torch.uint8), torch.full((600, 700), 0.4)
+    whole, part = finish.at(coc)(level, 1), (slice(480, 590), slice(500, 620))
+    torch.testing.assert_close(finish.at(coc[part], 480, 500)(level[part], 1), whole[part], rtol=0, atol=0)
+    assert whole.std() > 0.001
+
+
 def test_dither_never_reaches_beyond_the_next_level() -> None:
     finish = Finish(no_grain(3), 0, torch.uint8).at(torch.full((600, 700), 9.0))
     level = torch.full((600, 700), 100 / 255)

@@ -425,6 +425,24 @@ def test_photos_are_read_worked_on_and_written_at_the_same_time(tmp_path: Path) 
     assert order == [f"worked on read {name}" for name in "1234"]
 
 
+@pytest.mark.parametrize("names", ["1", "12"])
+def test_what_has_been_read_ahead_is_not_read_again(names: str) -> None:
+    from argan.cli._batch import read_ahead, run_batch
+
+    read: list[str] = []
+
+    def note(path: Path) -> str:
+        read.append(path.name)
+        return path.name
+
+    def written(path: Path, item: str) -> dict:
+        return {"photo": path, "files": [item]}
+
+    photos = [Path(name) for name in names]
+    run_batch(photos, "test", note, lambda _path, item: item, written, True, read_ahead(photos, note))
+    assert read == list(names)
+
+
 # Wrong requests: each one line, the right exit code, nothing written
 
 

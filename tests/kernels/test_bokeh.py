@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from argan.kernels import BackendUnavailable, render_bokeh
-from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, reference
+from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, develop_bokeh, reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 import truth
@@ -330,6 +330,27 @@ def test_tiles_in_threads_are_the_same_tiles():
     torch.testing.assert_close(inferred, alone, rtol=0, atol=1e-6)
     wanted = image.clone().requires_grad_()
     assert reference.render(wanted, coc, "disk", 48).requires_grad
+
+
+def test_tiles_are_developed_one_by_one():
+    """Light is asked for by tiles and what lies around them; each pixel is developed once, in its place."""
+    image, disparity = picture(150, 190)
+    coc, asked, developed = 6 * (disparity - 0.4), [], torch.zeros(150, 190)
+
+    def light(area: reference.Area) -> Tensor:
+        asked.append(area.pixels)
+        return image[area.index()]
+
+    def develop(rendered: Tensor, area: reference.Area) -> Tensor:
+        developed[area.index()] += 1
+        return 2 * rendered[:, :1] + coc[area.index()]
+
+    out = reference.render(light, coc, "disk", 32, develop)
+    assert max(asked) < image[0, 0].numel()
+    assert bool((developed == 1).all())
+    expected = 2 * render_bokeh(image, disparity, 6.0, 0.4)[:, :1] + coc
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(develop_bokeh(light, coc, develop), expected, rtol=0, atol=1e-5)
 
 
 def test_levels_agree_with_full_size():
