@@ -25,8 +25,6 @@ class Curve(Protocol):
 
     def encode(self, linear: Values) -> Values: ...
 
-    def __hash__(self) -> int: ...
-
 
 @dataclass(frozen=True)
 class Parametric:

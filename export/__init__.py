@@ -1,7 +1,8 @@
 """argan.export: what was trained, written to ONNX, TorchScript and torch.export, and proven to compute the same.
 
 targets.py      what can be exported: names, shapes, conventions, the inputs that prove it
-formats.py      the table of formats; onnx.py, torchscript.py and pt2.py write and open one each
+precision.py    fp32, fp16, int8: what is worked in it and how far it may be from PyTorch; int8.py quantises
+formats.py      the table of formats, and of what goes with what; onnx.py, torchscript.py and pt2.py have one each
 verify.py       the written file against PyTorch; fresh.py does so in a process of its own, which runs alone.py
 metadata.py     what a file says of itself; reading.py reads it back
 """
@@ -9,9 +10,22 @@ metadata.py     what a file says of itself; reading.py reads it back
 if "." not in __name__:  # the folder at the repository root, imported by its bare name
     raise ImportError("import argan.export, not export")
 
-from argan.export.formats import FORMATS
+from argan.export.formats import FORMATS, combinations, plan
 from argan.export.fresh import Report, verify_file
+from argan.export.precision import PRECISIONS
 from argan.export.run import Exported, export_target
 from argan.export.targets import TARGETS, Target, targets_of
 
-__all__ = ["FORMATS", "TARGETS", "Exported", "Report", "Target", "export_target", "targets_of", "verify_file"]
+__all__ = [
+    "FORMATS",
+    "PRECISIONS",
+    "TARGETS",
+    "Exported",
+    "Report",
+    "Target",
+    "combinations",
+    "export_target",
+    "plan",
+    "targets_of",
+    "verify_file",
+]

@@ -13,8 +13,9 @@ import torch
 
 from argan.errors import ArganError, MissingError, UsageError, VerificationError
 from argan.export import alone
-from argan.export.metadata import weights_checksum
+from argan.export.metadata import read_size, size_text, weights_checksum
 from argan.export.onnx import check_interface
+from argan.export.precision import PRECISIONS
 from argan.export.reading import read_metadata
 from argan.export.targets import TARGETS, Target
 from argan.export.verify import Difference, as_tuple, check, compare_outputs
@@ -33,6 +34,8 @@ class Report:
     target: str
     model: str
     format: str
+    precision: str
+    size: str
     differences: list[Difference]
     ways: list[dict[str, Any]]
     peak_mb: int | None
@@ -66,7 +69,16 @@ def verify_file(path: Path, model: Model | None = None, device: torch.device | s
         report = _run_alone(path, format, torch.device(device), Path(folder))
         differences = _compare(target, [way["way"] for way in report["ways"]], Path(folder))
     check(target, differences)
-    return Report(target.name, target.model_config.name, format, differences, report["ways"], report["peak_mb"])
+    return Report(
+        target.name,
+        target.model_config.name,
+        format,
+        target.precision,
+        size_text(target.size),
+        differences,
+        report["ways"],
+        report["peak_mb"],
+    )
 
 
 def target_of(entries: dict[str, str], model: Model | None) -> Target:
@@ -78,7 +90,13 @@ def target_of(entries: dict[str, str], model: Model | None) -> Target:
         if entries.get("argan.model") not in shipped():
             raise UsageError(f"the file's model, {entries.get('argan.model')}, is not shipped", hint="--model FOLDER")
         model = load(entries["argan.model"])
-    return TARGETS[name](model).eval()
+    try:
+        precision, size = entries["argan.precision"], read_size(entries["argan.size"])
+        if precision not in PRECISIONS:
+            raise ValueError(precision)
+    except (KeyError, ValueError) as error:
+        raise VerificationError(f"the file does not say its precision and size as this argan does: {error}") from error
+    return TARGETS[name](model, precision, size).eval()
 
 
 def _write_cases(target: Target, folder: Path) -> None:

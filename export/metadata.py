@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from argan import __version__
-from argan.export.targets import Target
+from argan.export.targets import Size, Target
 
 METADATA_FILE = "argan.json"
 """Where a format is an archive: the file inside it that holds the entries as a JSON object."""
@@ -24,6 +24,8 @@ def metadata(target: Target) -> dict[str, str]:
         "version": __version__,
         "target": target.name,
         "model": target.model_config.name,
+        "precision": target.precision,
+        "size": size_text(target.size),
         "training_data": card.get("data", "not recorded"),
         "licence": card.get("licence", "not recorded"),
         "weights_sha256": weights_checksum(target),
@@ -34,8 +36,20 @@ def metadata(target: Target) -> dict[str, str]:
     return {f"argan.{name}": value for name, value in entries.items()}
 
 
+def size_text(size: Size | None) -> str:
+    return "any" if size is None else "{}x{}".format(*size)
+
+
+def read_size(text: str) -> Size | None:
+    """The inverse of `size_text`; ValueError for what it does not write."""
+    if text == "any":
+        return None
+    width, height = (int(part) for part in text.split("x"))
+    return width, height
+
+
 def weights_checksum(target: Target) -> str:
-    """SHA-256 over the weights' names and values: equal exactly when the exported networks are."""
+    """SHA-256 over the weights' names and float32 values: equal when the networks are, in any precision."""
     digest = hashlib.sha256()
     for name, value in sorted(target.state_dict().items()):
         digest.update(name.encode())

@@ -8,7 +8,6 @@ dynamic sizes are traced (`Target.traced`), and verified at other sizes.
 import hashlib
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +18,13 @@ import onnx
 import onnx_ir
 import onnx_ir.passes.common
 import onnxruntime
+import onnxscript.optimizer
 import torch
 from torch import Tensor
 
 from argan import __version__
 from argan.errors import MissingError, VerificationError
+from argan.export.int8 import quantised
 from argan.export.metadata import metadata
 from argan.export.targets import Axes, Inputs, Target, dynamic_shapes
 from argan.export.verify import Runtime, as_tuple
@@ -34,9 +35,11 @@ IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
 
 
 def write_onnx(target: Target, path: Path) -> None:
-    """Write `target` to `path`, weights and metadata inside, batch and sizes dynamic."""
+    """Write `target` to `path`, weights and metadata inside; what is dynamic the target says."""
     with _quiet():
-        model = folded(_traced(target)) if target.traced else _exported(target)
+        model = tidied(_traced(target) if target.traced else _exported(target))
+        if target.precision == "int8":
+            model = tidied(quantised(model, target))
     strip(model)
     _name_axes(model, target)
     model.ir_version = IR_VERSION
@@ -49,21 +52,21 @@ def _traced(target: Target) -> onnx.ModelProto:
     file = io.BytesIO()
     torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", _antialiased_resize, OPSET)
     torch.onnx.export(
-        target,
+        target.worked(),
         target.example(),
         file,  # type: ignore[arg-type]  # it takes one
         dynamo=False,
         opset_version=OPSET,
         input_names=list(target.inputs),
         output_names=list(target.outputs),
-        dynamic_axes={**target.inputs, **target.outputs},
+        dynamic_axes=target.dynamic_axes,
     )
     return onnx.load_from_string(file.getvalue())
 
 
 def _exported(target: Target) -> onnx.ModelProto:
     program = torch.onnx.export(
-        target,
+        target.worked(),
         target.example(),
         dynamo=True,
         opset_version=OPSET,
@@ -93,22 +96,24 @@ def content_checksum(model: onnx.ModelProto) -> str:
     return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
 
 
-def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with all that is constant in it computed, by ONNX Runtime, and every constant stored once."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        folded = onnx.load(path)
-    used = {node.domain for node in folded.graph.node}
-    for entry in [entry for entry in folded.opset_import if entry.domain not in used]:
-        folded.opset_import.remove(entry)
-    once = onnx_ir.from_proto(folded)
-    onnx_ir.passes.common.DeduplicateInitializersPass()(once)
-    return onnx_ir.to_proto(once)
+def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with all that is constant in it computed, and every constant and every computation there once."""
+    graph = onnx_ir.from_proto(model)
+    onnxscript.optimizer.fold_constants(graph, onnx_shape_inference=True)
+    passes = onnx_ir.passes.common
+    for tidy in (
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedOpsetsPass(),
+    ):
+        tidy(graph)
+    return onnx_ir.to_proto(graph)
+
+
+def count_nodes(path: Path) -> int:
+    return len(onnx.load(path, load_external_data=False).graph.node)
 
 
 def open_onnx(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:
@@ -124,6 +129,7 @@ def open_onnx(target: Target, path: Path, device: torch.device) -> Iterator[tupl
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = level
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it shares the machine
         yield name, _runtime(onnxruntime.InferenceSession(path, options, providers=_providers(device)), device)
 
 
@@ -146,6 +152,7 @@ def check_interface(target: Target, path: Path) -> None:
         ("inputs", target.inputs, model.graph.input),
         ("outputs", target.outputs, model.graph.output),
     ):
+        expected = {name: target.dynamic_axes[name] for name in expected}
         found = {value.name: _dynamic_axes(value) for value in values}
         if found != expected or list(found) != list(expected):
             raise VerificationError(f"{kind} are {found} instead of {expected}")
@@ -154,8 +161,10 @@ def check_interface(target: Target, path: Path) -> None:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes on nodes and values: source lines and absolute paths of the exporting machine."""
+    """Remove what the exporter notes on nodes and values: source lines and absolute paths of the exporting machine,
+    and what every runtime finds out for itself."""
     graph = model.graph
+    graph.ClearField("value_info")
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
@@ -167,8 +176,8 @@ def _name_axes(model: onnx.ModelProto, target: Target) -> None:
         examples = as_tuple(target(*target.example()))
     for value, example in zip(model.graph.output, examples, strict=True):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if axis in target.outputs[value.name]:
-                dim.dim_param = target.outputs[value.name][axis]
+            if axis in target.dynamic_axes[value.name]:
+                dim.dim_param = target.dynamic_axes[value.name][axis]
             else:
                 dim.dim_value = example.shape[axis]
 
@@ -201,7 +210,7 @@ def _runtime(session: onnxruntime.InferenceSession, device: torch.device) -> Run
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter's notices; what matters of them is verified."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -12,10 +12,10 @@ from argan.export.verify import Runtime, as_tuple
 
 
 def write_pt2(target: Target, path: Path) -> None:
-    """Write `target` to `path` as an exported program of PyTorch's own operations, batch and sizes dynamic."""
+    """Write `target` to `path` as an exported program of PyTorch's own operations; what is dynamic the target says."""
     with torch.no_grad():
         shapes = tuple(dynamic_shapes(target).values())
-        program = torch.export.export(target, target.example(), dynamic_shapes=shapes)
+        program = torch.export.export(target.worked(), target.example(), dynamic_shapes=shapes)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # absolute paths of the exporting machine
     torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(metadata(target))})

@@ -8,6 +8,7 @@ import torch
 
 from argan.errors import VerificationError
 from argan.export.formats import FORMATS
+from argan.export.metadata import size_text
 from argan.export.targets import Target
 from argan.export.verify import Difference, verify
 from argan.files import atomic_file
@@ -18,13 +19,18 @@ class Exported:
     """A file that was written and verified.
 
     Attributes:
-        differences: from PyTorch, one for each output, case and way of running the file.
+        size: "any", or the one that the file takes.
+        nodes: of an ONNX graph.
+        differences: from PyTorch in float32, one for each output, case and way of running the file.
     """
 
     target: str
     format: str
+    precision: str
+    size: str
     path: Path
     bytes: int
+    nodes: int | None
     sha256: str
     differences: list[Difference]
 
@@ -36,6 +42,17 @@ class Exported:
     @property
     def max_abs(self) -> float:
         return max(difference.max_abs for difference in self.differences)
+
+    @property
+    def losses(self) -> list[dict[str, str | float]]:
+        """How far each output is from PyTorch in float32: the worst of all cases."""
+        rows: list[dict[str, str | float]] = []
+        for output in dict.fromkeys(one.output for one in self.differences):
+            found = [one for one in self.differences if one.output == output]
+            worst = {"max error": "max_abs", "mean error": "mean_abs", "relative": "relative"}
+            row = {name: max(getattr(one, measure) for one in found) for name, measure in worst.items()}
+            rows.append({"target": self.target, "output": output, **row, "dB": min(one.psnr for one in found)})
+        return rows
 
     @property
     def next_command(self) -> str:
@@ -62,4 +79,14 @@ def export_target(target: Target, format: str, folder: Path, device: torch.devic
         path.unlink(missing_ok=True)
         raise
     data = path.read_bytes()
-    return Exported(target.name, format, path, len(data), hashlib.sha256(data).hexdigest(), differences)
+    return Exported(
+        target=target.name,
+        format=format,
+        precision=target.precision,
+        size=size_text(target.size),
+        path=path,
+        bytes=len(data),
+        nodes=written.count(path),
+        sha256=hashlib.sha256(data).hexdigest(),
+        differences=differences,
+    )

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from argan.color import SRGB
 from argan.errors import UsageError
-from argan.kernels.bokeh.graph import LARGEST, BokehGraph
+from argan.export.precision import in_half
+from argan.kernels.bokeh.graph import LARGEST, BokehGraph, enter, leave
 from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model
 from argan.models.resize import larger
 
 Inputs = tuple[Tensor, ...]
 Axes = dict[int, str]
+Size = tuple[int, int]
+"""Width and height, px, as people write them."""
 
 EXACT = "blur 0 "
 """In the name of a case: no blur, so that the picture comes back bit by bit."""
@@ -28,28 +31,47 @@ SMALLEST = 16
 
 
 class Target(nn.Module, ABC):
-    """One exported graph. All tensors are float32.
+    """One exported graph, at the size and in the precision that a file shall have.
+
+    The module itself computes in float32 at any size: it is what files are compared with.
 
     Attributes:
         name: of the target and of its file.
-        inputs, outputs: their names, in order, each with the names of its dynamic axes.
+        inputs, outputs: their names, in order, each with the names of its axes that may be dynamic.
         meaning: what each tensor holds, for the file's metadata.
-        tolerance: largest accepted max|exported - PyTorch| / max|PyTorch| of every output.
         traced: ONNX is written from a trace, which follows sizes but takes no branch on them.
         exact_output: what must equal PyTorch's exactly in cases named EXACT.
+        in_half: submodules that fp16 works in half precision.
+        in_int8: what the names of the nodes contain whose convolutions int8 works in 8 bits.
+        precision: a name in `PRECISIONS`.
+        size: the one size of a file that takes no other, and then one picture at a time; None where all is dynamic.
     """
 
     name: ClassVar[str]
     inputs: ClassVar[dict[str, Axes]]
     outputs: ClassVar[dict[str, Axes]]
     meaning: ClassVar[dict[str, str]]
-    tolerance: ClassVar[float] = 1e-3
     traced: ClassVar[bool] = True
     exact_output: ClassVar[str | None] = None
+    in_half: ClassVar[tuple[str, ...]]
+    in_int8: ClassVar[str] = "/estimator/"
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, precision: str = "fp32", size: Size | None = None):
         super().__init__()
-        self.model_config = model.config
+        self.model_config, self.precision, self.size = model.config, precision, size
+
+    @property
+    def dynamic_axes(self) -> dict[str, Axes]:
+        """Of every input and output."""
+        return {name: {} if self.size else axes for name, axes in {**self.inputs, **self.outputs}.items()}
+
+    def worked(self) -> nn.Module:
+        """What is written to a file: this module, or a copy of it with parts in half precision."""
+        return in_half(self, self.in_half).eval() if self.precision == "fp16" else self
+
+    def shape(self, batch: int, height: int, width: int) -> tuple[int, int, int]:
+        """The batch, height and width of an input that is to have these, if it may."""
+        return (1, self.size[1], self.size[0]) if self.size else (batch, height, width)
 
     @abstractmethod
     def example(self) -> Inputs:
@@ -68,6 +90,7 @@ class GeneratorTarget(Target):
     """z, scale -> deep, shallow, disparity. The image size is the model's own."""
 
     traced: ClassVar[bool] = False  # the tracing exporter cannot follow weights that are computed
+    in_half: ClassVar[tuple[str, ...]] = ("generator",)
 
     name = "generator"
     inputs: ClassVar[dict[str, Axes]] = {"z": {0: "batch"}, "scale": {0: "batch"}}
@@ -80,8 +103,8 @@ class GeneratorTarget(Target):
         "disparity": "(batch, 1, S, S) signed disparity, px per aperture step: 0 in focus, positive nearer",
     }
 
-    def __init__(self, model: Model):
-        super().__init__(model)
+    def __init__(self, model: Model, precision: str = "fp32", size: Size | None = None):
+        super().__init__(model, precision, size)
         if model.generator is None or model.renderer is None:
             raise UsageError(f"{model.config.name} has no generator")
         self.generator, self.renderer = copy.deepcopy((model.generator, model.renderer))
@@ -117,8 +140,10 @@ class DepthTarget(Target):
         "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
     }
 
-    def __init__(self, model: Model):
-        super().__init__(model)
+    in_half: ClassVar[tuple[str, ...]] = ("depth.estimator",)
+
+    def __init__(self, model: Model, precision: str = "fp32", size: Size | None = None):
+        super().__init__(model, precision, size)
         if model.depth is None:
             raise UsageError(f"{model.config.name} has no depth estimator", hint="argan train-depth learns one")
         if not isinstance(model.depth, DepthPredictor):
@@ -129,11 +154,12 @@ class DepthTarget(Target):
         return self.depth(image)
 
     def example(self) -> Inputs:
-        return (picture(2, 90, 70),)
+        return (picture(*self.shape(2, 90, 70)),)
 
     def cases(self) -> dict[str, Inputs]:
         sizes = [(1, 97, 131), (2, 160, 90), (1, 240, 320), (3, 33, 57), (1, SMALLEST, SMALLEST)]
-        return {f"{batch}x3x{height}x{width}": (picture(batch, height, width),) for batch, height, width in sizes}
+        shapes = dict.fromkeys(self.shape(*size) for size in sizes)
+        return {f"{batch}x3x{height}x{width}": (picture(batch, height, width),) for batch, height, width in shapes}
 
     def facts(self) -> dict[str, str]:
         return {"focus": repr(float(self.depth.focus)), "focus_meaning": "disparity of the learned focal plane"}
@@ -142,6 +168,9 @@ class DepthTarget(Target):
 SPATIAL: Axes = {0: "batch", 2: "height", 3: "width"}
 
 IMAGE = "(batch, 3, height, width) display-encoded RGB (sRGB's curve) in [0, 1]; height and width from 16 up"
+Values = tuple[int, int, int, float, float]
+"""Batch, height, width, blur and focus of a case."""
+
 BLUR = "(1,) percent of the long side: diameter of a point's disc at |disparity - focus| = 1; 0 gives the image back"
 
 
@@ -160,12 +189,15 @@ class RenderTarget(Target):
     }
 
     exact_output: ClassVar[str | None] = "rendered"
+    in_half: ClassVar[tuple[str, ...]] = ("lens",)
 
     auto_focus: Tensor | None
 
-    def __init__(self, model: Model, auto_focus: float | None = None):
+    def __init__(
+        self, model: Model, precision: str = "fp32", size: Size | None = None, auto_focus: float | None = None
+    ):
         """`auto_focus` is the disparity in focus where an input below 0 asks for it."""
-        super().__init__(model)
+        super().__init__(model, precision, size)
         self.lens = BokehGraph()
         self.register_buffer("auto_focus", None if auto_focus is None else torch.tensor([auto_focus]))
 
@@ -174,13 +206,13 @@ class RenderTarget(Target):
             focus = torch.where(focus < 0, self.auto_focus, focus)
         long_side = larger(*image.shape[-2:])
         radius = (blur * (long_side / 200)).view(1, 1, 1, 1)
-        scene = self.lens.enter(SRGB.decode(image), radius * (disparity - focus.view(1, 1, 1, 1)))
-        rendered = self.lens.leave(self.lens(scene), like=image)
+        scene = enter(SRGB.decode(image), radius * (disparity - focus.view(1, 1, 1, 1)))
+        rendered = leave(self.lens(scene), like=image)
         # Blur 0 gives back the values themselves, not what is left of them after decoding and encoding.
         return torch.where(radius > 0, SRGB.encode(rendered), image)
 
     def example(self) -> Inputs:
-        return self._inputs(2, 90, 70, 5.0, 0.4)
+        return self._inputs(*self.shape(2, 90, 70), 5.0, 0.4)
 
     def cases(self) -> dict[str, Inputs]:
         values = [
@@ -190,7 +222,7 @@ class RenderTarget(Target):
             (2, 75, 64, 5.0, 1.0),
             (1, SMALLEST, SMALLEST, 10.0, 0.5),
         ]
-        return {_case(*value): self._inputs(*value) for value in values}
+        return {_case(*value): self._inputs(*value) for value in _at_sizes_of(self, values)}
 
     def facts(self) -> dict[str, str]:
         return {"aperture": "disk", "largest_radius": f"{LARGEST:.1f}"}
@@ -215,9 +247,10 @@ class PipelineTarget(Target):
     }
 
     exact_output: ClassVar[str | None] = "rendered"
+    in_half: ClassVar[tuple[str, ...]] = ("depth.depth.estimator", "render.lens")
 
-    def __init__(self, model: Model):
-        super().__init__(model)
+    def __init__(self, model: Model, precision: str = "fp32", size: Size | None = None):
+        super().__init__(model, precision, size)
         self.depth = DepthTarget(model)
         self.render = RenderTarget(model, auto_focus=self.depth.depth.focus)
 
@@ -226,7 +259,7 @@ class PipelineTarget(Target):
         return self.render(image, disparity, blur, focus), disparity
 
     def example(self) -> Inputs:
-        return self._inputs(2, 90, 70, 5.0, 0.4)
+        return self._inputs(*self.shape(2, 90, 70), 5.0, 0.4)
 
     def cases(self) -> dict[str, Inputs]:
         values = [
@@ -235,13 +268,17 @@ class PipelineTarget(Target):
             (1, 120, 176, 30.0, 0.0),
             (1, SMALLEST, SMALLEST, 10.0, 1.0),
         ]
-        return {_case(*value): self._inputs(*value) for value in values}
+        return {_case(*value): self._inputs(*value) for value in _at_sizes_of(self, values)}
 
     def facts(self) -> dict[str, str]:
         return {**self.depth.facts(), **self.render.facts()}
 
     def _inputs(self, batch: int, height: int, width: int, blur: float, focus: float) -> Inputs:
         return picture(batch, height, width), torch.tensor([blur]), torch.tensor([focus])
+
+
+def _at_sizes_of(target: Target, values: list[Values]) -> list[Values]:
+    return [(*target.shape(batch, height, width), blur, focus) for batch, height, width, blur, focus in values]
 
 
 def _case(batch: int, height: int, width: int, blur: float, focus: float) -> str:
@@ -253,25 +290,30 @@ TARGETS: dict[str, type[Target]] = {
 }
 
 
-def targets_of(model: Model, wanted: str = "all") -> list[Target]:
+def names_of(model: Model) -> list[str]:
+    """The targets that this model has the networks for."""
+    lacking = {"generator": model.generator is None, "depth": model.depth is None, "pipeline": model.depth is None}
+    return [name for name in TARGETS if not lacking.get(name)]
+
+
+def targets_of(model: Model, wanted: str = "all", precision: str = "fp32", size: Size | None = None) -> list[Target]:
     """The targets called for by `wanted`: a name, or "all" that this model has.
 
     Raises:
         UsageError: no such target, or the model lacks the network.
     """
-    if wanted != "all":
-        if wanted not in TARGETS:
-            raise UsageError(f"no target {wanted!r}", hint=f"all, {', '.join(TARGETS)}")
-        return [TARGETS[wanted](model).eval()]
-    lacking = {"generator": model.generator is None, "depth": model.depth is None, "pipeline": model.depth is None}
-    return [target(model).eval() for name, target in TARGETS.items() if not lacking.get(name)]
+    if wanted != "all" and wanted not in TARGETS:
+        raise UsageError(f"no target {wanted!r}", hint=f"all, {', '.join(TARGETS)}")
+    names = names_of(model) if wanted == "all" else [wanted]
+    return [TARGETS[name](model, precision, size).eval() for name in names]
 
 
 def dynamic_shapes(target: Target) -> dict[str, dict[int, torch.export.Dim]]:
-    """The target's named axes for torch.export, which then refuses to freeze one."""
-    names = {name for axes in target.inputs.values() for name in axes.values()}
+    """The inputs' dynamic axes for torch.export, which then refuses to freeze one."""
+    axes = {name: target.dynamic_axes[name] for name in target.inputs}
+    names = {name for named in axes.values() for name in named.values()}
     dims = {name: torch.export.Dim(name, min=1 if name == "batch" else SMALLEST) for name in names}
-    return {name: {axis: dims[dim] for axis, dim in axes.items()} for name, axes in target.inputs.items()}
+    return {name: {axis: dims[dim] for axis, dim in named.items()} for name, named in axes.items()}
 
 
 def picture(batch: int, height: int, width: int) -> Tensor:

@@ -13,10 +13,10 @@ from argan.export.verify import Runtime, as_tuple
 
 
 def write_torchscript(target: Target, path: Path) -> None:
-    """Write `target` to `path` as a traced graph of PyTorch's own operations; sizes stay dynamic, types are float32."""
+    """Write `target` to `path` as a traced graph of PyTorch's own operations; sizes stay dynamic."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch.jit is deprecated, and the tracer warns of Python branches: see verify
-        traced = torch.jit.trace(target, target.example(), check_trace=False)
+        traced = torch.jit.trace(target.worked(), target.example(), check_trace=False)
         torch.jit.save(traced, path, _extra_files={METADATA_FILE: json.dumps(metadata(target))})
 
 

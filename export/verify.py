@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
 
 from argan.errors import VerificationError
+from argan.export.precision import PRECISIONS
 from argan.export.targets import EXACT, Inputs, Target
 
 Runtime = Callable[[Inputs], tuple[Tensor, ...]]
@@ -23,7 +25,9 @@ class Difference:
     max_abs: float
     mean_abs: float
     relative: float
-    """max|a - b| / max|b|: what the tolerance bounds."""
+    """max|a - b| / max|b|."""
+    relative_mean: float
+    """mean|a - b| / max|b|."""
     relative_l2: float
     """|a - b| / |b|."""
     psnr: float
@@ -34,8 +38,8 @@ def verify(target: Target, runtimes: Iterable[tuple[str, Runtime]]) -> list[Diff
     """Run every case of `target` in every runtime and in PyTorch.
 
     Raises:
-        VerificationError: a wrong number of outputs or shape, a value that is not finite, or a difference above the
-            target's tolerance; it names the worst.
+        VerificationError: a wrong number of outputs or shape, a value that is not finite, or a difference above what
+            the target's precision accepts; it names the worst.
     """
     with torch.no_grad():
         expected = {case: as_tuple(target(*inputs)) for case, inputs in target.cases().items()}
@@ -48,13 +52,15 @@ def verify(target: Target, runtimes: Iterable[tuple[str, Runtime]]) -> list[Diff
 
 
 def check(target: Target, differences: list[Difference]) -> None:
-    """VerificationError, naming the worst, if one is above the target's tolerance or an identity does not hold."""
-    worst = max(differences, key=lambda difference: difference.relative)
-    if worst.relative > target.tolerance:
-        raise VerificationError(
-            f"{target.name} differs from PyTorch: {worst.output} by {worst.relative:.2g} at {worst.case}, "
-            f"and at most {target.tolerance:g} is accepted"
-        )
+    """VerificationError, naming the worst, if one is above what its precision accepts or an identity does not hold."""
+    accepted = PRECISIONS[target.precision]
+    for measure, limit, what in (("relative", accepted.largest, ""), ("relative_mean", accepted.mean, " on average")):
+        worst = max(differences, key=attrgetter(measure))
+        if (found := getattr(worst, measure)) > limit:
+            raise VerificationError(
+                f"{target.name} differs from PyTorch: {worst.output} by {found:.2g}{what} at {worst.case}, "
+                f"and at most {limit:g} is accepted in {target.precision}"
+            )
     for difference in differences:
         if difference.output == target.exact_output and EXACT in difference.case and difference.max_abs > 0:
             raise VerificationError(f"{target.name} changes pixels at {difference.case}, by {difference.max_abs:.2g}")
@@ -82,6 +88,7 @@ def compare(output: str, case: str, actual: Tensor, expected: Tensor) -> Differe
         max_abs=difference.max().item(),
         mean_abs=difference.mean().item(),
         relative=_ratio(difference.max(), expected.abs().max()),
+        relative_mean=_ratio(difference.mean(), expected.abs().max()),
         relative_l2=_ratio(difference.norm(), expected.norm()),
         psnr=_psnr(*((255 * x.double().clamp(0, 1)).round() / 255 for x in (actual, expected))),
     )

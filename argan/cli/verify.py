@@ -48,7 +48,8 @@ def verify(
         for one in report.differences
     ]
     ways = [{**way, "nodes": _placement(way.get("nodes"))} for way in report.ways]
-    verdict = f"{file} computes what PyTorch does: {report.target} of {report.model}"
+    verdict = f"{file} computes what PyTorch does, as far as {report.precision} can: {report.target} of {report.model}"
+    verdict += "" if report.size == "any" else f", {report.size} px"
     human = f"{_output.table(rows)}\n\n{_output.table(ways)}\n\n{verdict}"
     _output.result({"file": file, **asdict(report)}, as_json=as_json, human=human)
 

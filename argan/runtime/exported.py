@@ -1,5 +1,6 @@
 """What `argan export` writes, at work on photographs: depth.onnx, render.onnx and pipeline.onnx."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from argan.focus import Focus, check_blur, resolve_focus
 from argan.images import Photo
 from argan.runtime.pixels import Through, display_rgb, has_transparency, seen_through
 from argan.runtime.session import Session
-from argan.runtime.tiles import tiles
+from argan.runtime.tiles import Tile, tiles
 
 SMALLEST = 16  # px: the least height and width that the graphs take
 DEPTH_PIXELS = 24_000_000  # a larger photo's depth is estimated on a smaller copy: a graph takes 40 bytes a pixel
@@ -93,7 +94,7 @@ class RenderFile:
         # Nothing is further from the focus than this, so nothing is blurred by a larger disc.
         reach = blur / 200 * max(width, height) * float(np.abs(disparity - plane).max())
         _check_reach(self.session, reach)
-        for tile in tiles(height, width, reach):
+        for tile in self._tiles(height, width, reach):
             part = photo.with_pixels(photo.pixels[tile.seen])
             rows, columns = part.pixels.shape[:2]
             # Blur is in percent of the long side, and the tile has another one than the photo.
@@ -101,6 +102,12 @@ class RenderFile:
             lens = self._lens(disparity[tile.seen], local_blur, plane)
             pixels[tile.core] = seen_through(part, lens).pixels[tile.core_in_seen]
         return Rendering(photo.with_pixels(pixels), disparity, plane)
+
+    def _tiles(self, height: int, width: int, reach: float) -> Iterator[Tile]:
+        """A file of one size takes the photo in one piece, or not at all."""
+        if self.session.inputs["image"][2:] != (None, None):
+            return tiles(height, width, reach, max(height, width))
+        return tiles(height, width, reach)
 
     def _disparity(self, photo: Photo) -> np.ndarray:
         if self.depth is None:

@@ -4,12 +4,15 @@ It takes the reference's steps (README.md), arranged so that a fixed list of con
 arithmetic renders any picture with any blur at the same cost:
 
 - *Slabs* lie at fixed radii: RADII at full size and half of it, OCTAVE an octave at 1/4, 1/8, ... A level's slabs are
-  worked at once, side by side as channels: all their reds, greens, blues, alphas (4n), each near to far.
+  worked at once, side by side: all their reds, greens, blues, alphas (4, n), each near to far.
 - *Light* goes up a pyramid until it meets slabs of its blur radius. What a level keeps is taken out of what it passes
   on, so all light is spread exactly once. On its way up it is kept apart only by its side of the focal plane.
 - Where the reference looks at the picture to leave work out, the graph does it everywhere.
 
 Blur radii beyond the coarsest level's, LARGEST pixels, are drawn as large as that.
+
+Everything between `enter` and `leave` may be worked in half precision: no value leaves its range, and what is divided
+by is at least EPS.
 """
 
 from __future__ import annotations
@@ -23,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from argan.kernels.bokeh.aperture import aperture_kernel
-from argan.kernels.bokeh.reference import EPS, TRUST
+from argan.kernels.bokeh.reference import TRUST
 
 LEVELS = 7  # of the pyramid: 1, 1/2, ... 1/64 of the size
-RADII = [1.0, 2.0, 3.0, 4.1], [5.2, 6.5, 8.2, 10.3, 13.0]  # of the slabs at 1 and 1/2 of the size, pixels of the photo
+RADII = [1.0, 2.0], [3.2, 4.3, 5.8, 7.7, 10.0, 13.0]  # of the slabs at 1 and 1/2 of the size, pixels of the photo
 FIRST = 16.4  # radius of the smallest slab at 1/4 of the size
 OCTAVE = 3  # slabs an octave from there on
 FILL = 3  # hidden surfaces are filled in at 1/2 of a level's size, where little is known also at 1/4, and so on
@@ -34,13 +37,15 @@ FILL = 3  # hidden surfaces are filled in at 1/2 of a level's size, where little
 LIGHT = 11  # channels of `light`: see `smaller`
 CELL = 2 ** (LEVELS - 1)  # pictures are worked in whole cells of the coarsest level
 LARGEST = FIRST * 2 ** (LEVELS - 2 - 1 / OCTAVE)
+UNIT = 4  # square pixels, of squared radii: LARGEST^2 / UNIT is within half precision's 65504
+EPS = 1e-4
 
 
 class BokehGraph(nn.Module):
     """Linear light and signed blur radii in pixels -> what a lens with a disc for an aperture shows, linear light.
 
-    `enter` brings a picture to whole cells, `leave` takes it out again; what lies between is size-free: it has no size
-    in it, so that it may be traced at one size and run at any other. float32; batch and sizes may be symbolic.
+    It works between `enter`, which brings a picture to whole cells, and `leave`, which takes it out again. It has no
+    size in it, so that it may be traced at one size and run at any other; batch and sizes may be symbolic.
     """
 
     tent: Tensor
@@ -53,23 +58,8 @@ class BokehGraph(nn.Module):
             self.register_buffer(f"cuts_behind_{level}", cuts_behind(level))
         for level in range(LEVELS):
             self.register_buffer(f"discs_{level}", discs(level))
-        # Which channels: of RGBA, or of `light` before and behind, for each slab; of slabs, those before and behind.
-        self.register_buffer("colours_0", torch.arange(4).repeat_interleave(2 * len(RADII[0]) + 1))
-        for level in range(1, LEVELS):
-            count = len(radii(level))
-            colours = torch.tensor([0, 5, 1, 6, 2, 7, 3, 8])
-            self.register_buffer(f"colours_{level}", colours.repeat_interleave(count))
-            slabs = torch.arange(8 * count).view(4, 2, count)
-            self.register_buffer(f"front_{level}", slabs[:, 0].flatten())
-            self.register_buffer(f"back_{level}", slabs[:, 1].flatten())
         tent = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         self.register_buffer("tent", torch.outer(tent, tent).repeat(LIGHT, 1, 1, 1))
-
-    def enter(self, image: Tensor, coc: Tensor) -> Tensor:
-        """(B,3,H,W) and (B,1,H,W) -> RGB, 1 and radius (B,5,h,w), the edge extended to whole cells."""
-        height, width = image.shape[-2:]
-        around = (0, whole_cells(width) - width, 0, whole_cells(height) - height)
-        return F.pad(torch.cat([image, torch.ones_like(coc), coc], 1), around, mode="replicate")
 
     def forward(self, scene: Tensor) -> Tensor:
         """What `enter` gives -> the rendered picture (B,3,h,w) in whole cells. Radii of 0 only round."""
@@ -82,24 +72,19 @@ class BokehGraph(nn.Module):
         colour, alpha = composite(fronts, focal, backs).split([3, 1], 1)
         return colour / alpha.clamp(min=EPS)
 
-    def leave(self, rendered: Tensor, like: Tensor) -> Tensor:
-        """The part of `rendered` that is as large as `like`."""
-        return rendered[..., : like.shape[-2], : like.shape[-1]]
-
-    def full_size(self, rgba: Tensor, coc: Tensor) -> tuple[Tensor, Tensor]:
-        """The spread slabs (B,4n,h,w) around the focal plane, and the `light` that they do not hold."""
+    def full_size(self, rgba: Tensor, c2: Tensor) -> tuple[Tensor, Tensor]:
+        """The spread slabs (B,4,n,h,w) around the focal plane, and the `light` that they do not hold."""
         count = 2 * len(RADII[0]) + 1
-        c2 = coc * coc.abs()
         nearer = ramps(c2, self.get_buffer("cuts"))  # [j]: 1 from slab j - 2 on, falling to 0 at slab j - 1
         one_before, here, before = (nearer.narrow(1, start, count) for start in range(3))
-        seen = times(before - here, 4) * rgba.index_select(1, self.get_buffer("colours_0"))
+        seen = of_each(rgba, before - here)
         slabs = filled(seen, 1 - here, one_before, FILL)
         rest = torch.cat([rgba, c2.abs()], 1)
         light = [rest * nearer.narrow(1, 1, 1), rest * (1 - nearer.narrow(1, count + 1, 1)), nearer.narrow(1, count, 1)]
         return spread(slabs, self.get_buffer("discs_0")), torch.cat(light, 1)
 
     def smaller(self, light: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A level's spread slabs (B,4n,h,w) in front of the focal plane and behind it, and the `light` left.
+        """A level's spread slabs (B,4,n,h,w) in front of the focal plane and behind it, and the `light` left.
 
         `light` (B,11,h,w) is what no finer level holds: premultiplied RGBA and alpha c^2 in front of the focal plane,
         the same behind it, and what hides the first slab behind.
@@ -119,16 +104,29 @@ class BokehGraph(nn.Module):
         weights.append(farther.narrow(1, 0, count) - farther.narrow(1, 1, count))
         known, hidden = [*known, share], [*hidden, hides.narrow(1, 0, count)]
 
-        seen = torch.cat(weights * 4, 1) * light.index_select(1, self.get_buffer(f"colours_{level}"))
+        sides = (before.narrow(1, 0, 4), behind.narrow(1, 0, 4))
+        seen = torch.cat([of_each(rgba, weight) for rgba, weight in zip(sides, weights, strict=True)], 2)
         slabs = filled(seen, torch.cat(known, 1), torch.cat(hidden, 1), min(FILL, LEVELS - 1 - level))
         slabs = spread(slabs, self.get_buffer(f"discs_{level}"))
         rest = [before * nearer.narrow(1, 1, 1), behind * farther.narrow(1, count, 1), hides.narrow(1, count, 1)]
-        front, back = (slabs.index_select(1, self.get_buffer(f"{side}_{level}")) for side in ("front", "back"))
-        return front, back, torch.cat(rest, 1)
+        return slabs.narrow(2, 0, count), slabs.narrow(2, count, count), torch.cat(rest, 1)
 
     def halved(self, light: Tensor) -> Tensor:
         """Half the size; every pixel is shared by the two nearest in each direction, so light keeps its place."""
         return F.conv2d(F.pad(light, (1, 1, 1, 1), mode="replicate"), self.tent, stride=2, groups=LIGHT)
+
+
+def enter(image: Tensor, coc: Tensor) -> Tensor:
+    """Linear RGB (B,3,H,W) and signed radii (B,1,H,W) -> RGB, 1 and signed c^2 (B,5,h,w), extended to whole cells."""
+    height, width = image.shape[-2:]
+    around = (0, whole_cells(width) - width, 0, whole_cells(height) - height)
+    coc = coc.clamp(-LARGEST, LARGEST)
+    return F.pad(torch.cat([image, torch.ones_like(coc), coc * coc.abs() / UNIT], 1), around, mode="replicate")
+
+
+def leave(rendered: Tensor, like: Tensor) -> Tensor:
+    """The part of `rendered` that is as large as `like`."""
+    return rendered[..., : like.shape[-2], : like.shape[-1]]
 
 
 def radii(level: int) -> list[float]:
@@ -165,8 +163,8 @@ def cuts_behind(level: int) -> Tensor:
 
 
 def between(cuts: list[float]) -> Tensor:
-    """Factors and offsets (2,n,1,1) of straight lines between neighbouring cuts: 0 at the smaller, 1 at the larger."""
-    pairs = [(min(pair), max(pair)) for pair in pairwise(cuts)]
+    """Factors and offsets (2,n,1,1) of lines in c^2 / UNIT: 0 at the smaller of neighbouring cuts, 1 at the larger."""
+    pairs = [(min(pair) / UNIT, max(pair) / UNIT) for pair in pairwise(cuts)]
     return torch.tensor([[1 / (b - a) for a, b in pairs], [-a / (b - a) for a, b in pairs]])[:, :, None, None]
 
 
@@ -202,22 +200,35 @@ def whole_cells(size: int) -> int:
     return cells * CELL
 
 
+def of_each(rgba: Tensor, weights: Tensor) -> Tensor:
+    """Slabs (B,4,n,h,w): the shares `weights` (B,n,h,w) of `rgba` (B,4,h,w)."""
+    return rgba.unsqueeze(2) * weights.unsqueeze(1)
+
+
 def filled(seen: Tensor, known: Tensor, hidden: Tensor, levels: int) -> Tensor:
-    """Slabs (B,4n,h,w) with what they may hold behind nearer things, the part `hidden` (B,n,h,w) of each pixel.
+    """Slabs (B,4,n,h,w) with what they may hold behind nearer things, the part `hidden` (B,n,h,w) of each pixel.
 
     The reference's `inpaint`, more simply: what is known nearby counts for TRUST times what is known twice as far away.
     It begins at half the size, because what is hidden is seen only beside an edge, and blurred.
     """
-    count = channels(known)
-    pyramid = [torch.cat([seen, known], 1)]
-    for _ in range(levels):
+    planes = seen.flatten(1, 2)
+    if levels:
+        planes, known = F.avg_pool2d(planes, 2), F.avg_pool2d(known, 2)
+    pyramid = [torch.cat([planes, known], 1)]
+    for _ in range(levels - 1):
         pyramid.append(F.avg_pool2d(pyramid[-1], 2))
     fill = pyramid.pop()
-    for finer in reversed(pyramid[1:]):
-        fill = finer + enlarged(fill) * (1 / TRUST)
+    for step, finer in enumerate(reversed(pyramid), 1):
+        fill = TRUST**step * finer + enlarged(fill)
+    count = channels(known)
     colour, weight = fill.split([4 * count, count], 1)
-    colour = colour / times(weight.clamp(min=EPS), 4)
-    return seen + times(hidden, 4) * (enlarged(colour) if levels else colour)
+    colour = (apart(colour) / weight.clamp(min=EPS).unsqueeze(1)).flatten(1, 2)
+    return seen + apart(enlarged(colour) if levels else colour) * hidden.unsqueeze(1)
+
+
+def apart(planes: Tensor) -> Tensor:
+    """(B,4n,h,w) -> slabs (B,4,n,h,w)."""
+    return planes.unflatten(1, (4, channels(planes) // 4))
 
 
 def channels(x: Tensor) -> int:
@@ -225,19 +236,15 @@ def channels(x: Tensor) -> int:
     return int(x.shape[1])
 
 
-def times(x: Tensor, count: int) -> Tensor:
-    """(B,n,h,w) -> (B,count n,h,w): the same for each colour."""
-    return torch.cat([x] * count, 1)
-
-
 def spread(slabs: Tensor, discs: Tensor) -> Tensor:
-    """Every slab of (B,4n,h,w) convolved with its disc; the frame's edge is extended."""
-    padded = F.pad(slabs, (int(discs.shape[-1]) // 2,) * 4, mode="replicate")
-    return F.conv2d(padded, discs, groups=channels(slabs))
+    """Every slab of (B,4,n,h,w) convolved with its disc; the frame's edge is extended."""
+    planes = slabs.flatten(1, 2)
+    padded = F.pad(planes, (int(discs.shape[-1]) // 2,) * 4, mode="replicate")
+    return apart(F.conv2d(padded, discs, groups=channels(planes)))
 
 
 def composite(fronts: Sequence[Tensor], focal: Tensor, backs: Sequence[Tensor]) -> Tensor:
-    """Premultiplied RGBA (B,4,h,w) of all slabs (B,4n,h,w); `fronts` and `backs` from fine to coarse."""
+    """Premultiplied RGBA (B,4,h,w) of all slabs (B,4,n,h,w); `fronts` and `backs` from fine to coarse."""
     front = over(fronts[-1], None)
     for slabs in [*reversed(fronts[:-1]), focal]:
         *coarse, nearer = enlarged(front).split([4, 1, 1], 1)
@@ -260,14 +267,13 @@ def behind(front: Tensor, passed: Tensor, back: Tensor, through: Tensor) -> tupl
 
 
 def over(slabs: Tensor, nearer: Tensor | None) -> Tensor:
-    """Slabs (B,4n,h,w) put one behind the other, as the reference's `Composite` does.
+    """Slabs (B,4,n,h,w) put one behind the other, as the reference's `Composite` does.
 
     Returns (B,6,h,w): premultiplied RGBA, what light passes them all, and the alpha of the last; `nearer` is the alpha
     of the slab just in front.
     """
-    count = channels(slabs) // 4
-    alpha = slabs.narrow(1, 3 * count, count)
-    others, last = alpha.split([count - 1, 1], 1)
+    alpha = slabs.narrow(1, 3, 1).squeeze(1)
+    others, last = alpha.split([channels(alpha) - 1, 1], 1)
     before = F.pad(others, (0, 0, 0, 0, 1, 0)) if nearer is None else torch.cat([nearer, others], 1)
     weights = 1 / torch.maximum(alpha, 1 - before).clamp(min=EPS)
     through, *passed = (1 - alpha * weights).split(1, 1)
@@ -276,7 +282,7 @@ def over(slabs: Tensor, nearer: Tensor | None) -> Tensor:
     for weight, part in zip(rest, passed, strict=True):
         weighted.append(weight * through)
         through = through * part
-    rgba = F.conv2d(times(torch.cat(weighted, 1), 4) * slabs, slabs.new_ones(4, count, 1, 1), groups=4)  # sums of n
+    rgba = (slabs * torch.cat(weighted, 1).unsqueeze(1)).sum(2)
     return torch.cat([rgba, through, last], 1)
 
 

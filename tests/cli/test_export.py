@@ -70,6 +70,17 @@ def test_failed_verification_exits_3_without_a_file(run, checkpoint, tmp_path, m
         (["--device", "cuda:99"], 4, "cuda:99"),
         (["--device", "tpu"], 2, "tpu"),
         (["--nonsense"], 2, "--nonsense"),
+        (["--precision", "fp8"], 2, "fp8"),
+        (["--precision", "int8", "--target", "render"], 2, "no render as onnx int8: it has no learned weights"),
+        (["--precision", "int8", "--format", "pt2"], 2, "as pt2 int8"),
+        (
+            ["--size", "64x48", "--format", "torchscript", "--target", "render"],
+            2,
+            "a TorchScript file takes every size",
+        ),
+        (["--size", "64"], 2, "--size 64"),
+        (["--size", "64x-8"], 2, "--size 64x-8"),
+        (["--size", "64x8"], 2, "a size of 64x8"),
     ],
 )
 def test_errors_are_one_line_with_their_code(run, checkpoint, arguments, code, message):
@@ -78,6 +89,39 @@ def test_errors_are_one_line_with_their_code(run, checkpoint, arguments, code, m
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert message in line
     assert "Traceback" not in err
+
+
+def test_reduced_precision_prints_what_it_costs(run, checkpoint, tmp_path):
+    what = [checkpoint, "--format", "torchscript", "--target", "generator", "--precision", "fp16"]
+    code, out, err = run(*what, "--output", tmp_path / "out")
+    assert code == 0
+    assert "export: tiny to torchscript fp16; verified on: cpu" in err
+    assert "fp16 against float32" in out and "mean error" in out and "dB" in out
+    for output in ("deep", "shallow", "disparity"):
+        assert f"generator  {output}" in out
+
+
+def test_what_all_leaves_out_is_said(run, checkpoint, tmp_path):
+    code, out, err = run(checkpoint, "--size", "48x32", "--output", tmp_path / "out", "--json")
+    assert code == 0
+    assert "left out: generator: its size is the model's own" in err
+    (file,) = json.loads(out)
+    assert (file["target"], file["precision"], file["size"]) == ("render", "fp32", "48x32")
+    assert file["nodes"] > 100
+    assert {row["output"] for row in file["losses"]} == {"rendered"}
+
+
+def test_the_list_of_what_goes_with_what(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run("--list")
+    assert code == 0
+    assert "any, fixed" in out and "no render, int8: " in out
+    code, out, _ = run("--list", "--json")
+    rows = {(row["target"], row["format"], row["precision"], row["size"]): row["why_not"] for row in json.loads(out)}
+    assert len(rows) == 4 * 3 * 3 * 2
+    assert rows["depth", "onnx", "int8", "fixed"] is None
+    assert "learned weights" in rows["render", "onnx", "int8", "any"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_is_not_there(run, tmp_path):

@@ -1,6 +1,8 @@
 """argan verify and argan info: what they print, and exit codes for files that are not what they should be."""
 
+import io
 import json
+import zipfile
 
 import onnx
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 from argan.cli import main
 from argan.export import export_target, targets_of
+from argan.export.onnx import CONTENT, content_checksum
 from argan.models.hub import Config, DepthInfo, Model
 
 
@@ -19,10 +22,11 @@ def model():
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
-    """The model's folder `tiny` and its depth.onnx."""
+    """The model's folder `tiny`, its depth.onnx, and its depth.pt in half precision."""
     folder = tmp_path_factory.mktemp("verify")
     model.save(folder / "tiny")
     export_target(targets_of(model, "depth")[0], "onnx", folder)
+    export_target(targets_of(model, "depth", "fp16")[0], "torchscript", folder)
     return folder
 
 
@@ -71,6 +75,41 @@ def test_a_damaged_or_foreign_file_is_found(run, folder, tmp_path, damage):
     assert (code, out) == (3, "")
     assert "error: " in err and "Traceback" not in err
     assert run("info", tmp_path / "depth.onnx")[0] == 1
+
+
+def test_another_operator_set_is_found(run, folder, tmp_path):
+    graph = onnx.load(folder / "depth.onnx")
+    graph.opset_import[0].version = 19
+    (entry,) = [entry for entry in graph.metadata_props if entry.key == CONTENT]
+    entry.value = content_checksum(graph)
+    onnx.save(graph, tmp_path / "depth.onnx")
+    code, _, err = run("verify", tmp_path / "depth.onnx", "--model", folder / "tiny")
+    assert code == 3
+    assert "instead of ONNX 18" in err
+
+
+def changed_weight(data):
+    """One byte in the middle of the largest member of the archive, as a bad disk would."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+    at = largest.header_offset + len(largest.FileHeader()) + largest.file_size // 2
+    return data[:at] + bytes([data[at] ^ 0x7F]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, changed_weight])
+def test_a_damaged_torchscript_file_is_found(run, folder, tmp_path, damage):
+    (tmp_path / "depth.pt").write_bytes(damage((folder / "depth.pt").read_bytes()))
+    code, out, err = run("verify", tmp_path / "depth.pt", "--model", folder / "tiny")
+    assert (code, out) == (3, "")
+    assert "error: " in err and "Traceback" not in err
+
+
+def test_half_precision_is_said(run, folder):
+    code, out, _ = run("verify", folder / "depth.pt", "--model", folder / "tiny", "--json")
+    assert code == 0
+    assert (json.loads(out)["precision"], json.loads(out)["size"]) == ("fp16", "any")
+    code, out, _ = run("info", folder / "depth.pt")
+    assert code == 0 and "precision: fp16" in out.splitlines() and "size: any" in out.splitlines()
 
 
 def test_another_models_file_is_found(run, folder, tmp_path):

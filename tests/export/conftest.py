@@ -24,14 +24,15 @@ def model():
 
 @pytest.fixture(scope="session")
 def exported(model, tmp_path_factory):
-    """(target, format) -> what export_target returned; each pair is exported when it is first asked for."""
+    """target, format, precision, size -> what export_target returned; each is exported when it is first asked for."""
     done = {}
 
-    def get(target, format):
-        if (target, format) not in done:
-            (one,) = targets_of(model, target)
-            done[target, format] = export_target(one, format, tmp_path_factory.mktemp(f"{target}-{format}"))
-        return done[target, format]
+    def get(target, format, precision="fp32", size=None):
+        key = (target, format, precision, size)
+        if key not in done:
+            (one,) = targets_of(model, target, precision, size)
+            done[key] = export_target(one, format, tmp_path_factory.mktemp(f"{target}-{format}-{precision}"))
+        return done[key]
 
     return get
 

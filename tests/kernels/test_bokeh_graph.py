@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from argan.color import SRGB
 from argan.kernels import render_bokeh
-from argan.kernels.bokeh.graph import LARGEST, LEVELS, BokehGraph, radii
+from argan.kernels.bokeh.graph import LARGEST, LEVELS, BokehGraph, enter, leave, radii
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def lens():
 
 def through(lens, image, coc):
     with torch.no_grad():
-        return lens.leave(lens(lens.enter(image, coc)), like=image)
+        return leave(lens(enter(image, coc)), like=image)
 
 
 def scene(height=150, width=210, seed=0):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from argan.curves import SRGB, Parametric
 from argan.errors import ArganError, MissingError, UsageError
 from argan.images import Photo
 from argan.runtime import exported, pixels, tiles
+from argan.runtime.session import Session
 from tests.runtime import graphs
 
 SIZE = (44, 60)
@@ -126,8 +128,9 @@ def test_depth_of_large_photos_is_estimated_on_a_smaller_copy(folder, monkeypatc
     np.testing.assert_allclose(disparity, ramp[:, :, 0] / 255, atol=0.02)
 
 
-def test_files_of_one_size(folder, tmp_path):
-    """Depth is brought to that size and back; rendering takes no other."""
+def test_files_of_one_size(folder, tmp_path, monkeypatch):
+    """Depth is brought to that size and back; rendering takes no other, and takes it in one piece."""
+    monkeypatch.setattr(exported, "tiles", lambda *picture: tiles.tiles(*picture) if picture[3:] else 1 / 0)
     for name in ("depth.onnx", "render.onnx"):
         model = onnx.load(folder / name)
         for tensor in [*model.graph.input, *model.graph.output]:
@@ -139,6 +142,18 @@ def test_files_of_one_size(folder, tmp_path):
     assert model.depth.disparity(Photo(noise())).shape == SIZE
     assert "48 x 32 pixels alone" in message(UsageError, lambda: model.render(Photo(noise())))
     assert model.render(Photo(noise(size=(32, 48)))).photo.size == (48, 32)
+
+
+def test_results_stay_on_the_device_until_they_are_asked_for(folder):
+    """What one run gave is bound to the next one's input without a copy."""
+    depth, render = (Session(folder / name, "cpu") for name in ("depth.onnx", "render.onnx"))
+    image = depth.put(np.moveaxis(noise().astype(np.float32) / 255, 2, 0)[None])
+    (disparity,) = depth.run(image)
+    assert isinstance(disparity, onnxruntime.OrtValue) and disparity.device_name() == "cpu"
+    (rendered,) = render.run(image, disparity, exported.one(7), exported.one(0.5))
+    expected = runtime.load(folder / "render.onnx", device="cpu").render(Photo(noise()), blur=7, focus=0.5)
+    found = np.moveaxis(rendered.numpy()[0], 0, 2)
+    assert np.abs(255 * found - expected.photo.pixels).max() <= 0.51
 
 
 # Kinds of photos
