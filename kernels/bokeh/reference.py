@@ -39,6 +39,7 @@ TILE = 512  # photos are worked in tiles of this side, so that what is worked on
 WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
 BLOCK = 64  # discs are spread in blocks of this side
 NOTCH = 0.25  # where cat's eyes differ from block to block, smaller ones: outlines differ by fewer pixels of a level
+ASIDE = 2.0  # how far the middle of the aperture's free part moves; straight edges half-way across it: 4/3
 EPS = 1e-6
 
 # RGBA (B,4,h+2n,w+2n), where it is visible (B,1,h,w), kernels (R,C,2n+1,2n+1) of R x C equal blocks -> RGBA (B,4,h,w)
@@ -54,6 +55,7 @@ class Plan:
     size: tuple[int, int]  # of the picture: height and width
     full_size: bool = False  # work every slab at full size
     drawn: dict[int, Tensor] = field(default_factory=dict)  # kernels
+    white: float = math.inf  # brighter light is a lamp's: it does not go on behind nearer things
 
     @classmethod
     def of(cls, coc: Tensor, aperture: Aperture | str, full_size: bool = False) -> Plan:
@@ -81,6 +83,10 @@ class Plan:
     def margin(self) -> int:
         """How far, at most, a pixel can lie from another that it depends on; a multiple of `cell`."""
         return round_up(reach(self.aperture, self.largest) + 2 * self.cell + self.cell // 4, self.cell)
+
+    def group(self, k: int, sides: bool) -> tuple[int, int]:
+        """Slabs are composited in groups of a level, and of a side of the focal plane where both are in the picture."""
+        return self.level(k), sides * ((self.radii[k] > 0) - (self.radii[k] < 0))
 
     def level(self, k: int) -> int:
         """How many times slab k halves the resolution."""
@@ -151,6 +157,8 @@ def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: i
     """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`."""
     height, width = image.shape[-2:]
     everything = Area(0, round_up(height, plan.cell), 0, round_up(width, plan.cell))
+    if float(image.detach().amax()) > 1:
+        plan.white = max(1.0, 2 * float(image.detach().mean()))
 
     def render_tile(top: int, left: int) -> Tensor:
         wanted = Area(top, top + tile, left, left + tile).within(everything)
@@ -230,7 +238,9 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region
     view = wanted.grown(plan.cell).within(everything)  # what the wanted part is interpolated from
     occurring = occurrences(sheets, plan)
     front = Composite(torch.zeros_like(coc[view.index()]))
-    for level, slabs in groupby(reversed(range(len(plan.radii))), plan.level):
+    farthest, nearest = coc.detach().aminmax()
+    sides = bool(farthest < 0) and bool(nearest > 0)  # of the focal plane: both are here
+    for (level, side), slabs in groupby(reversed(range(len(plan.radii))), lambda k: plan.group(k, sides)):
         group: Composite | None = None
         for k in slabs:
             bounds = bounding_area(occurring(k), plan.cell)
@@ -240,15 +250,15 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region
                 continue
             if group is None:
                 visible = largest(front.through.detach(), 2**level)
-                group = Composite(halved(front.nearer, level))
+                group = front.group(level, side)
             needed = shown.grown(around).within(bounds.grown(around)).within(everything)
             layer = slab(sheets.crop(needed), plan, k)
             kernels = plan.kernels(k, shown.moved_from(region), layer)
             layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
             here = shown.seen_from(view).at_level(level).index()
-            group.add(spread(layer, visible[here] * group.through.detach()[here], kernels), here)
+            group.add(spread(layer, visible[here] * group.through.detach()[here], kernels), plan.radii[k], here)
         if group is not None:
-            front.add_group(group, 2**level)
+            front.add_group(group)
     rgba = front.rgba[wanted.seen_from(view).index()]
     return rgba[:, :3] / rgba[:, 3:].clamp(min=EPS)
 
@@ -388,7 +398,8 @@ def slab(sheets: Sheets, plan: Plan, k: int) -> Tensor:
     hidden = sheets.covered(lambda place: (place - (k + 1)).clamp(0, 1))
     known = sheets.covered(lambda place: ((k + 1) - place).clamp(0, 1))
     seen, hidden, known = reduced(seen, level), reduced(hidden, level), reduced(known, level)
-    filled = inpaint(seen, known, plan.fill - level)
+    shown = seen if math.isinf(plan.white) else torch.minimum(seen, plan.white * seen[:, 3:])
+    filled = inpaint(shown, known, plan.fill - level)
     return torch.addcmul(seen, filled[:, :4], hidden / filled[:, 4:].clamp(min=EPS))
 
 
@@ -468,15 +479,25 @@ class Composite:
     """Layers put one behind the other: their premultiplied RGBA, and what light passes them all.
 
     Begins with the alpha (B,1,h,w) of the slab just in front. RGBA's alpha is 1 - through, rounded like its colours.
+    Layers may be worked at 1 / 2^level of the size, and lie on one `side` of the focal plane: 1 before it, -1 behind.
     """
 
-    def __init__(self, nearer: Tensor):
+    def __init__(self, nearer: Tensor, level: int = 0, side: int = 0):
         self.rgba = torch.zeros_like(nearer).repeat(1, 4, 1, 1)
         self.through = torch.ones_like(nearer)
         self.nearer = nearer
+        self.level, self.side = level, side
+        self.radial = torch.zeros_like(self.rgba)[:, : {0: 0, 1: 1, -1: 4}[side]]  # every layer times its radius
+        self.middle: list[Tensor] | None = None  # of the part of the aperture that lets light pass, (x, y); 1: the rim
 
-    def add(self, layer: Tensor, area: tuple) -> None:
-        """Puts spread, premultiplied RGBA behind all that is here.
+    def group(self, level: int, side: int) -> Composite:
+        """What layers of that level and side are to be added to, for `add_group`. Fine ones may be added right here."""
+        if side < 0 and self.middle is None:  # nothing before the focal plane hides them
+            side = 0
+        return Composite(halved(self.nearer, level), level, side) if level or side else self
+
+    def add(self, layer: Tensor, radius: float, area: tuple) -> None:
+        """Puts spread, premultiplied RGBA of a slab of that blur radius behind all that is here.
 
         The slab just in front holds parts of the same surfaces. They block other points of the aperture than this
         slab's parts do, so of the rays that pass it, alpha / (1 - its alpha) is blocked here. All other layers are
@@ -484,8 +505,11 @@ class Composite:
         """
         alpha, through = layer[:, 3:], self.through[area].clone()
         arrives = through / torch.maximum(alpha, 1 - self.nearer[area]).clamp(min=EPS)
-        self.rgba[area] = torch.addcmul(self.rgba[area], arrives, layer)
-        self.through[area] = through - arrives * alpha
+        self.rgba[area].addcmul_(arrives, layer)
+        self.through[area].addcmul_(arrives, alpha, value=-1)
+        if self.side:
+            scaled = layer if self.side < 0 else alpha
+            self.radial[area].addcmul_(arrives, scaled, value=radius / 2**self.level)
         self.nearer = torch.zeros_like(self.nearer)
         self.nearer[area] = alpha
 
@@ -493,11 +517,36 @@ class Composite:
         """The slab just in front is empty."""
         self.nearer = torch.zeros_like(self.nearer)
 
-    def add_group(self, group: Composite, scale: int) -> None:
-        """Puts a finished group of layers, worked at 1 / scale of the size, behind all that is here."""
-        self.rgba = torch.addcmul(self.rgba, self.through, enlarged(group.rgba, scale))
-        self.through = self.through * enlarged(group.through, scale)
-        self.nearer = enlarged(group.nearer, scale)
+    def add_group(self, group: Composite) -> None:
+        """Puts a finished group of layers behind all that is here."""
+        if group is self:
+            return
+        if group.side < 0 and self.middle is not None:
+            group.shift(self.middle)
+        if group.side > 0:
+            passing = [enlarged(x, 2**group.level) for x in group.passing()]
+            self.middle = passing if self.middle is None else [a + b for a, b in zip(self.middle, passing, strict=True)]
+        self.rgba = torch.addcmul(self.rgba, self.through, enlarged(group.rgba, 2**group.level))
+        self.through = self.through * enlarged(group.through, 2**group.level)
+        self.nearer = enlarged(group.nearer, 2**group.level)
+
+    def passing(self) -> list[Tensor]:
+        """The middle of the part of the aperture where light passes these layers: away from where they are denser."""
+        strength = ASIDE * (1 - self.through)
+        return [-strength * slope for slope in slopes(self.radial)]
+
+    def shift(self, middle: list[Tensor]) -> None:
+        """These layers as they are seen through a part of the aperture with that middle, to first order."""
+        for at, slope in zip(middle, slopes(self.radial), strict=True):
+            self.rgba.addcmul_(halved(at, self.level), slope)
+        self.rgba = self.rgba.clamp(min=0)
+        self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
+
+
+def slopes(x: Tensor) -> list[Tensor]:
+    """dx and dy a pixel, between the two neighbours; 0 at the rim."""
+    across, down = (x[..., 2:] - x[..., :-2]) / 2, (x[..., 2:, :] - x[..., :-2, :]) / 2
+    return [F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))]
 
 
 def occurrences(sheets: Sheets, plan: Plan) -> Callable[[int], Tensor]:
