@@ -1,6 +1,7 @@
 """Between what a file stores and light, for tensors: the curves of `argan.curves` applied to pixels of any type."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,9 +31,8 @@ def to_linear(pixels: Tensor, curve: Curve = SRGB) -> Tensor:
     """Pixels of any shape, uint8, uint16 or float in [0, 1] -> linear light; integers become float32 by a table."""
     if pixels.dtype not in FULL_SCALE:
         return curve.decode(pixels)
-    steps = FULL_SCALE[pixels.dtype]
-    table = curve.decode(torch.arange(steps + 1, dtype=torch.float64) / steps).float().to(pixels.device)
-    return torch.stack([table.index_select(0, plane.flatten().int()).view_as(plane) for plane in pixels])
+    table = _decoded(curve, FULL_SCALE[pixels.dtype]).to(pixels.device)
+    return table.index_select(0, pixels.flatten().int()).view_as(pixels)
 
 
 def from_linear(
@@ -47,13 +47,25 @@ def from_linear(
     """
     finish = finish or (lambda stored, _channel: stored)
     if dtype == torch.uint8:
-        root = torch.arange(65536, dtype=torch.float64) / 65535
-        table = curve.encode(root.square()).float().to(linear.device)
+        table = _encoded(curve).to(linear.device)
         roots = (plane.clamp(0, 1).sqrt_().mul_(65535).add_(0.5).int() for plane in linear.detach())
         stored = (table.index_select(0, plane.flatten()).view_as(plane) for plane in roots)
         return torch.stack([quantise(finish(plane, channel), dtype) for channel, plane in enumerate(stored)])
     planes = [finish(curve.encode(plane), channel) for channel, plane in enumerate(linear.clamp(min=0))]
     return torch.stack([quantise(p.detach(), dtype) if dtype in FULL_SCALE else p.to(dtype) for p in planes])
+
+
+@lru_cache(maxsize=8)
+def _decoded(curve: Curve, steps: int) -> Tensor:
+    """Linear light of the stored values 0, 1, ... `steps`."""
+    return curve.decode(torch.arange(steps + 1, dtype=torch.float64) / steps).float()
+
+
+@lru_cache(maxsize=8)
+def _encoded(curve: Curve) -> Tensor:
+    """Stored values in [0, 1] of light whose square root is 0, 1 / 65535, ... 1."""
+    root = torch.arange(65536, dtype=torch.float64) / 65535
+    return curve.encode(root.square()).float()
 
 
 def quantise(stored: Tensor, dtype: torch.dtype) -> Tensor:

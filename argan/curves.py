@@ -25,6 +25,8 @@ class Curve(Protocol):
 
     def encode(self, linear: Values) -> Values: ...
 
+    def __hash__(self) -> int: ...
+
 
 @dataclass(frozen=True)
 class Parametric:

@@ -9,6 +9,8 @@ Range = float | tuple[float, float]  # of disparity: a width about the focus, or
 Band = tuple[float, float]  # everything from the one disparity to the other is in focus
 
 CENTRE_WIDTH = 0.15  # standard deviation of the centre's weight, in fractions of width and height
+SUBJECT_WIDTH = 0.25  # the same when a subject is looked for: it may stand at a third of the picture
+SHARP_BAND = 0.1  # of disparity, that is looked at as sharp together
 POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
 
 
@@ -52,20 +54,24 @@ def focus_band(plane: float, around: Range) -> Band:
 
 def centre_median(disparity: np.ndarray) -> float:
     """Median of disparity (H, W), weighted towards the centre: what photographers focus on (AR-GAN's prior)."""
-    return _median(*_weighted(disparity))
+    return _median(*_weighted(disparity, CENTRE_WIDTH))
 
 
 def subject(disparity: np.ndarray) -> float:
-    """The disparity of the nearest thing about the centre.
+    """The plane that keeps most of the nearest thing about the centre sharp.
 
     Disparity is split in two where that separates its values best (Otsu, "A threshold selection method from gray-level
-    histograms", 1979), each pixel weighted by how near the centre it is; this is the median of the nearer part.
+    histograms", 1979), each pixel weighted by how near the centre it is. The plane is the middle of the band of
+    SHARP_BAND that holds most of the nearer part: its median would be drawn to what stands behind it.
     """
-    values, weight = _weighted(disparity)
+    values, weight = _weighted(disparity, SUBJECT_WIDTH)
     share, moment = weight.cumsum(), (weight * values).cumsum()
     apart = (moment[-1] * share - moment * share[-1]) ** 2 / np.maximum(share * (share[-1] - share), 1e-12)
     cut = int(apart.argmax()) + 1 if values[0] < values[-1] else 0
-    return _median(values[cut:], weight[cut:])
+    values, below = values[cut:], np.append(0, weight[cut:].cumsum())
+    first = np.searchsorted(values, values - SHARP_BAND / 2)
+    end = np.searchsorted(values, values + SHARP_BAND / 2, side="right")
+    return float(values[(below[end] - below[first]).argmax()])
 
 
 def disparity_at(disparity: np.ndarray, x: float, y: float) -> float:
@@ -77,11 +83,11 @@ def disparity_at(disparity: np.ndarray, x: float, y: float) -> float:
     return float(np.sort(square, axis=None)[(square.size - 1) // 2])
 
 
-def _weighted(disparity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values of disparity in rising order, and the centre's weight of each: (n,) float64."""
+def _weighted(disparity: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values of disparity in rising order, and the centre's weight of each, `width` wide: (n,) float64."""
     step = max(1, min(disparity.shape) // 256)
     disparity = disparity[::step, ::step]
-    y, x = (((np.arange(size) + 0.5) / size - 0.5) / CENTRE_WIDTH for size in disparity.shape)
+    y, x = (((np.arange(size) + 0.5) / size - 0.5) / width for size in disparity.shape)
     weight = np.exp(-0.5 * (y[:, None] ** 2 + x[None, :] ** 2)).ravel()
     order = disparity.ravel().argsort(kind="stable")
     return disparity.ravel()[order].astype(np.float64), weight[order]

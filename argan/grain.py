@@ -9,6 +9,7 @@ pixel nothing happens: sharp pixels stay as they are.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,42 +74,43 @@ def no_grain(channels: int) -> Grain:
 
 
 class Finish:
-    """What is added to stored values (H, W) in [0, 1] of a channel, before they are rounded to `dtype`.
+    """What is added to stored values before they are rounded to `dtype`.
 
-    grain   times `strength`, as far as a disc of the signed blur radius `coc` (H, W) in pixels averages noise away:
-            its variance falls to 1 / (pi coc^2)
+    grain   times `strength`, as far as a disc of a pixel's blur radius averages noise away: its variance falls to
+            1 / (pi radius^2)
     dither  for 8 bits, evenly distributed over one level
     """
 
-    def __init__(self, grain: Grain, strength: float, coc: Tensor, dtype: torch.dtype):
-        self.lost = (1 - 1 / (math.pi * coc.detach().square()).clamp(min=1)).sqrt_()
+    def __init__(self, grain: Grain, strength: float, dtype: torch.dtype):
         levels = torch.linspace(0, LEVELS, FINE + 1)
         low = levels.int().clamp(max=LEVELS - 1)
         between = grain.sigma[:, low] + (levels - low) * grain.sigma.diff()[:, low]
-        self.sigma = (between * strength).to(coc)  # (C, FINE + 1)
-        self.noise = _noise(grain).to(coc)
-        self.step = 1 / FULL_SCALE[dtype] if dtype == torch.uint8 else 0.0
+        self.sigma = between * strength  # (C, FINE + 1)
+        self.noise = _noise(grain)
+        self.dither = _dither() / FULL_SCALE[dtype] if dtype == torch.uint8 else None
 
-    def __call__(self, stored: Tensor, channel: int) -> Tensor:
-        width = stored.shape[1]
-        noise, dither = (_wide(tile[channel], width).to(self.lost) for tile in (self.noise, _dither() * self.step))
-        rows = zip(stored.split(TILE), self.lost.split(TILE), strict=True)
-        return torch.cat(
-            [
-                part + self._added(part.detach(), lost, self.sigma[channel], noise[: len(part)], dither[: len(part)])
-                for part, lost in rows
-            ]
-        )
+    def at(self, coc: Tensor, top: int = 0, left: int = 0) -> Callable[[Tensor, int], Tensor]:
+        """For the part of a picture with signed blur radii `coc` (h, w) in pixels, which begins at `top` and `left`:
+        a channel's stored values (h, w) in [0, 1], and its number -> the values to round."""
+        lost = (1 - 1 / (math.pi * coc.detach().square()).clamp_(min=1)).sqrt_()
+        blurred = (lost > 0).to(lost)
 
-    def _added(self, stored: Tensor, lost: Tensor, sigma: Tensor, noise: Tensor, dither: Tensor) -> Tensor:
-        level = (stored * FINE).clamp_(0, FINE).int()
-        added = sigma.index_select(0, level.flatten()).view_as(lost).mul_(noise).mul_(lost)
-        return added.addcmul_(dither, (lost > 0).to(dither)) if self.step else added
+        def finish(stored: Tensor, channel: int) -> Tensor:
+            level = (stored.detach() * FINE).clamp_(0, FINE).int()
+            added = self.sigma[channel].to(lost).index_select(0, level.flatten()).view_as(lost).mul_(lost)
+            added *= _repeated(self.noise[channel].to(lost), stored.shape, top, left)
+            if self.dither is not None:
+                added.addcmul_(blurred, _repeated(self.dither[channel].to(lost), stored.shape, top, left))
+            return added.add_(stored) if not stored.requires_grad else added + stored
+
+        return finish
 
 
-def _wide(tile: Tensor, width: int) -> Tensor:
-    """A tile beside itself until it is `width` pixels wide."""
-    return tile.repeat(1, -(-width // TILE))[:, :width]
+def _repeated(tile: Tensor, size: Sequence[int], top: int, left: int) -> Tensor:
+    """The part of this size, beginning at `top` and `left`, of a plane of equal tiles."""
+    for axis, (length, start) in enumerate(zip(size, (top, left), strict=True)):
+        tile = tile.index_select(axis, torch.arange(start, start + length, device=tile.device) % TILE)
+    return tile
 
 
 def _blocks(pixels: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from argan.grain import Finish, measure_grain, no_grain
 from argan.guided import FINE, guided_upsample, resize
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
-from argan.kernels.bokeh import Aperture
+from argan.kernels.bokeh import Aperture, develop_bokeh
+from argan.kernels.bokeh.reference import Area
 from argan.models.hub import Model, load
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
@@ -45,18 +46,22 @@ class Look:
         """Blur radius in pixels at disparity difference 1."""
         return self.blur / 200 * max(pixels.shape[-2:])
 
-    def offset(self, disparity: Tensor) -> Tensor:
-        """Signed disparity from the band: 0 inside, positive in front."""
-        return disparity - disparity.clamp(*self.band)
+    def coc(self, disparity: Tensor, pixels: Tensor) -> Tensor:
+        """Signed blur radii in pixels: 0 inside the band, positive in front."""
+        radius = self.radius(pixels)
+        if torch.is_grad_enabled() and disparity.requires_grad:
+            return radius * (disparity - disparity.clamp(*self.band))
+        band = disparity.clamp(*self.band)
+        return torch.sub(disparity, band, out=band).mul_(radius)
 
-    def finish(self, colour: Tensor, coc: Tensor) -> Finish | None:
-        """Grain and dither for pixels (C, H, W) without alpha, blurred by signed radii (H, W)."""
+    def finish(self, colour: Tensor) -> Finish | None:
+        """Grain and dither for pixels (C, H, W) without alpha."""
         integers = colour.dtype in FULL_SCALE
         strength = float(integers) if self.grain == "auto" else float(self.grain)
         if not integers and not strength:
             return None
         grain = measure_grain(colour) if strength else no_grain(len(colour))
-        return Finish(grain, strength, coc, colour.dtype)
+        return Finish(grain, strength, colour.dtype)
 
 
 def render(
@@ -197,7 +202,7 @@ def show(what: str, photo: Photo, disparity: Tensor, look: Look) -> Image.Image:
     from argan.kernels.bokeh.reference import Plan
 
     pixels = _to_tensor(photo.pixels).to(disparity.device)
-    coc = look.radius(pixels) * look.offset(disparity)
+    coc = look.coc(disparity, pixels)
     radii, colour = coc[0, 0].cpu().numpy(), _display_rgb(pixels)[0].permute(1, 2, 0).cpu().numpy()
     if what == "depth":
         return views.depth_view(disparity[0, 0].cpu().numpy())
@@ -249,25 +254,50 @@ def _defocus(pixels: Tensor, disparity: Tensor, look: Look, curve: Curve) -> Ten
     """The rendering itself: decode to linear light, blur, encode. Pixels (C, H, W), disparity (1, 1, H, W)."""
     if look.blur == 0:
         return pixels.clone()
-    offset = look.offset(disparity)
-    radius = look.radius(pixels)
-
-    def through_lens(linear: Tensor) -> Tensor:
-        rgb = linear.expand(3, -1, -1)[None]
-        return render_bokeh(rgb, offset.to(rgb.dtype), radius, 0.0, aperture=look.aperture)[0, : len(linear)]
-
     has_alpha = len(pixels) in (2, 4)
-    stored = pixels[: len(pixels) - has_alpha]
-    colour = to_linear(_float(stored), curve)
-    finish = look.finish(stored, radius * offset[0, 0])
-    if not has_alpha:
-        return from_linear(through_lens(colour), curve, pixels.dtype, finish)
-    alpha = to_linear(_float(pixels[-1:]), STRAIGHT)
-    if bool((alpha == 1).all()):
-        return torch.cat([from_linear(through_lens(colour), curve, pixels.dtype, finish), pixels[-1:]])
-    coverage = through_lens(alpha)
-    blurred = through_lens(colour * alpha) / coverage.clamp(min=1e-4)
-    return torch.cat([from_linear(blurred, curve, pixels.dtype, finish), from_linear(coverage, STRAIGHT, pixels.dtype)])
+    colour = pixels[: len(pixels) - has_alpha]
+    finish = look.finish(colour)
+    if has_alpha and not bool((to_linear(_float(pixels[-1:]), STRAIGHT) == 1).all()):
+        return _defocus_transparent(pixels, disparity, look, curve, finish)
+    coc = look.coc(disparity, pixels)
+    if pixels.dtype in FULL_SCALE and bool(coc.any()):
+        blurred = _defocus_by_tiles(colour, coc, look, curve, finish)
+    else:
+        blurred = _encode(_through_lens(to_linear(_float(colour), curve), coc, look), coc, curve, pixels.dtype, finish)
+    return torch.cat([blurred, pixels[-1:]]) if has_alpha else blurred
+
+
+def _defocus_by_tiles(colour: Tensor, coc: Tensor, look: Look, curve: Curve, finish: Finish | None) -> Tensor:
+    """`_defocus` for integers without alpha: light is decoded, blurred and encoded a tile at a time."""
+
+    def light(area: Area) -> Tensor:
+        return to_linear(colour[area.index()], curve).expand(3, -1, -1)[None]
+
+    def develop(rendered: Tensor, area: Area) -> Tensor:
+        place = finish.at(coc[0, 0][area.index()], area.top, area.left) if finish is not None else None
+        return from_linear(rendered[0, : len(colour)], curve, colour.dtype, place)[None]
+
+    return develop_bokeh(light, coc, develop, aperture=look.aperture)[0]
+
+
+def _defocus_transparent(pixels: Tensor, disparity: Tensor, look: Look, curve: Curve, finish: Finish | None) -> Tensor:
+    """`_defocus` with alpha: light is premultiplied with it, and blurred as it is."""
+    coc = look.coc(disparity, pixels)
+    colour, alpha = to_linear(_float(pixels[:-1]), curve), to_linear(_float(pixels[-1:]), STRAIGHT)
+    coverage = _through_lens(alpha, coc, look)
+    blurred = _through_lens(colour * alpha, coc, look) / coverage.clamp(min=1e-4)
+    encoded = from_linear(coverage, STRAIGHT, pixels.dtype)
+    return torch.cat([_encode(blurred, coc, curve, pixels.dtype, finish), encoded])
+
+
+def _through_lens(linear: Tensor, coc: Tensor, look: Look) -> Tensor:
+    """Light (C, H, W), blurred by signed radii (1, 1, H, W)."""
+    rgb = linear.expand(3, -1, -1)[None]
+    return render_bokeh(rgb, coc.to(rgb.dtype), 1.0, 0.0, aperture=look.aperture)[0, : len(linear)]
+
+
+def _encode(linear: Tensor, coc: Tensor, curve: Curve, dtype: torch.dtype, finish: Finish | None) -> Tensor:
+    return from_linear(linear, curve, dtype, finish.at(coc[0, 0]) if finish is not None else None)
 
 
 def _display_rgb(pixels: Tensor) -> Tensor:

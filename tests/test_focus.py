@@ -29,6 +29,15 @@ def test_what_is_near_at_the_frame_is_no_subject() -> None:
     assert subject(disparity) == pytest.approx(0.7, abs=1e-6)
 
 
+def test_subject_is_sharp_before_others_that_stand_behind_it() -> None:
+    """A round subject at 0.8 to 0.9 left of the centre; on the right others at all distances behind it."""
+    y, x = np.mgrid[:90, :120]
+    disparity = np.where(x > 70, 0.55 + 0.2 * np.random.default_rng(0).random(x.shape), 0.2)
+    away = np.hypot(x - 38, y - 40) / 24
+    disparity = np.where(away < 1, 0.9 - 0.1 * away**2, disparity)
+    assert (np.abs(disparity[away < 1] - subject(disparity)) <= 0.05).mean() > 0.9
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (40, 3)])
 def test_subject_of_an_even_picture(size: tuple[int, int]) -> None:
     assert subject(np.full(size, 0.4)) == pytest.approx(0.4)

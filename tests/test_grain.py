@@ -79,7 +79,7 @@ def test_clipped_light_and_flat_pictures_have_none() -> None:
 
 def finished(pixels: torch.Tensor, coc: float, strength: float = 1.0) -> torch.Tensor:
     """What is added to a smooth picture, in fractions of full scale."""
-    finish = Finish(measure_grain(pixels), strength, torch.full(pixels.shape[1:], float(coc)), torch.float32)
+    finish = Finish(measure_grain(pixels), strength, torch.float32).at(torch.full(pixels.shape[1:], float(coc)))
     return torch.stack([finish(plane, channel) for channel, plane in enumerate(ramp())]) - ramp()
 
 
@@ -190,6 +190,6 @@ def test_parts_of_a_picture_get_the_whole_picture_s_grain() -> None:
 
 
 def test_dither_never_reaches_beyond_the_next_level() -> None:
-    finish = Finish(no_grain(3), 0, torch.full((600, 700), 9.0), torch.uint8)
+    finish = Finish(no_grain(3), 0, torch.uint8).at(torch.full((600, 700), 9.0))
     level = torch.full((600, 700), 100 / 255)
     assert all(((finish(level, c) * 255 + 0.5).floor() == 100).all() for c in range(3))

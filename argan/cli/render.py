@@ -8,6 +8,8 @@ import typer
 from argan.cli import _batch, _output
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from argan.lens import ThinLens
 
 FOCUS, APERTURE, LENS, DEPTH, OUTPUT = "Focus", "Aperture", "A real lens (metric depth)", "Depth", "Output"
@@ -213,32 +215,14 @@ def render(
             )
             return
 
-    # From here on it takes torch.
     import time
     from dataclasses import dataclass, field
 
     from PIL import Image
-    from torch import Tensor
 
-    from argan import depth_maps, photo
-    from argan.devices import resolve_device
+    from argan import depth_maps
     from argan.embedded_depth import read_embedded_depth
-    from argan.focus import focus_band
     from argan.images import Photo, read_photo, write_photo, writing
-    from argan.kernels import resolve
-    from argan.models.hub import load
-    from argan.sweep import small_frame, sweep_planes, write_animation
-
-    look = photo.Look(
-        DEFAULT_BLUR if blur is None else blur,
-        (0.0, 0.0),
-        photo.as_aperture(read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye),
-        wanted_grain,
-    )
-    where = resolve_device(device)
-    estimator = load(model, onnx_settings=settings).to(where) if depth is None else None
-    source = estimator.config.name if estimator is not None else str(depth)
-    _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where)}")
 
     @dataclass
     class Job:
@@ -247,7 +231,7 @@ def render(
         photo: Photo
         depth: depth_maps.DepthMap | None
         start: float
-        disparity: Tensor | None = None
+        disparity: "Tensor | None" = None
         plane: float = 0.0
         blur: float = 0.0
         picture: Photo | Image.Image | None = None
@@ -273,6 +257,28 @@ def render(
         if given is not None and given.note:
             _output.info(given.note)
         return Job(picture, given, start)
+
+    first = _batch.read_ahead(files, read)
+    _batch.keep_freed_memory()
+
+    # From here on it takes torch.
+    from argan import photo
+    from argan.devices import resolve_device
+    from argan.focus import focus_band
+    from argan.kernels import resolve
+    from argan.models.hub import load
+    from argan.sweep import small_frame, sweep_planes, write_animation
+
+    look = photo.Look(
+        DEFAULT_BLUR if blur is None else blur,
+        (0.0, 0.0),
+        photo.as_aperture(read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye),
+        wanted_grain,
+    )
+    where = resolve_device(device)
+    estimator = load(model, onnx_settings=settings).to(where) if depth is None else None
+    source = estimator.config.name if estimator is not None else str(depth)
+    _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where)}")
 
     def work(path: Path, job: Job) -> Job:
         given = job.depth.disparity if job.depth is not None else None
@@ -331,7 +337,7 @@ def render(
             "seconds": round(time.perf_counter() - job.start, 2),
         }
 
-    _batch.run_batch(files, "render", read, work, write, as_json)
+    _batch.run_batch(files, "render", read, work, write, as_json, first)
 
 
 def parse_focus(

@@ -23,7 +23,8 @@ def render_bokeh(
 ) -> Tensor:
     """A photograph with shallow depth of field, (B,3,H,W), from an all-in-focus one and its disparity.
 
-    image      (B,3,H,W) linear light, any range; float32 or float64 (half precision is computed in float32)
+    image      (B,3,H,W) linear light, any range; float32 or float64 (half precision is computed in float32; Triton
+               stores what discs are gathered from as float16 then)
     disparity  (B,1,H,W), larger is nearer
     radius     blur radius in pixels at |disparity - focus| = 1; a number, or a tensor of one or B values; >= 0
     focus      disparity in focus; a number, or a tensor of one or B values
@@ -51,6 +52,32 @@ def render_bokeh(
     return torch.cat([_render(*picture, aperture, impl) for picture in zip(image.split(1), coc.split(1), strict=True)])
 
 
+def develop_bokeh(
+    light: reference.Light,
+    coc: Tensor,
+    develop: reference.Develop,
+    *,
+    aperture: Aperture | str | Tensor = "disk",
+    impl: str = "auto",
+) -> Tensor:
+    """`render_bokeh` for a photo whose linear light is too much to hold at once; without gradients.
+
+    light      an `Area` of the photo -> its linear light (1,3,h,w); asked for by tiles and what lies around them, in
+               several threads
+    coc        (1,1,H,W) signed blur radii in pixels, positive in front of the focal plane, finite
+    develop    rendered light (1,3,h,w) and the `Area` that it is of -> what is kept of it, (1,C,h,w)
+
+    Returns what was developed, (1,C,H,W). `aperture`, `impl` and errors as in `render_bokeh`.
+    """
+    impl, aperture = backend.resolve(impl, coc.device), check_aperture(aperture)
+    with torch.no_grad():
+        if impl == "triton":
+            from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
+
+            return triton.render(light, coc, aperture, coc.dtype, develop)
+        return reference.render(light, coc, aperture, develop=develop)
+
+
 def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor:
     """One picture (1,3,H,W) with signed blur radii (1,1,H,W)."""
     if not bool(coc.detach().any()):
@@ -58,7 +85,8 @@ def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor
     if impl == "triton":
         from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
 
-        return triton.render(image.to(coc.dtype), coc, aperture).to(image.dtype)
+        storage = torch.float16 if image.dtype in (torch.float16, torch.bfloat16) else coc.dtype
+        return triton.render(image.to(coc.dtype), coc, aperture, storage).to(image.dtype)
     return reference.render(image.to(coc.dtype), coc, aperture).to(image.dtype)
 
 

@@ -16,7 +16,7 @@ README.md beside this file derives the formulas. With c = radius * (disparity - 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -44,6 +44,8 @@ EPS = 1e-6
 
 # RGBA (B,4,h+2n,w+2n), where it is visible (B,1,h,w), kernels (R,C,2n+1,2n+1) of R x C equal blocks -> RGBA (B,4,h,w)
 Spread = Callable[[Tensor, Tensor, Tensor], Tensor]
+Light = Callable[["Area"], Tensor]  # an area of a picture -> its linear light (1,3,h,w)
+Develop = Callable[[Tensor, "Area"], Tensor]  # rendered light (1,3,h,w) of an area -> what is wanted of it (1,C,h,w)
 
 
 @dataclass
@@ -143,45 +145,71 @@ def slab_radii(largest: float) -> list[float]:
     return [*radii, last]
 
 
-def render(image: Tensor, coc: Tensor, aperture: Aperture, tile: int | None = None) -> Tensor:
+def render(
+    image: Tensor | Light, coc: Tensor, aperture: Aperture, tile: int | None = None, develop: Develop | None = None
+) -> Tensor:
     """Renders linear light (1,3,H,W) from signed blur radii (1,1,H,W) in pixels, not all of them 0.
 
     Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed
     beside the input and the output does not grow with the photo. `tile` is the side to use.
     """
     plan = Plan.of(coc, aperture)
-    return render_tiles(image, coc, plan, spread, round_up(tile or max(TILE, 2 * plan.margin), plan.cell))
+    return render_tiles(image, coc, plan, spread, round_up(tile or max(TILE, 2 * plan.margin), plan.cell), develop)
 
 
-def render_tiles(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, tile: int) -> Tensor:
-    """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`."""
-    height, width = image.shape[-2:]
+def render_tiles(
+    image: Tensor | Light, coc: Tensor, plan: Plan, spread: Spread, tile: int, develop: Develop | None = None
+) -> Tensor:
+    """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`.
+
+    A large photo's light need not be in memory at once: `image` may say what it is in an area, and `develop` makes of
+    each rendered tile what is wanted of it.
+    """
+    height, width = coc.shape[-2:]
+    picture = Area(0, height, 0, width)
     everything = Area(0, round_up(height, plan.cell), 0, round_up(width, plan.cell))
-    if float(image.detach().amax()) > 1:
+    if isinstance(image, Tensor) and float(image.detach().amax()) > 1:
         plan.white = max(1.0, 2 * float(image.detach().mean()))
 
-    def render_tile(top: int, left: int) -> Tensor:
-        wanted = Area(top, top + tile, left, left + tile).within(everything)
-        region = wanted.grown(plan.margin).within(everything)
-        return render_region(window(image, region), window(coc, region), plan, spread, region, wanted)
+    def light(area: Area) -> Tensor:
+        if isinstance(image, Tensor):
+            return window(image, area)
+        inside = area.within(picture)
+        return window(image(inside), area.seen_from(inside))
 
-    recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
-    lefts = range(0, width, tile)
-    corners = [(top, left) for top in range(0, height, tile) for left in lefts]
-    tiles = in_threads(render_tile, corners, image.is_cpu and not recorded)
-    rows = [torch.cat(tiles[i : i + len(lefts)], -1) for i in range(0, len(tiles), len(lefts))]
-    return torch.cat(rows, -2)[..., :height, :width]
+    def render_tile(wanted: Area) -> Tensor:
+        padded = Area(wanted.top, wanted.top + tile, wanted.left, wanted.left + tile).within(everything)
+        region = padded.grown(plan.margin).within(everything)
+        rendered = render_region(light(region), window(coc, region), plan, spread, region, padded)
+        rendered = rendered[wanted.seen_from(wanted.corner).index()]
+        return rendered if develop is None else develop(rendered, wanted)
+
+    recorded = torch.is_grad_enabled() and (coc.requires_grad or (isinstance(image, Tensor) and image.requires_grad))
+    tops, lefts = range(0, height, tile), range(0, width, tile)
+    areas = [Area(top, top + tile, left, left + tile).within(picture) for top in tops for left in lefts]
+    tiles = in_threads(render_tile, areas, coc.is_cpu and not recorded)
+    if recorded:
+        every = list(tiles)
+        return torch.cat([torch.cat(every[i : i + len(lefts)], -1) for i in range(0, len(every), len(lefts))], -2)
+    whole: Tensor | None = None
+    for area, done in zip(areas, tiles, strict=True):
+        if whole is None:
+            whole = done.new_empty(*done.shape[:2], height, width)
+        whole[area.index()] = done
+    assert whole is not None
+    return whole
 
 
-def in_threads(function: Callable[..., Tensor], arguments: list[tuple], useful: bool) -> list[Tensor]:
-    """[function(*a) for a in arguments], two or more at a time: many small operations use cores badly otherwise.
+def in_threads(function: Callable[[Area], Tensor], arguments: Sequence[Area], useful: bool) -> Iterator[Tensor]:
+    """function(a) for a in arguments, two or more at a time: many small operations use cores badly otherwise.
 
     PyTorch's threads are shared out; what is computed does not depend on it. No gradients are recorded in threads.
     """
     cores = torch.get_num_threads()
     workers = min(cores, len(arguments), WORKERS)
     if not useful or workers < 2:
-        return [function(*a) for a in arguments]
+        yield from map(function, arguments)
+        return
 
     def start() -> None:  # of a thread: both settings are its own
         torch.set_grad_enabled(False)
@@ -189,7 +217,7 @@ def in_threads(function: Callable[..., Tensor], arguments: list[tuple], useful: 
 
     try:
         with ThreadPoolExecutor(workers, initializer=start) as pool:
-            return list(pool.map(lambda a: function(*a), arguments))
+            yield from pool.map(function, arguments)
     finally:
         torch.set_num_threads(cores)
 
@@ -226,8 +254,18 @@ class Area:
         return (..., slice(self.top, self.bottom), slice(self.left, self.right))
 
     @property
+    def corner(self) -> Area:
+        """The top left one."""
+        return Area(self.top, self.top, self.left, self.left)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
     def pixels(self) -> int:
-        return (self.bottom - self.top) * (self.right - self.left)
+        return math.prod(self.size)
 
 
 def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region: Area, wanted: Area) -> Tensor:
@@ -243,7 +281,8 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region
     for (level, side), slabs in groupby(reversed(range(len(plan.radii))), lambda k: plan.group(k, sides)):
         group: Composite | None = None
         for k in slabs:
-            bounds = bounding_area(occurring(k), plan.cell)
+            seen, hidden = occurring(k)
+            bounds = bounding_area(seen, plan.cell)
             around = round_up(reach(plan.aperture, abs(plan.radii[k])), plan.cell) + 2 * plan.cell
             if bounds is None or not (shown := bounds.grown(around).within(view)).pixels:
                 (group or front).add_nothing()
@@ -252,7 +291,7 @@ def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region
                 visible = largest(front.through.detach(), 2**level)
                 group = front.group(level, side)
             needed = shown.grown(around).within(bounds.grown(around)).within(everything)
-            layer = slab(sheets.crop(needed), plan, k)
+            layer = slab(sheets, plan, k, needed, bounds, bounding_area(hidden, plan.cell))
             kernels = plan.kernels(k, shown.moved_from(region), layer)
             layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
             here = shown.seen_from(view).at_level(level).index()
@@ -294,8 +333,7 @@ class Sheets:
 
     def _sum(self, near: Tensor, far: Tensor) -> Tensor:
         if far.shape[1]:
-            flat = near.flatten(2)[0].index_add(1, self.rows * near.shape[-1] + self.columns, far)
-            near = flat.view_as(near)
+            near.view(near.shape[1], -1).index_add_(1, self.rows * near.shape[-1] + self.columns, far)
         return near
 
 
@@ -389,36 +427,49 @@ def apart(
     return torch.cat([light, share]), torch.cat([image - light, other])
 
 
-def slab(sheets: Sheets, plan: Plan, k: int) -> Tensor:
-    """Premultiplied RGBA of slab k at its level: what is seen of it, and what it may hold behind nearer things."""
+def slab(sheets: Sheets, plan: Plan, k: int, needed: Area, occurs: Area, hides: Area | None) -> Tensor:
+    """Premultiplied RGBA of slab k at its level: what is seen of it, and what it may hold behind nearer things.
+
+    In the `needed` part of the region. It is seen within `occurs` and hidden within `hides` only, if anywhere.
+    """
     level = plan.level(k)
-    seen = sheets.weighted(lambda place: (1 - (place - k).abs()).clamp(min=0))
-    if not bool((sheets.place.detach() > k + 1).any()):
-        return reduced(seen, level)
-    hidden = sheets.covered(lambda place: (place - (k + 1)).clamp(0, 1))
-    known = sheets.covered(lambda place: ((k + 1) - place).clamp(0, 1))
-    seen, hidden, known = reduced(seen, level), reduced(hidden, level), reduced(known, level)
+    layer = sheets.near.new_zeros(1, 4, *needed.at_level(level).size)
+    occurs = occurs.grown(plan.cell if level else 0).within(needed)
+    seen = sheets.crop(occurs).weighted(lambda place: (1 - (place - k).abs()).clamp_(min=0))
+    layer[occurs.seen_from(needed).at_level(level).index()] = reduced(seen, level)
+    if hides is None or not (hides := hides.grown(plan.cell if level else 0).within(needed)).pixels:
+        return layer
+    around = hides.grown(2 * plan.cell).within(needed)
+    known = sheets.crop(around).covered(lambda place: ((k + 1) - place).clamp_(0, 1))
+    hidden = sheets.crop(hides).covered(lambda place: (place - (k + 1)).clamp_(0, 1))
+    part, whole = (area.seen_from(needed).at_level(level).index() for area in (hides, around))
+    wanted = hides.seen_from(around).at_level(level)
+    seen = layer[whole]
     shown = seen if math.isinf(plan.white) else torch.minimum(seen, plan.white * seen[:, 3:])
-    filled = inpaint(shown, known, plan.fill - level)
-    return torch.addcmul(seen, filled[:, :4], hidden / filled[:, 4:].clamp(min=EPS))
+    filled = inpaint(shown, reduced(known, level), plan.fill - level, wanted)
+    layer[part] = torch.addcmul(layer[part], filled[:, :4], reduced(hidden, level) / filled[:, 4:].clamp(min=EPS))
+    return layer
 
 
-def inpaint(layer: Tensor, known: Tensor, levels: int) -> Tensor:
+def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
     """Fills `layer` (B,4,h,w), premultiplied by a part of `known` (B,1,h,w), smoothly into where nothing is known.
 
-    Returns RGBA and the weight that it is premultiplied by, (B,5,h,w).
+    Returns RGBA and the weight that it is premultiplied by, (B,5,h,w), of the `wanted` area.
     Pull: the averages of what is known, at half the size each time. Push: what is unknown at a size comes from the next
     coarser one. What lies farther than two cells of the coarsest level from all that is known is left empty.
     """
-    pyramid = [torch.cat([layer, known], 1)]
-    for _ in range(levels):
-        mean = halved(pyramid[-1], 1)
+    mean = torch.cat([halved(layer, 1), halved(known, 1)], 1)
+    pyramid = []
+    for level in range(levels):
+        mean = halved(mean, 1) if level else mean
         part = mean[:, 4:]
-        pyramid.append(mean * ((TRUST * part).clamp(max=1) / part.clamp(min=EPS)))
+        mean = mean * ((TRUST * part).clamp(max=1) / part.clamp(min=EPS))
+        pyramid.append(mean)
     filled = pyramid.pop()
     for finer in reversed(pyramid):
-        filled = torch.addcmul(finer, 1 - finer[:, 4:], doubled(filled))
-    return filled
+        filled = torch.addcmul(finer, 1 - finer[:, 4:], doubled(F.pad(filled, (1,) * 4, mode="replicate")))
+    finest = torch.cat([layer[wanted.index()], known[wanted.index()]], 1)
+    return torch.addcmul(finest, 1 - finest[:, 4:], doubled(window(filled, wanted.at_level(1).grown(1))))
 
 
 def window(x: Tensor, area: Area) -> Tensor:
@@ -549,12 +600,18 @@ def slopes(x: Tensor) -> list[Tensor]:
     return [F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))]
 
 
-def occurrences(sheets: Sheets, plan: Plan) -> Callable[[int], Tensor]:
-    """A function: in which of the region's cells does slab k occur? (rows, columns)"""
+def occurrences(sheets: Sheets, plan: Plan) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """A function: in which of the region's cells does slab k occur, and in which may it be hidden? (rows, columns)"""
     place, far_place = sheets.place.detach()[0, 0], sheets.far_place.detach()[0]
     least = place.index_put((sheets.rows, sheets.columns), far_place)
     nearest, farthest = largest(place[None, None], plan.cell)[0, 0], -largest(-least[None, None], plan.cell)[0, 0]
-    return lambda k: (nearest > k - 1) & (farthest < k + 1)
+
+    def of(k: int) -> tuple[Tensor, Tensor]:
+        seen = (nearest > k - 1) & (farthest < k + 1)
+        near_by = F.max_pool2d(seen.to(nearest)[None], 5, 1, 2)[0] > 0  # as far as `inpaint` fills
+        return seen, near_by & (nearest > k + 1)
+
+    return of
 
 
 def bounding_area(cells: Tensor, cell: int) -> Area | None:
@@ -583,19 +640,18 @@ def reduced(x: Tensor, times: int) -> Tensor:
 
 
 def doubled(x: Tensor) -> Tensor:
-    """x at twice the size, bilinearly: `enlarged`, but faster where no gradient is recorded."""
+    """x without its rim of one pixel at twice the size, bilinearly: as `enlarged`, but faster without gradients."""
     if torch.is_grad_enabled() and x.requires_grad:
-        return enlarged(x, 2)
-    x = F.pad(x, (1,) * 4, mode="replicate")
+        return enlarged(x, 2)[..., 2:-2, 2:-2]
     *count, height, width = x.shape
-    rows = x.new_empty(*count, height - 2, 2, width)
+    columns = x.new_empty(*count, height, width - 2, 2)
+    torch.lerp(x[..., 1:-1], x[..., :-2], 0.25, out=columns[..., 0])
+    torch.lerp(x[..., 1:-1], x[..., 2:], 0.25, out=columns[..., 1])
+    x = columns.flatten(-2)
+    rows = x.new_empty(*count, height - 2, 2, x.shape[-1])
     torch.lerp(x[..., 1:-1, :], x[..., :-2, :], 0.25, out=rows[..., 0, :])
     torch.lerp(x[..., 1:-1, :], x[..., 2:, :], 0.25, out=rows[..., 1, :])
-    rows = rows.flatten(-3, -2)
-    out = x.new_empty(*count, 2 * (height - 2), width - 2, 2)
-    torch.lerp(rows[..., 1:-1], rows[..., :-2], 0.25, out=out[..., 0])
-    torch.lerp(rows[..., 1:-1], rows[..., 2:], 0.25, out=out[..., 1])
-    return out.flatten(-2)
+    return rows.flatten(-3, -2)
 
 
 def enlarged(x: Tensor, times: int) -> Tensor:

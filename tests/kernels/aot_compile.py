@@ -6,8 +6,9 @@ A program of its own, because a process that has Triton's interpreter switched o
 
 A request is {"module", "kernel", "types": {argument: type}, "constants": {argument: value}, "warps", "arch"}; types are
 Triton's ("*fp32", "i32"); a constant that begins with "tl." is a member of triton.language. A report holds registers a
-thread, bytes of stack a thread (what does not fit into registers is spilled there), bytes of shared memory a block, and
-the number of instructions; or {"error"} if the compilation failed.
+thread, bytes of stack a thread (what does not fit into registers is spilled there), bytes of shared memory a block, the
+number of instructions, and how often each occurs in the loop that multiplies most; or {"error"} if the compilation
+failed.
 """
 
 import importlib
@@ -16,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import triton
@@ -35,13 +37,25 @@ def compile_kernel(request: dict) -> dict[str, int]:
     compiled = triton.compile(source, target=target, options={"num_warps": request["warps"], "enable_fp_fusion": True})
     usage, assembly = (_inspect(compiled.asm["cubin"], option) for option in ("--dump-resource-usage", "--dump-sass"))
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
-    instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+\S", assembly, re.MULTILINE))
+    instructions = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+ )?([A-Z0-9.]+)([^;]*)", assembly, re.MULTILINE)
     return {
         "registers": int(registers),
         "stack": int(stack),
         "shared": compiled.metadata.shared,
-        "instructions": instructions,
+        "instructions": len(instructions),
+        "loop": _busiest_loop([(int(address, 16), name, rest) for address, name, rest in instructions]),
     }
+
+
+def _busiest_loop(instructions: list[tuple[int, str, str]]) -> dict[str, int]:
+    """How often each instruction occurs in the innermost loop that has most multiplications for its length."""
+    loops = []
+    for end, name, rest in instructions:
+        target = re.search(r"0x([0-9a-f]+)", rest) if name.startswith("BRA") else None
+        if target and int(target[1], 16) < end:
+            start = int(target[1], 16)
+            loops.append(Counter(name.split(".")[0] for at, name, _ in instructions if start <= at <= end))
+    return dict(max(loops, key=lambda loop: (loop["FFMA"] + loop["DFMA"]) / loop.total(), default=Counter()))
 
 
 def _constant(value):

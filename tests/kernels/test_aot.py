@@ -41,11 +41,11 @@ def light_field(kernel: str, registers: int, storage: str = "fp32", compute: str
     return Kernel("argan.kernels.light_field.triton", kernel, types, registers, constants, note=note)
 
 
-def bokeh(registers: int, dtype: str = "fp32", kernels: str = "one") -> Kernel:
-    types = dict.fromkeys(("source", "weights", "out"), f"*{dtype}") | dict.fromkeys(("spans", "blocks"), "*i32")
+def bokeh(registers: int, storage: str = "fp32", compute: str = "fp32", kernels: str = "one") -> Kernel:
+    types = {"source": f"*{storage}", "spans": "*i32", "busy": "*i8"} | dict.fromkeys(("weights", "out"), f"*{compute}")
     types |= dict.fromkeys(("height", "width", "side", "rows", "columns", "cell"), "i32")
-    constants = {"KERNELS": kernels, "BLOCK": 64, "BLOCK_P": 64}
-    note = f"{dtype} {kernels}"
+    constants = {"KERNELS": kernels, "BLOCK": 64, "BLOCK_P": 256}
+    note = f"{storage} {kernels}"
     return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps=2, note=note)
 
 
@@ -67,10 +67,11 @@ KERNELS = [
     light_field("render_backward_kernel", 80, **RGB, **ALL),
     light_field("render_backward_kernel", 80, CHANNELS=11, **ALL),
     light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
-    bokeh(32),
-    bokeh(40, "fp64"),
-    bokeh(32, kernels="block"),
-    bokeh(48, kernels="tap"),
+    bokeh(64),
+    bokeh(56, "fp16"),
+    bokeh(104, "fp64", "fp64"),
+    bokeh(64, kernels="block"),
+    bokeh(80, kernels="tap"),
 ]
 
 

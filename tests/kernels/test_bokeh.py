@@ -479,6 +479,24 @@ def test_triton_is_the_reference(aperture, radius, size, batch, device, poisoned
 
 
 @pytest.mark.triton
+def test_triton_stores_half_precision_as_it_is(device):
+    """Taps in float16, sums in float32: within what the result is rounded to; highlights up to the largest number."""
+    from argan.kernels.bokeh import triton
+
+    layer = torch.rand(1, 4, 20, 23, device=device)
+    layer[..., 10, 10] = 1e6
+    kernel = aperture_kernel("hexagon", -3.0)[None, None].to(layer)
+    height, width = (size + 1 - kernel.shape[-1] for size in layer.shape[-2:])
+    visible = torch.ones(1, 1, height, width, device=device)
+    stored, whole = triton.spread(layer, visible, kernel, torch.float16), reference.spread(layer, visible, kernel)
+    layer[..., 10, 10] = 65504
+    clamped = reference.spread(layer, visible, kernel)
+    assert float((stored - clamped).abs().max()) > 0
+    torch.testing.assert_close(stored, clamped, rtol=1e-3, atol=1e-6)
+    assert bool(whole.amax() > 2 * stored.amax())
+
+
+@pytest.mark.triton
 def test_triton_works_at_the_reference_s_levels(device):
     image, disparity = (x.to(device) for x in picture(40, 33))
     disparity = (disparity > 0.45).float()
