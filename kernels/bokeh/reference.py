@@ -180,8 +180,11 @@ def render_tiles(
     def render_tile(wanted: Area) -> Tensor:
         padded = Area(wanted.top, wanted.top + tile, wanted.left, wanted.left + tile).within(everything)
         region = padded.grown(plan.margin).within(everything)
-        rendered = render_region(light(region), window(coc, region), plan, spread, region, padded)
-        rendered = rendered[wanted.seen_from(wanted.corner).index()]
+        if bool((radii := window(coc, region)).any()):
+            rendered = render_region(light(region), radii, plan, spread, region, padded)
+            rendered = rendered[wanted.seen_from(wanted.corner).index()]
+        else:
+            rendered = light(wanted)  # all that it could be made of is in focus
         return rendered if develop is None else develop(rendered, wanted)
 
     recorded = torch.is_grad_enabled() and (coc.requires_grad or (isinstance(image, Tensor) and image.requires_grad))
@@ -495,17 +498,16 @@ def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
     channels, (height, width) = layer.shape[1], visible.shape[-2:]
     block = height // len(kernels) if kernels.shape[:2] != (1, 1) else BLOCK
     size = block + side - 1
-    blocks = block_windows(layer, (height, width), side, block).permute(0, 2, 3, 1, 4, 5)
-    busy = busy_blocks(blocks[:, :, :, 3], visible, block)
-    blocks = blocks[busy]
+    busy = busy_blocks(block_windows(layer[:, 3], (height, width), side, block), visible, block)
     out = layer.new_zeros(*busy.shape, channels, block, block)
-    if len(blocks):
+    if bool(busy.any()):
+        mean = layer.detach().sum((2, 3), keepdim=True)
+        mean = mean / mean[:, 3:] * mean.new_tensor([1, 1, 1, 0]).view(1, 4, 1, 1)
+        layer = torch.addcmul(layer, mean, layer[:, 3:], value=-1)
+        blocks = block_windows(layer, (height, width), side, block).permute(0, 2, 3, 1, 4, 5)[busy]
         many = len(blocks) * channels
         weight = kernels.flip(2, 3).to(layer).expand(*busy.shape, -1, -1)[busy]  # flipped: conv2d correlates
         weight = weight.repeat_interleave(channels, 0)[:, None]
-        mean = blocks.detach().sum((0, 2, 3), keepdim=True)
-        mean = mean / mean[:, 3:] * mean.new_tensor([1, 1, 1, 0]).view(1, 4, 1, 1)
-        blocks = torch.addcmul(blocks, mean, blocks[:, 3:], value=-1)
         blurred = F.conv2d(blocks.reshape(1, many, size, size), weight, groups=many).reshape(-1, *out.shape[3:])
         out[busy] = torch.addcmul(blurred, mean, blurred[:, 3:])
     out = out.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
@@ -523,7 +525,7 @@ def busy_blocks(alpha: Tensor, visible: Tensor, block: int) -> Tensor:
     """Which blocks (B,rows,columns) light reaches and are visible somewhere; alpha by `block_windows`."""
     (rows, columns), (height, width) = alpha.shape[1:3], visible.shape[-2:]
     visible = F.pad(visible, (0, columns * block - width, 0, rows * block - height))
-    return (alpha.detach().amax((-1, -2)) > 0) & (largest(visible, block)[:, 0] > 0)
+    return (alpha.detach().amax(-2).amax(-1) > 0) & (largest(visible, block)[:, 0] > 0)
 
 
 class Composite:

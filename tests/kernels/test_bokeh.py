@@ -377,6 +377,22 @@ def test_tiles_are_developed_one_by_one():
     torch.testing.assert_close(develop_bokeh(light, coc, develop), expected, rtol=0, atol=1e-5)
 
 
+def test_tiles_in_focus_are_taken_as_they_are():
+    """No light around them is asked for, whatever is blurred elsewhere."""
+    image, _ = picture(96, 256)
+    coc, asked = torch.zeros(1, 1, 96, 256), []
+    coc[..., 200:] = 3
+
+    def light(area: reference.Area) -> Tensor:
+        asked.append((area.left, area.right))
+        return image[area.index()]
+
+    out = reference.render(light, coc, "disk", 32)
+    assert asked.count((32, 64)) == 3
+    assert torch.equal(out[..., :160], image[..., :160])
+    torch.testing.assert_close(out, reference.render(image, coc, "disk", 256), rtol=0, atol=1e-5)
+
+
 def test_levels_agree_with_full_size():
     image, disparity = truth.scenes()[0].all_in_focus()
     coc = 40 * (disparity - 0.1)
