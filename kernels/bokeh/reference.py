@@ -180,7 +180,7 @@ def render_tiles(
     def render_tile(wanted: Area) -> Tensor:
         padded = Area(wanted.top, wanted.top + tile, wanted.left, wanted.left + tile).within(everything)
         region = padded.grown(plan.margin).within(everything)
-        if bool((radii := window(coc, region)).any()):
+        if bool((radii := window(coc, region)).any()) or recorded:
             rendered = render_region(light(region), radii, plan, spread, region, padded)
             rendered = rendered[wanted.seen_from(wanted.corner).index()]
         else:
@@ -447,8 +447,9 @@ def slab(sheets: Sheets, plan: Plan, k: int, needed: Area, occurs: Area, hides: 
     hidden = sheets.crop(hides).covered(lambda place: (place - (k + 1)).clamp_(0, 1))
     part, whole = (area.seen_from(needed).at_level(level).index() for area in (hides, around))
     wanted = hides.seen_from(around).at_level(level)
-    seen = layer[whole]
-    shown = seen if math.isinf(plan.white) else torch.minimum(seen, plan.white * seen[:, 3:])
+    shown = layer[whole]
+    if not math.isinf(plan.white):
+        shown = torch.minimum(shown.clone(), plan.white * shown[:, 3:])  # a copy: the layer is written to below
     filled = inpaint(shown, reduced(known, level), plan.fill - level, wanted)
     layer[part] = torch.addcmul(layer[part], filled[:, :4], reduced(hidden, level) / filled[:, 4:].clamp(min=EPS))
     return layer

@@ -474,6 +474,14 @@ def test_gradients_through_levels():
     assert ((moved[0] - moved[1]) / 2e-6).item() == pytest.approx((grad * direction).sum().item(), rel=1e-5)
 
 
+def test_lamps_have_a_gradient():
+    image, disparity = picture(24, 24, dtype=torch.float64)
+    image = (3 * image).requires_grad_()
+    (grad,) = torch.autograd.grad(render_bokeh(image, disparity, 6.0, 0.4).sum(), image)
+    assert bool(torch.isfinite(grad).all())
+    assert float(grad.mean()) == pytest.approx(1, abs=0.2)
+
+
 def test_no_blur_has_a_gradient():
     image, disparity = picture(12, 12)
     (grad,) = torch.autograd.grad(render_bokeh(image.requires_grad_(), disparity, 0.0).sum(), image)
