@@ -1,6 +1,7 @@
 """The photo renderer and others against what a thin lens would have seen: PSNR in dB around depth edges and over all.
 
 python benchmarks/bokeh_truth.py [--samples 2000] [--json] [--pictures FOLDER]
+python benchmarks/bokeh_truth.py --twice        how far argan's pictures of twice the size differ from those of this size
 """
 
 import argparse
@@ -37,8 +38,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.add_argument("--pictures", type=Path, help="write truth | renderings of every scene here")
     parser.add_argument("--only", nargs="*", help="names of renderers")
+    parser.add_argument(
+        "--twice", action="store_true", help="compare with renderings of twice the size, not with a lens"
+    )
     options = parser.parse_args()
     torch.set_grad_enabled(False)
+    if options.twice:
+        return print("\n".join(twice(scene) for scene in truth.scenes()))
     rows = [row for scene in truth.scenes() for row in judge(scene, options)]
     print(json.dumps(rows, indent=1) if options.json else table(rows))
 
@@ -59,6 +65,19 @@ def judge(scene: truth.Scene, options: argparse.Namespace) -> list[dict]:
             edge, whole = truth.psnr(rendering, seen, band), truth.psnr(rendering, seen)
             rows.append({"scene": scene.name, "focus": name, "renderer": who, "edge_db": edge, "whole_db": whole})
     return rows
+
+
+def twice(scene: truth.Scene) -> str:
+    """PSNR between the rendering and that of the picture with every pixel made four, by focus."""
+    image, disparity = scene.all_in_focus()
+    image = image.clamp(max=1)
+    larger = [torch.repeat_interleave(torch.repeat_interleave(x, 2, -1), 2, -2) for x in (image, disparity)]
+    cells = [f"{scene.name:8}"]
+    for name, focus in scene.focus.items():
+        rendered = render_bokeh(image, disparity, truth.RADIUS, focus)
+        reduced = torch.nn.functional.avg_pool2d(render_bokeh(*larger, 2 * truth.RADIUS, focus), 2)
+        cells.append(f"{name} {truth.psnr(truth.crop(rendered)[0], truth.crop(reduced)[0]):6.2f}")
+    return "  ".join(cells)
 
 
 def table(rows: list[dict]) -> str:
