@@ -1,7 +1,7 @@
 """The photo renderer and others against what a thin lens would have seen: PSNR in dB around depth edges and over all.
 
 python benchmarks/bokeh_truth.py [--samples 2000] [--json] [--pictures FOLDER]
-python benchmarks/bokeh_truth.py --twice        how far argan's pictures of twice the size differ from those of this size
+python benchmarks/bokeh_truth.py --twice    how far argan's pictures of twice the size differ
 """
 
 import argparse
@@ -44,9 +44,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     if options.twice:
-        return print("\n".join(twice(scene) for scene in truth.scenes()))
-    rows = [row for scene in truth.scenes() for row in judge(scene, options)]
-    print(json.dumps(rows, indent=1) if options.json else table(rows))
+        print("\n".join(twice(scene) for scene in truth.scenes()))
+    else:
+        rows = [row for scene in truth.scenes() for row in judge(scene, options)]
+        print(json.dumps(rows, indent=1) if options.json else table(rows))
 
 
 def judge(scene: truth.Scene, options: argparse.Namespace) -> list[dict]:
