@@ -141,6 +141,16 @@ class DepthConfig:
     real photos are both."""
     collage: float = 0.5
     """The share of samples that get the figure of another one set into them."""
+    stage: float = 0.25
+    """The share that become figures on a receding ground."""
+    light: float = 0.35
+    """Uneven light: how far the logarithm of its gain deviates. What is bright is not therefore near."""
+    negatives: float = 0.1
+    """The share that is shown as a negative, for the same reason."""
+    levels: int = 4
+    """Halvings of the U-Net, down to no less than 4 px."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """As in training."""
 
 
 SMALL = ModelConfig(z_dim=64, width=48, discriminator_width=32)  # learns in minutes to an hour on two CPU cores

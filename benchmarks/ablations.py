@@ -107,7 +107,9 @@ def depth_model(folder: Path, images: str, seed: int) -> Model:
     """The run's estimator from these images, learned unless it is there."""
     kept = folder / f"from-{images}"
     if not kept.exists():
-        config = override(DepthConfig(steps=ESTIMATOR_STEPS, seed=seed, collage=0.0), {"images": images})
+        config = override(
+            DepthConfig(steps=ESTIMATOR_STEPS, seed=seed, collage=0, stage=0, light=0, negatives=0), {"images": images}
+        )
         train_depth(load(folder), config).save(kept)
     return load(kept)
 

@@ -2,14 +2,17 @@
 
     python benchmarks/real_depth.py DATA [--model MODEL …]
 
-DATA holds `oxford-flowers-102-256.zip` with `flower-masks/` (is the figure nearer than the ground: AUC), `depth/`
-(photographs with true inverse depth, 0 where unknown: Spearman correlation), and `multifocus/` (pairs of one scene
+DATA holds `oxford-flowers-102-256.zip` with `flower-masks/` (is the figure nearer than the ground: AUC; is its contour
+nearer than its inside: rim), `depth/` (photographs with true inverse depth, 0 where unknown: Spearman correlation, also
+less the prior's, photograph by photograph), and `multifocus/` (pairs of one scene
 focused near and far, and their fusion: is what is sharp in the near photo nearer: AUC over the pixels that one of the
-two shows clearly sharper; the order of a pair is right where it is above 1/2).
+two shows clearly sharper; the order of a pair is right where it is above 1/2). A bare ramp, the lower the nearer, is
+what knowing nothing but the ground comes to.
 """
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import fmean
@@ -21,12 +24,14 @@ from PIL import Image
 from torch import Tensor
 
 from argan.evaluation import Depth, centre_prior, masked_photos, photos_with_depth
-from argan.metrics import area_under_roc, mean_interval, spearman
+from argan.metrics import area_under_roc, mean_interval, rim, spearman
 from argan.models.hub import load
 
 SIDE = 256  # px of the short side at which pairs are compared
 SHARPER = 1.5  # times as much detail as the other photo of a pair shows: clearly sharper
 
+PRIOR = "bare centre prior"
+Measure = Callable[[Tensor, Tensor], float]  # disparity (H,W), truth (H,W)
 Judged = Iterator[tuple[str, Tensor, Tensor]]  # name, photograph (3,H,W) in [0, 1], truth (H,W), NaN where unknown
 
 
@@ -36,21 +41,27 @@ def main() -> None:
     parser.add_argument("--model", nargs="*", default=["flowers"], help="names or folders")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    estimators = {"bare centre prior": centre_prior} | {name: load(name).depth for name in arguments.model}
+    estimators = {PRIOR: centre_prior, "bare ramp": ramp} | {name: load(name).depth for name in arguments.model}
     report = {name: judge(depth, arguments.data) for name, depth in estimators.items()}
     print(json.dumps(report, indent=1) if arguments.json else table(report))
 
 
 @torch.no_grad()
-def judge(depth: Depth, data: Path, kinds: Iterable[str] = ("masks", "scenes", "pairs")) -> dict[str, dict[str, float]]:
+def judge(
+    depth: Depth, data: Path, kinds: Iterable[str] = ("masks", "rims", "scenes", "pairs")
+) -> dict[str, dict[str, float]]:
     """By kind of truth, the score of every photograph."""
     report: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
     for kind, scores in report.items():
         photos, measure = KINDS[kind]
         for name, photo, truth in photos(data):
-            known = ~truth.isnan()
-            scores[name] = measure(depth(photo[None])[0, 0][known], truth[known])
+            scores[name] = measure(depth(photo[None])[0, 0], truth)
     return report
+
+
+def ramp(image: Tensor) -> Tensor:
+    """The lower, the nearer."""
+    return torch.linspace(0, 1, image.shape[2]).view(1, 1, -1, 1).expand(1, 1, *image.shape[2:])
 
 
 def masks(data: Path) -> Judged:
@@ -87,23 +98,42 @@ def read(path: Path) -> Tensor:
         return torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).permute(2, 0, 1)
 
 
-KINDS: dict[str, tuple[Callable[[Path], Judged], Callable[[Tensor, Tensor], float]]] = {
-    "masks": (masks, area_under_roc),
-    "scenes": (scenes, spearman),
-    "pairs": (pairs, area_under_roc),
+def where_known(measure: Measure) -> Measure:
+    """A measure of pixels in any order, on those whose truth is known."""
+
+    def measure_known(depth: Tensor, truth: Tensor) -> float:
+        known = ~truth.isnan()
+        return measure(depth[known], truth[known])
+
+    return measure_known
+
+
+KINDS: dict[str, tuple[Callable[[Path], Judged], Measure]] = {
+    "masks": (masks, where_known(area_under_roc)),
+    "rims": (masks, rim),
+    "scenes": (scenes, where_known(spearman)),
+    "pairs": (pairs, where_known(area_under_roc)),
 }
 
 
 def table(report: dict) -> str:
     """Markdown: a row an estimator."""
-    lines = ["| depth | figure nearer, AUC | true depth, Spearman | pairs right | pairs, AUC |"]
-    lines.append("|---|---|---|---|---|")
+    lines = [
+        "| depth | figure nearer, AUC | rim | true depth, Spearman | less the prior's | pairs right | pairs, AUC |"
+    ]
+    lines.append("|---" * 7 + "|")
     for name, scores in report.items():
-        figure, scene, pair = (list(scores[kind].values()) for kind in KINDS)
-        right = f"{sum(score > 0.5 for score in pair)} of {len(pair)}"
-        cells = f"{with_interval(figure)} | {with_interval(scene)} | {right} | {fmean(pair):.3f}"
-        lines.append(f"| {name} | {cells} |")
+        figure, contour, scene, pair = (list(scores[kind].values()) for kind in KINDS)
+        gain = [score - prior for score, prior in zip(scene, report[PRIOR]["scenes"].values(), strict=True)]
+        cells = [with_interval(figure), f"{nanmean(contour):+.3f}", with_interval(scene)]
+        cells += ["" if name == PRIOR else with_interval(gain)]
+        cells += [f"{sum(score > 0.5 for score in pair)} of {len(pair)}", f"{fmean(pair):.3f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def nanmean(values: list[float]) -> float:
+    return fmean(value for value in values if not math.isnan(value))
 
 
 def with_interval(values: list[float]) -> str:

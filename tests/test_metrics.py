@@ -309,3 +309,29 @@ def test_precision_and_recall_of_sets_whose_answer_is_known():
     assert collapsed.recall.shape == (200,)
     with pytest.raises(ValueError, match="neighbours"):
         metrics.precision_and_recall(real[:3], real)
+
+
+# --- rims -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(0.0, 0.0), (-0.5, 1.0), (0.5, -1.0)])
+def test_a_rim_is_a_contour_nearer_than_the_inside(slope, expected):
+    """A square whose disparity falls or rises towards its middle, on a ground at 0."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    from_middle = torch.maximum((x - 31.5).abs(), (y - 31.5).abs())
+    mask = from_middle < 24
+    disparity = mask * (1 + slope * (24 - from_middle) / 24)
+    rim = metrics.rim(disparity, mask)
+    if expected == 0:
+        assert rim == pytest.approx(0, abs=1e-9)
+    else:
+        assert rim * expected > 0.1
+    assert metrics.rim(3 * disparity + 1, mask) == pytest.approx(rim)
+
+
+def test_a_thin_or_unseen_figure_has_no_rim():
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[30:34] = True
+    assert math.isnan(metrics.rim(mask.float(), mask))
+    mask[10:50] = True
+    assert math.isnan(metrics.rim(torch.linspace(0, 1, 64).expand(64, 64), mask))

@@ -26,7 +26,13 @@ def train_depth(
     collage: Annotated[
         float, typer.Option(min=0, max=1, help="Share of samples that get another one's figure set into them.")
     ] = 0.5,
+    stage: Annotated[
+        float, typer.Option(min=0, max=1, help="Share that become figures standing on a receding ground.")
+    ] = 0.25,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the network; auto: bfloat16 on GPUs.")
+    ] = "auto",
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16: half the size.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -60,10 +66,12 @@ def train_depth(
         def show(progress: Progress) -> None:
             bar.update(task, completed=progress.step, description=f"depth  error {progress.stats['error']:.3f} px")
 
-        config = DepthConfig(width, steps, batch, seed=seed, images=images, collage=collage)
+        config = DepthConfig(
+            width, steps, batch, seed=seed, images=images, collage=collage, stage=stage, precision=precision
+        )
         learned = learn(model, config, others=others, device=device, report=show)
     names = " and ".join(source.config.name for source in (model, *others))
-    about = f"{steps} steps, width {width}, seed {seed}, {images} images, collage {collage:g}"
+    about = f"{steps} steps, width {width}, seed {seed}, {images} images, collage {collage:g}, stage {stage:g}"
     card = {**learned.config.card, "estimator": f"argan train-depth from samples of {names}, {about}"}
     learned.config = replace(learned.config, card=card)
     learned.save(folder, half)

@@ -26,15 +26,16 @@ class DepthEstimator(nn.Module):
     """U-Net (Ronneberger et al. 2015): RGB to signed disparity, fully convolutional, any size.
 
     Args:
-        width: channels at full size, a multiple of 8, doubled at each of three halvings.
+        width: channels at full size, a multiple of 8, doubled at each of the first three halvings.
+        levels: halvings; what lies beyond the reach of the smallest size is not seen.
     """
 
-    def __init__(self, width: int = 16):
+    def __init__(self, width: int = 16, levels: int = 3):
         super().__init__()
-        widths = [width, 2 * width, 4 * width, 8 * width]
+        widths = [width * 2 ** min(level, 3) for level in range(levels + 1)]
         self.down = nn.ModuleList(ConvBlock(i, o) for i, o in zip([3, *widths], widths, strict=False))
         self.up = nn.ModuleList(
-            ConvBlock(widths[level + 1] + widths[level], widths[level]) for level in reversed(range(3))
+            ConvBlock(widths[level + 1] + widths[level], widths[level]) for level in reversed(range(levels))
         )
         self.head = nn.Conv2d(width, 1, 3, padding=1)
 

@@ -33,6 +33,7 @@ class DepthInfo:
     resolution: int = 64
     far: float = -1.0
     near: float = 1.0
+    levels: int = 3
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Model(nn.Module):
             self.generator, self.renderer = build_generator(config.generator)
         if config.depth is not None:
             depth = config.depth
-            self.depth = DepthPredictor(DepthEstimator(depth.width), depth.resolution, depth.far, depth.near)
+            estimator = DepthEstimator(depth.width, depth.levels)
+            self.depth = DepthPredictor(estimator, depth.resolution, depth.far, depth.near)
         if config.translator is not None:
             self.translator = Translator(config.translator.width, config.translator.blocks)
 

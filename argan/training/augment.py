@@ -9,14 +9,16 @@ from PIL import Image
 from torch import Tensor
 
 
-def augment(image: Tensor, disparity: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    image: Tensor, disparity: Tensor, rng: torch.Generator, light: float = 0.0, negatives: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """image (B, 3, S, S) in [0, 1] with its disparity (B, 1, S, S) -> both as a camera might have given them.
 
     Framing moves both together; all else changes the image alone. On the CPU, drawn from `rng`.
     """
     image, disparity = reframe(image, disparity, rng)
     image = soften(image, rng)
-    image = recolor(image, rng)
+    image = recolor(invert(relight(image, rng, light), rng, negatives), rng)
     image = compress(add_noise(image, rng), rng)
     return image, disparity
 
@@ -32,15 +34,74 @@ def collage(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float
     """
     count = len(image)
     others = torch.cat([image, disparity, figure(disparity)], dim=1)[torch.randperm(count, generator=rng)]
-    size = uniform(count, 0.4, 1, rng)
-    middle = 1.2 * torch.rand(count, 2, 1, generator=rng) - 0.6
-    rows = torch.cat([torch.eye(2).expand(count, 2, 2), -middle], dim=2) / size[:, 0]
-    grid = F.affine_grid(rows, list(image.shape), align_corners=False)
-    pasted, place, cover = F.grid_sample(others, grid, align_corners=False).split([3, 1, 1], dim=1)
+    size, middle = uniform(count, 0.4, 1, rng), 1.2 * torch.rand(count, 2, 1, generator=rng) - 0.6
+    pasted, place, cover = put(others, size, middle)
     span = disparity.amax() - disparity.amin()
     place = place + span * uniform(count, -0.1, 0.2, rng)
     cover = cover * (place > disparity) * (torch.rand(count, 1, 1, 1, generator=rng) < share)
     return torch.lerp(image, pasted, cover), torch.lerp(disparity, place, cover)
+
+
+def stage(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float) -> tuple[Tensor, Tensor]:
+    """For a `share` of the pictures, another: figures that stand on a receding ground before a backdrop.
+
+    Close-ups know no ground. In most photographs it begins near the camera, at the lower edge, and recedes to a
+    horizon: a plane, whose disparity is linear in the picture, and on which texture shrinks as disparity does. Figures
+    touch it where it is as far as they are. All of them are cut out of the samples; `disparity` keeps its unit.
+    """
+    count, _, side, _ = image.shape
+    chosen = torch.rand(count, 1, 1, 1, generator=rng) < share
+    far, near = disparity.flatten().quantile(torch.tensor([0.05, 0.95]))
+    y = (torch.arange(side) + 0.5).view(1, 1, side, 1) * 2 / side - 1
+    horizon, reach = uniform(count, -1.6, 0.3, rng), uniform(count, 0.6, 1.1, rng)
+    rise = ((y - horizon) / (1 - horizon)).expand(count, 1, side, side)  # 0 at the horizon, 1 at the lower edge
+    scene = torch.where(rise > 0, floor(image, rise, rng), backdrop(image, rng))
+    place = far + (near - far) * reach * rise.clamp(min=0)
+    figures = torch.cat([image, disparity, figure(disparity)], dim=1)
+    for _ in range(2):
+        others = figures[torch.randperm(count, generator=rng)]
+        others[:, :3] = recolor(others[:, :3], rng)
+        foot = uniform(count, 0.1, 1.1, rng)  # how far in front of the horizon it stands
+        size = (foot * uniform(count, 0.5, 1.3, rng)).clamp(min=0.15)
+        rows = others[:, 4:].amax(dim=3, keepdim=True) > 0.5
+        lowest = torch.where(rows, y, -1).amax(dim=2, keepdim=True)
+        middle_y = horizon + foot * (1 - horizon) - size * lowest
+        middle = torch.cat([uniform(count, -0.8, 0.8, rng), middle_y], dim=1).view(count, 2, 1)
+        mean = (others[:, 3:4] * others[:, 4:]).mean((2, 3), True) / others[:, 4:].mean((2, 3), True).clamp(min=1e-6)
+        others[:, 3:4] = far + (near - far) * reach * foot + 0.3 * (others[:, 3:4] - mean)
+        pasted, stood, cover = put(others, size, middle)
+        cover = cover * (stood > place)
+        scene, place = torch.lerp(scene, pasted, cover), torch.lerp(place, stood, cover)
+    return torch.where(chosen, scene.clamp(0, 1), image), torch.where(chosen, place, disparity)
+
+
+def floor(image: Tensor, rise: Tensor, rng: torch.Generator) -> Tensor:
+    """Another sample's colours on a ground plane seen in perspective; `rise` (B, 1, S, S) is its relative disparity."""
+    count, _, side, _ = image.shape
+    texture = recolor(image, rng)[torch.randperm(count, generator=rng)]
+    x = (torch.arange(side) + 0.5) * 2 / side - 1
+    zoom, start = uniform(count, 0.3, 1, rng), uniform(count, -4, 4, rng)
+    distance = 1 / rise[:, 0].clamp(min=0.04)
+    grid = torch.stack([zoom[:, 0] * x * distance, start[:, 0] + 2 * zoom[:, 0] * distance], dim=3)
+    fine = F.grid_sample(texture, grid, padding_mode="reflection", align_corners=False)
+    mean = texture.mean((2, 3), True)  # what is too small to be seen
+    return torch.lerp(mean, fine, (3 * rise).clamp(0.1, 1))
+
+
+def backdrop(image: Tensor, rng: torch.Generator) -> Tensor:
+    """A wall, a wood or a sky: another sample's colours, enlarged, and anything between plain and as they are."""
+    count = len(image)
+    texture = recolor(image, rng)[torch.randperm(count, generator=rng)]
+    plain = F.interpolate(F.adaptive_avg_pool2d(texture, 2), image.shape[2:], mode="bilinear", align_corners=False)
+    return torch.lerp(plain, texture, uniform(count, -0.3, 1, rng).clamp(min=0)) * uniform(count, 0.5, 1.6, rng)
+
+
+def put(others: Tensor, size: Tensor, middle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, disparity and figure (B, 5, S, S), shrunk to `size` (B, 1, 1, 1) about `middle` (B, 2, 1) in [-1, 1]."""
+    rows = torch.cat([torch.eye(2).expand(len(others), 2, 2), -middle], dim=2) / size[:, 0]
+    grid = F.affine_grid(rows, list(others.shape), align_corners=False)
+    pasted, place, cover = F.grid_sample(others, grid, align_corners=False).split([3, 1, 1], dim=1)
+    return pasted, place, cover
 
 
 def figure(disparity: Tensor) -> Tensor:
@@ -75,6 +136,18 @@ def soften(image: Tensor, rng: torch.Generator) -> Tensor:
     kernel = (kernel[:, None] * kernel[None, :]).expand(3, 1, 3, 3)
     blurred = F.conv2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), kernel, groups=3)
     return torch.lerp(image, blurred, uniform(len(image), 0, 1, rng))
+
+
+def relight(image: Tensor, rng: torch.Generator, light: float) -> Tensor:
+    """Uneven light: a smooth field of gains, whose logarithm deviates by up to `light`."""
+    field = light * torch.randn(len(image), 1, 4, 4, generator=rng) * uniform(len(image), 0, 1, rng)
+    return image * F.interpolate(field, image.shape[2:], mode="bicubic", align_corners=False).exp()
+
+
+def invert(image: Tensor, rng: torch.Generator, share: float) -> Tensor:
+    """The negative of a `share` of the images: the depth is the same, what is bright is another."""
+    chosen = torch.rand(len(image), 1, 1, 1, generator=rng) < share
+    return torch.where(chosen, 1 - image.clamp(0, 1), image)
 
 
 def recolor(image: Tensor, rng: torch.Generator) -> Tensor:

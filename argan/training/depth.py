@@ -1,5 +1,6 @@
 """AR-GAN-DR: a depth estimator learned from generators' own (image, depth) pairs, made on the fly."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,11 +10,13 @@ from torch import Tensor
 from argan.config import DepthConfig
 from argan.devices import resolve_device
 from argan.errors import UsageError
+from argan.models.aperture import render_mixture
 from argan.models.estimator import DepthEstimator
 from argan.models.hub import DepthInfo, Model
-from argan.training.augment import augment, collage
+from argan.training.augment import augment, collage, stage
 from argan.training.loop import Progress, step_seed
 from argan.training.losses import draw_views
+from argan.training.players import use_bfloat16
 
 RANGE_SAMPLES = 512
 RANGE_QUANTILES = 0.05, 0.95
@@ -39,13 +42,16 @@ def train_depth(
     resolution = shared_resolution(models)
     units = disparity_units(models, config.seed)
     torch.manual_seed(config.seed)
-    estimator = DepthEstimator(config.width).to(place)
+    levels = max(1, min(config.levels, int(math.log2(resolution)) - 2))
+    estimator = DepthEstimator(config.width, levels).to(place)
     optimizer = torch.optim.Adam(estimator.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     for step in range(config.steps):
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
         image, disparity = draw_pairs(models, units, config, rng)
-        error = (estimator(image.to(place)) - disparity.to(place)).abs().mean()
+        with torch.autocast(place.type, torch.bfloat16, enabled=use_bfloat16(config.precision, place)):
+            estimate = estimator(image.to(place))
+        error = (estimate.float() - disparity.to(place)).abs().mean()
         optimizer.zero_grad(set_to_none=True)
         error.backward()
         optimizer.step()
@@ -53,7 +59,7 @@ def train_depth(
         if report is not None and (step % 20 == 19 or step + 1 == config.steps):
             report(Progress(step + 1, config.steps, {"error": float(error.detach())}))
     far, near = disparity_range(model, config.seed)
-    depth = DepthInfo(config.width, resolution, far, near)
+    depth = DepthInfo(config.width, resolution, far, near, levels)
     return with_estimator(model, estimator, depth)
 
 
@@ -86,11 +92,12 @@ def draw_pairs(
     deep = torch.cat([image.cpu() for image, _ in pairs])
     disparity = torch.cat([unit * place.cpu() for unit, (_, place) in zip(units, pairs, strict=True)])
     deep, disparity = collage(deep, disparity, rng, config.collage)
+    deep, disparity = stage(deep, disparity, rng, config.stage)
     opened = torch.rand(config.batch, generator=rng).round()
     scale = {"both": opened, "deep": torch.zeros_like(opened), "shallow": torch.ones_like(opened)}[config.images]
     where = pairs[0][0].device
-    image = renderer(deep.to(where), disparity.to(where), scale.to(where))
-    return augment(image.cpu(), disparity, rng)
+    image, _ = render_mixture(renderer, deep.to(where), disparity.to(where), scale.to(where))
+    return augment(image.cpu(), disparity, rng, config.light, config.negatives)
 
 
 @torch.no_grad()

@@ -77,7 +77,9 @@ class Players(ABC, Generic[Made, Judge]):
 
     def autocast(self) -> torch.autocast:
         """For forward passes of networks; rendering and gradient penalties stay outside, in float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16(self.config, self.device))
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=use_bfloat16(self.config.precision, self.device)
+        )
 
     def play(self, judged: Iterable[Terms], made: Iterable[Terms], step: int) -> dict[str, Tensor]:
         """One step of the game: the discriminator learns, then the generator, judged by what has just learned.
@@ -113,8 +115,8 @@ class Players(ABC, Generic[Made, Judge]):
         optimizer.step()
 
 
-def use_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+def use_bfloat16(precision: str, device: torch.device) -> bool:
     """Whether the networks run in bfloat16 on this device."""
-    if config.precision == "auto":
+    if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return config.precision == "bfloat16"
+    return precision == "bfloat16"

@@ -5,8 +5,9 @@ import torch
 
 from argan.config import DepthConfig, ModelConfig
 from argan.errors import UsageError
+from argan.models.aperture import render_mixture
 from argan.models.hub import Config, DepthInfo, Model
-from argan.training.augment import augment, collage, compress, figure, reframe
+from argan.training.augment import augment, collage, compress, figure, invert, reframe, relight, stage
 from argan.training.depth import disparity_range, disparity_units, draw_pairs, train_depth
 
 
@@ -20,7 +21,9 @@ def make_model(name: str = "tiny", resolution: int = 16) -> Model:
 
 def test_estimator_learns_the_generators_depth():
     model, reports = make_model(), []
-    learned = train_depth(model, DepthConfig(width=8, steps=150, batch=8, lr=3e-3), device="cpu", report=reports.append)
+    # Here depth is a colour, so nothing may be added that tells the two apart.
+    config = DepthConfig(width=8, steps=150, batch=8, lr=3e-3, collage=0, stage=0, light=0, negatives=0)
+    learned = train_depth(model, config, device="cpu", report=reports.append)
     image, disparity = model.generator(torch.randn(64, 8))
     estimate = learned.depth.estimator(image)
     assert (estimate - disparity).abs().mean() < 0.7 * (disparity - disparity.median()).abs().mean()
@@ -48,10 +51,15 @@ def test_pairs_are_seen_from_all_viewpoints_of_the_generator():
 
 
 @pytest.mark.parametrize(("images", "scales"), [("deep", {0.0}), ("shallow", {1.0}), ("both", {0.0, 1.0})])
-def test_pairs_are_deep_or_shallow_as_asked(images, scales):
-    model, seen = make_model(), set()
-    model.renderer.register_forward_pre_hook(lambda _module, inputs: seen.update(inputs[2].tolist()))
-    draw_pairs([model], [1.0], DepthConfig(batch=16, images=images), torch.Generator().manual_seed(0))
+def test_pairs_are_deep_or_shallow_as_asked(images, scales, monkeypatch):
+    seen = set()
+
+    def render(renderer, deep, disparity, scale):
+        seen.update(scale.tolist())
+        return render_mixture(renderer, deep, disparity, scale)
+
+    monkeypatch.setattr("argan.training.depth.render_mixture", render)
+    draw_pairs([make_model()], [1.0], DepthConfig(batch=16, images=images), torch.Generator().manual_seed(0))
     assert seen == scales
 
 
@@ -136,6 +144,39 @@ def test_a_collage_shows_the_nearest():
     assert (new.flatten(1).float().mean(1) < 0.2).all()  # at most the disc's own size
     assert new.flatten(1).any(1).float().mean() > 0.5  # some are hidden, or outside
     torch.testing.assert_close(pasted.movedim(1, -1)[~new], image.movedim(1, -1)[~new], rtol=0, atol=0.01)
+
+
+def test_a_stage_recedes_and_figures_stand_on_it():
+    """Samples of a near disc on a far ground become discs on a plane, each as near as where it touches the plane."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    disparity = (x**2 + y**2 < 0.3).float().expand(8, 1, 64, 64) - 1
+    image = torch.rand(8, 3, 64, 64)
+    unchanged = stage(image, disparity, rng(), share=0.0)
+    assert torch.equal(unchanged[0], image)
+    assert torch.equal(unchanged[1], disparity)
+    scene, place = stage(image, disparity, rng(), share=1.0)
+    assert scene.min() >= 0
+    assert scene.max() <= 1
+    assert place.min() >= -1 - 1e-6
+    for one in place[:, 0]:  # nothing is farther than what lies above it but where a figure ends
+        lower_is_nearer = one[1:] >= one[:-1] - 1e-6
+        assert lower_is_nearer.float().mean() > 0.9
+        falls = one[:-1] - one[1:]
+        assert falls.max() < 0.35  # feet: a figure ends where the plane is about as near
+
+
+def test_light_and_negatives_leave_the_share_that_is_asked_for():
+    image = torch.rand(200, 3, 16, 16)
+    assert torch.equal(invert(image, rng(), share=0.0), image)
+    negative = invert(image, rng(), share=0.25)
+    changed = (negative != image).flatten(1).any(1)
+    torch.testing.assert_close(negative[changed], 1 - image[changed])
+    assert 0.1 < changed.float().mean() < 0.4
+    gain = relight(torch.ones(200, 1, 16, 16), rng(), light=0.35)
+    assert gain.min() > 0
+    assert 0.1 < gain.log().std() < 0.4
+    steps = (gain[..., 1:] / gain[..., :-1]).log().abs().mean()
+    assert steps < 0.4 * gain.log().abs().mean()  # smooth: noise has 1.4
 
 
 def test_the_figure_is_the_nearer_part():
