@@ -49,51 +49,54 @@ def stage(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float) 
     horizon: a plane, whose disparity is linear in the picture, and on which texture shrinks as disparity does. Figures
     touch it where it is as far as they are. All of them are cut out of the samples; `disparity` keeps its unit.
     """
-    count, _, side, _ = image.shape
-    chosen = torch.rand(count, 1, 1, 1, generator=rng) < share
+    chosen = torch.rand(len(image), generator=rng) < share
+    if not chosen.any():
+        return image, disparity
+    count, side = int(chosen.sum()), image.shape[-1]
     far, near = disparity.flatten().quantile(torch.tensor([0.05, 0.95]))
     y = (torch.arange(side) + 0.5).view(1, 1, side, 1) * 2 / side - 1
-    horizon, reach = uniform(count, -1.6, 0.3, rng), uniform(count, 0.6, 1.1, rng)
+    horizon, span = uniform(count, -1.6, 0.3, rng), (near - far) * uniform(count, 0.6, 1.1, rng)
     rise = ((y - horizon) / (1 - horizon)).expand(count, 1, side, side)  # 0 at the horizon, 1 at the lower edge
-    scene = torch.where(rise > 0, floor(image, rise, rng), backdrop(image, rng))
-    place = far + (near - far) * reach * rise.clamp(min=0)
-    figures = torch.cat([image, disparity, figure(disparity)], dim=1)
+    scene = torch.where(rise > 0, floor(pick(image, count, rng), rise, rng), backdrop(pick(image, count, rng), rng))
+    place = far + span * rise.clamp(min=0)
+    samples = torch.cat([image, disparity, figure(disparity)], dim=1)
     for _ in range(2):
-        others = figures[torch.randperm(count, generator=rng)]
-        others[:, :3] = recolor(others[:, :3], rng)
+        color, relief, cover = pick(samples, count, rng).split([3, 1, 1], dim=1)
         foot = uniform(count, 0.1, 1.1, rng)  # how far in front of the horizon it stands
         size = (foot * uniform(count, 0.5, 1.3, rng)).clamp(min=0.15)
-        rows = others[:, 4:].amax(dim=3, keepdim=True) > 0.5
-        lowest = torch.where(rows, y, -1).amax(dim=2, keepdim=True)
-        middle_y = horizon + foot * (1 - horizon) - size * lowest
-        middle = torch.cat([uniform(count, -0.8, 0.8, rng), middle_y], dim=1).view(count, 2, 1)
-        mean = (others[:, 3:4] * others[:, 4:]).mean((2, 3), True) / others[:, 4:].mean((2, 3), True).clamp(min=1e-6)
-        others[:, 3:4] = far + (near - far) * reach * foot + 0.3 * (others[:, 3:4] - mean)
-        pasted, stood, cover = put(others, size, middle)
+        lowest = torch.where(cover.amax(dim=3, keepdim=True) > 0.5, y, -1).amax(dim=2, keepdim=True)
+        middle = torch.cat([uniform(count, -0.8, 0.8, rng), horizon + foot * (1 - horizon) - size * lowest], dim=1)
+        mean = (relief * cover).sum((2, 3), True) / cover.sum((2, 3), True).clamp(min=1e-6)
+        stood = far + span * foot + 0.3 * (relief - mean)
+        color, stood, cover = put(torch.cat([recolor(color, rng), stood, cover], dim=1), size, middle[..., 0])
         cover = cover * (stood > place)
-        scene, place = torch.lerp(scene, pasted, cover), torch.lerp(place, stood, cover)
-    return torch.where(chosen, scene.clamp(0, 1), image), torch.where(chosen, place, disparity)
+        scene, place = torch.lerp(scene, color, cover), torch.lerp(place, stood, cover)
+    return image.index_put((chosen,), scene.clamp(0, 1)), disparity.index_put((chosen,), place)
 
 
-def floor(image: Tensor, rise: Tensor, rng: torch.Generator) -> Tensor:
-    """Another sample's colours on a ground plane seen in perspective; `rise` (B, 1, S, S) is its relative disparity."""
-    count, _, side, _ = image.shape
-    texture = recolor(image, rng)[torch.randperm(count, generator=rng)]
+def floor(texture: Tensor, rise: Tensor, rng: torch.Generator) -> Tensor:
+    """A ground plane of these colours in perspective; `rise` (B, 1, S, S) is its disparity, 1 at the lower edge."""
+    count, side = len(texture), texture.shape[-1]
+    texture = recolor(texture, rng)
     x = (torch.arange(side) + 0.5) * 2 / side - 1
-    zoom, start = uniform(count, 0.3, 1, rng), uniform(count, -4, 4, rng)
+    zoom, start = uniform(count, 0.3, 1, rng)[:, 0], uniform(count, -4, 4, rng)[:, 0]
     distance = 1 / rise[:, 0].clamp(min=0.04)
-    grid = torch.stack([zoom[:, 0] * x * distance, start[:, 0] + 2 * zoom[:, 0] * distance], dim=3)
+    grid = torch.stack([zoom * x * distance, start + 2 * zoom * distance], dim=3)
     fine = F.grid_sample(texture, grid, padding_mode="reflection", align_corners=False)
-    mean = texture.mean((2, 3), True)  # what is too small to be seen
-    return torch.lerp(mean, fine, (3 * rise).clamp(0.1, 1))
+    return torch.lerp(texture.mean((2, 3), True), fine, (3 * rise).clamp(0.1, 1))  # far away it is too small to be seen
 
 
-def backdrop(image: Tensor, rng: torch.Generator) -> Tensor:
-    """A wall, a wood or a sky: another sample's colours, enlarged, and anything between plain and as they are."""
-    count = len(image)
-    texture = recolor(image, rng)[torch.randperm(count, generator=rng)]
-    plain = F.interpolate(F.adaptive_avg_pool2d(texture, 2), image.shape[2:], mode="bilinear", align_corners=False)
+def backdrop(texture: Tensor, rng: torch.Generator) -> Tensor:
+    """A wall, a wood or a sky of these colours: anything between plain and as they are."""
+    count = len(texture)
+    texture = recolor(texture, rng)
+    plain = F.interpolate(F.adaptive_avg_pool2d(texture, 2), texture.shape[2:], mode="bilinear", align_corners=False)
     return torch.lerp(plain, texture, uniform(count, -0.3, 1, rng).clamp(min=0)) * uniform(count, 0.5, 1.6, rng)
+
+
+def pick(samples: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """`count` of them at random."""
+    return samples[torch.randint(len(samples), (count,), generator=rng)]
 
 
 def put(others: Tensor, size: Tensor, middle: Tensor) -> tuple[Tensor, Tensor, Tensor]:

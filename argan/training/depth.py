@@ -88,14 +88,15 @@ def draw_pairs(
     renderer = models[0].renderer
     assert renderer is not None
     counts = [len(range(first, config.batch, len(models))) for first in range(len(models))]
-    pairs = [draw_deep_images(model, count, rng) for model, count in zip(models, counts, strict=True)]
-    deep = torch.cat([image.cpu() for image, _ in pairs])
-    disparity = torch.cat([unit * place.cpu() for unit, (_, place) in zip(units, pairs, strict=True)])
+    where = renderer.views.device
+    with torch.autocast(where.type, torch.bfloat16, enabled=use_bfloat16(config.precision, where)):
+        pairs = [draw_deep_images(model, count, rng) for model, count in zip(models, counts, strict=True)]
+    deep = torch.cat([image.float().cpu() for image, _ in pairs])
+    disparity = torch.cat([unit * place.float().cpu() for unit, (_, place) in zip(units, pairs, strict=True)])
     deep, disparity = collage(deep, disparity, rng, config.collage)
     deep, disparity = stage(deep, disparity, rng, config.stage)
     opened = torch.rand(config.batch, generator=rng).round()
     scale = {"both": opened, "deep": torch.zeros_like(opened), "shallow": torch.ones_like(opened)}[config.images]
-    where = pairs[0][0].device
     image, _ = render_mixture(renderer, deep.to(where), disparity.to(where), scale.to(where))
     return augment(image.cpu(), disparity, rng, config.light, config.negatives)
 
