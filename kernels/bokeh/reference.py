@@ -608,6 +608,7 @@ def occurrences(sheets: Sheets, plan: Plan) -> Callable[[int], tuple[Tensor, Ten
     place, far_place = sheets.place.detach()[0, 0], sheets.far_place.detach()[0]
     least = place.index_put((sheets.rows, sheets.columns), far_place)
     nearest, farthest = largest(place[None, None], plan.cell)[0, 0], -largest(-least[None, None], plan.cell)[0, 0]
+    nearest, farthest = nearest.cpu(), farthest.cpu()  # small, and asked about by every slab: a GPU is waited for once
 
     def of(k: int) -> tuple[Tensor, Tensor]:
         seen = (nearest > k - 1) & (farthest < k + 1)

@@ -123,3 +123,18 @@ def test_a_pair_of_focus_says_which_side_is_nearer(tmp_path):
     assert real_depth.judge(lambda image: left_nearer[..., : image.shape[3]], tmp_path, kinds=("pairs",)) == {
         "pairs": {"01": pytest.approx(1.0)}
     }
+
+
+def test_taps_and_launches_of_a_render_are_counted(monkeypatch):
+    """One plane, all of it blurred by 2 pixels: every pixel of a block gathers the one disc."""
+    from argan.kernels.bokeh import Aperture, aperture_kernel
+
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    budget = script("bokeh_budget")
+    costs = budget.count(torch.rand(1, 3, 64, 64), torch.full((1, 1, 64, 64), -2.0), Aperture(), tap_bytes=16)
+    taps = 64 * 64 * int((aperture_kernel("disk", -2.0) > 0).sum())
+    assert costs["spread"].taps == budget.total(costs).taps == taps
+    assert costs["spread"].tap_lines == taps / 8
+    assert costs["add"].bytes > 4 * 64 * 64 * 10  # the layer, and RGBA and what passes read and written
+    assert costs["add"].launches > 0
+    assert "inpaint" not in costs  # nothing hides anything

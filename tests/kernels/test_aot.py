@@ -77,8 +77,12 @@ KERNELS = [
 
 @pytest.fixture(scope="module")
 def reports() -> dict[tuple[int, int], dict[str, Any]]:
-    """All kernels compiled in one process that has Triton's interpreter switched off."""
     jobs = [(kernel, arch) for kernel in KERNELS for arch in ARCHITECTURES]
+    return {(id(kernel), arch): report for (kernel, arch), report in zip(jobs, compile_all(jobs), strict=True)}
+
+
+def compile_all(jobs: list[tuple[Kernel, int]]) -> list[dict[str, Any]]:
+    """Kernels compiled for architectures in one process that has Triton's interpreter switched off."""
     requests = [
         {name: getattr(kernel, name) for name in ("module", "kernel", "types", "constants", "warps")} | {"arch": arch}
         for kernel, arch in jobs
@@ -90,7 +94,7 @@ def reports() -> dict[tuple[int, int], dict[str, Any]]:
         command, input=json.dumps(requests), capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    return dict(zip(((id(kernel), arch) for kernel, arch in jobs), json.loads(done.stdout), strict=True))
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids="sm_{}".format)

@@ -1,0 +1,159 @@
+"""What a render has to move and add up: bytes, launches, waits and taps, counted on any machine, and floors from them.
+
+    python benchmarks/bokeh_budget.py [--megapixels 12] [--radii 50 100] [--dtype float32] [--json]
+
+The steps of the Triton path are run on the CPU in the tiles of the GPU, and every tensor operation is counted: what it
+reads and writes once, one launch each, and a wait where the processor needs a result. Instead of being spread, slabs
+stay where they are (what covers what is decided by them, about as it would be), and the taps are counted. Times are
+bounds by arithmetic for an NVIDIA H200 by its data sheet, not measurements: bytes at 4.8 TB/s, taps at one 128-byte
+line of level-1 cache a clock and multiprocessor, launches at LAUNCH each if the GPU waits for them.
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+
+import torch
+from bokeh import scene
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from argan.kernels.bokeh import Aperture, aperture, reference
+
+BANDWIDTH = 4.8e12  # bytes a second
+LINES = 132 * 1.755e9  # of 128 bytes, by level-1 caches a second: multiprocessors and clock
+LAUNCH = 5e-6  # seconds
+TILE = 4096  # argan.kernels.bokeh.triton's
+STEPS = ("unmix", "occurrences", "slab", "inpaint", "spread", "add", "add_group")  # the rest is "other"
+PROCESSOR = ("occurrences.<locals>.of", "bounding_area")
+WAITS = ("_local_scalar_dense", "nonzero", "equal")
+
+
+@dataclass
+class Cost:
+    bytes: int = 0
+    launches: int = 0
+    waits: int = 0
+    taps: int = 0
+    tap_lines: float = 0.0  # of level-1 cache that taps read
+
+    def seconds(self) -> dict[str, float]:
+        return {
+            "bytes": self.bytes / BANDWIDTH,
+            "taps": self.tap_lines / LINES,
+            "launches": self.launches * LAUNCH,
+        }
+
+
+class Counter(TorchDispatchMode):
+    """Counts what every tensor operation moves, by the renderer's step that it belongs to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.costs: dict[str, Cost] = defaultdict(Cost)
+        self.paused = False
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        name = function.overloadpacket.__name__
+        if self.paused or not (at := step()):
+            return out
+        cost = self.costs[at]
+        cost.waits += name in WAITS
+        if not function.is_view and name not in ("_local_scalar_dense", "detach", "empty", "new_empty", "empty_like"):
+            tensors = {(t.data_ptr(), t.numel()): t for t in tensors_in((args, kwargs, out))}
+            cost.bytes += sum(t.numel() * t.element_size() for t in tensors.values())
+            cost.launches += 1
+        return out
+
+
+def step() -> str:
+    """The renderer's step that is running, from the stack of calls; "" for what is done on the processor."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == aperture.__file__ or frame.f_code.co_qualname in PROCESSOR:
+            return ""
+        if frame.f_code.co_name in STEPS:
+            return frame.f_code.co_name
+        frame = frame.f_back
+    return "other"
+
+
+def tensors_in(values) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = list(values.values())
+    return [t for value in values for t in tensors_in(value)] if isinstance(values, list | tuple) else []
+
+
+def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[str, Cost]:
+    """The costs of one render by its steps, (1,3,H,W) with signed radii (1,1,H,W) in pixels."""
+    counter, block = Counter(), reference.BLOCK
+
+    def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
+        n = kernels.shape[-1] // 2
+        height, width = visible.shape[-2:]
+        shown = layer[..., n : n + height, n : n + width]
+        if n:
+            busy = reference.busy_blocks(
+                reference.block_windows(layer[:, 3], (height, width), 2 * n + 1, block), visible, block
+            )
+            layer.permute(0, 2, 3, 1).contiguous()  # as the kernel takes it
+            counter.paused = True
+            taps = int(busy.sum()) * block**2 * int((kernels != 0).sum())
+            counter.paused = False
+            cost = counter.costs["spread"]
+            cost.bytes += layer.numel() * tap_bytes // 4 + shown.nbytes
+            cost.launches += 3  # weights and spans brought to the GPU, the kernel
+            cost.taps += taps
+            cost.tap_lines += taps * tap_bytes / 128
+        return shown
+
+    plan = reference.Plan.of(coc, lens)
+    tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
+    with counter, torch.no_grad():
+        reference.render_tiles(image, coc, plan, spread, tile)
+    return dict(counter.costs)
+
+
+def total(costs: dict[str, Cost]) -> Cost:
+    return Cost(*(sum(values) for values in zip(*(asdict(cost).values() for cost in costs.values()), strict=True)))
+
+
+def table(costs: dict[str, Cost]) -> str:
+    lines = ["step              GB launches  waits 10^9 taps  ms for bytes   taps launches"]
+    for name, cost in {**costs, "all": total(costs)}.items():
+        ms = {what: 1e3 * seconds for what, seconds in cost.seconds().items()}
+        lines.append(
+            f"{name:12} {cost.bytes / 1e9:7.2f} {cost.launches:8} {cost.waits:6} {cost.taps / 1e9:9.2f} "
+            f"{ms['bytes']:13.2f} {ms['taps']:6.2f} {ms['launches']:8.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megapixels", type=float, default=12)
+    parser.add_argument("--radii", type=float, nargs="+", default=[50, 100])
+    parser.add_argument("--focus", type=float, default=0.7)
+    parser.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="what taps are stored in")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    image, disparity = scene(options.megapixels)
+    tap_bytes = 16 if options.dtype == "float32" else 8
+    reports = {}
+    for radius in options.radii:
+        costs = count(image, radius * (disparity - options.focus), Aperture(), tap_bytes)
+        reports[radius] = {name: asdict(cost) for name, cost in costs.items()}
+        if not options.json:
+            height, width = image.shape[-2:]
+            print(f"{width} x {height}, radius {radius:g}, focus {options.focus:g}\n{table(costs)}\n")
+    if options.json:
+        print(json.dumps(reports, indent=1))
+
+
+if __name__ == "__main__":
+    main()
