@@ -178,7 +178,8 @@ def test_the_photos_own_curve_is_used() -> None:
     image = Image.fromarray(stripes)
     image.info["icc_profile"] = profile
     result = argan.render(image, blur=30, depth=np.zeros((64, 64), np.float32), focus=1.0)
-    assert np.abs(np.asarray(result)[24:40, 24:40].astype(float) - 127.5).max() < 2
+    # One disc leaves a percent of the stripes' contrast.
+    assert np.abs(np.asarray(result)[24:40, 24:40].astype(float) - 127.5).max() < 3
 
 
 def test_energy_is_kept() -> None:
