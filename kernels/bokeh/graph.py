@@ -121,7 +121,8 @@ def enter(image: Tensor, coc: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     around = (0, whole_cells(width) - width, 0, whole_cells(height) - height)
     coc = coc.clamp(-LARGEST, LARGEST)
-    return F.pad(torch.cat([image, torch.ones_like(coc), coc * coc.abs() / UNIT], 1), around, mode="replicate")
+    rgba = F.pad(image, (0, 0, 0, 0, 0, 1), value=1.0)  # ones made like a picture would be stored in files of one size
+    return F.pad(torch.cat([rgba, coc * coc.abs() / UNIT], 1), around, mode="replicate")
 
 
 def leave(rendered: Tensor, like: Tensor) -> Tensor:

@@ -55,6 +55,7 @@ def check_graph(path, precision, size):
     types = {tensor.data_type for tensor in graph.initializer}
     assert (TENSOR.FLOAT16 in types) == (precision == "fp16")
     assert (TENSOR.INT8 in types) == (precision == "int8")
+    assert not any(list(tensor.dims[-2:]) in ([32, 48], [64, 64]) for tensor in graph.initializer), "a stored picture"
     for value in (*graph.input, *graph.output):
         assert value.type.tensor_type.elem_type == TENSOR.FLOAT
         if size is not None:
