@@ -2,6 +2,7 @@
 
     python benchmarks/systems.py --data oxford-flowers-102.zip --masks flower-masks/ --truth depth/
     python benchmarks/systems.py --preset synthetic-cpu --steps 300 --num 100       smaller, on the built-in photographs
+    python benchmarks/systems.py --preset synthetic-cpu --steps 3000 --time 32      how fast each is
 
 Every system of `argan.config.SYSTEMS` but CycleGAN (`benchmarks/cyclegan_study.py`) is trained with the same seed and
 budget, its estimator learned from its samples, and both measured as `argan eval` does. A run that is already there goes
@@ -11,6 +12,7 @@ on or is only measured, so that the command can be interrupted and given again.
 import argparse
 import json
 import statistics
+import time
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from argan.models.hub import Model, load
 from argan.training import pictures
 from argan.training.depth import train_depth
 from argan.training.loop import train
+from argan.training.systems import make_players
 
 TITLES = {"gan": "GAN", "rgbd": "RGBD-GAN", "argan": "AR-GAN", "argan-rgbd": "AR-RGBD-GAN", "modern": "ours (modern)"}
 FLAT = {"gan"}  # systems that learn no depth
@@ -33,6 +36,11 @@ MARKS = "<!-- systems: begin -->", "<!-- systems: end -->"
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.time:
+        for system in arguments.systems:
+            speed = time_steps(run_config(arguments, system, seed=0), arguments.time, arguments.device)
+            print(f"{TITLES[system]}: {speed:.3g} steps per second", flush=True)
+        return
     results = []
     for system in arguments.systems:
         for seed in range(arguments.seeds):
@@ -57,6 +65,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--set", dest="settings", action="append", default=[], help="one setting of all runs")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--depth-steps", type=int, default=DepthConfig().steps)
+    parser.add_argument(
+        "--time", type=int, metavar="N", help="only time N steps of each, on a machine that does nothing else"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--num", type=int, default=5000, help="samples and photographs of every measure")
     parser.add_argument("--features", default="auto", help="as argan eval takes it")
@@ -111,6 +122,19 @@ def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, fl
             for name, row in rows.items()
         },
     }
+
+
+def time_steps(config: TrainConfig, count: int, device: str) -> float:
+    """Steps per second without loading and logging, from the mean of `count` steps after the consistency has set in."""
+    place = resolve_device(device)
+    players = make_players(config, place)
+    real = torch.rand(config.batch, 3, config.model.resolution, config.model.resolution, device=place)
+    seconds = []
+    for number in range(config.loss.consistency_start, config.loss.consistency_start + count):
+        began = time.perf_counter()
+        float(players.step(real, number, torch.Generator().manual_seed(number))["d"])
+        seconds.append(time.perf_counter() - began)
+    return 1 / statistics.fmean(seconds)
 
 
 def depth_of(model: Model, device: torch.device) -> Depth:

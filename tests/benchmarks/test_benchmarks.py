@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from argan.config import PRESETS, override
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -138,3 +140,10 @@ def test_taps_and_launches_of_a_render_are_counted(monkeypatch):
     assert costs["add"].bytes > 4 * 64 * 64 * 10  # the layer, and RGBA and what passes read and written
     assert costs["add"].launches > 0
     assert "inpaint" not in costs  # nothing hides anything
+
+
+@pytest.mark.parametrize("system", ["gan", "rgbd"])
+def test_steps_of_a_system_are_timed(systems, system):
+    small = {"batch": 2, "steps": 10, "model": {"resolution": 16, "z_dim": 4, "width": 8, "discriminator_width": 8}}
+    config = systems.with_system(override(PRESETS["synthetic-cpu"], small), system, system)
+    assert systems.time_steps(config, 2, "cpu") > 0
