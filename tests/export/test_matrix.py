@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from itertools import product
 
 import onnx
 import onnxruntime
@@ -21,18 +20,13 @@ from argan.models.hub import Config, Model
 SIZE = (48, 32)
 TENSOR = onnx.TensorProto
 
-# Combinations that take long and go through no code that the others do not: `benchmarks/export.py` proves them.
-LEFT_OUT = {
-    *(("depth", "pt2", "fp16", "any"), ("render", "onnx", "fp32", "fixed")),
-    *(("pipeline", "onnx", *form) for form in (("fp32", "fixed"), ("fp16", "fixed"), ("int8", "any"))),
-    *((target, "pt2", *form) for target in ("render", "pipeline") for form in product(PRECISIONS, ("any", "fixed"))),
-}
 MATRIX = [
-    (one["target"], one["format"], one["precision"], SIZE if one["size"] == "fixed" else None)
+    pytest.param(
+        (one["target"], one["format"], one["precision"], SIZE if one["size"] == "fixed" else None),
+        marks=[pytest.mark.slow] if one["format"] == "pt2" or one["target"] == "pipeline" else [],
+    )
     for one in combinations()
-    if one["why_not"] is None
-    and (one["precision"], one["size"]) != ("fp32", "any")  # test_export.py has those
-    and (one["target"], one["format"], one["precision"], one["size"]) not in LEFT_OUT
+    if one["why_not"] is None and (one["precision"], one["size"]) != ("fp32", "any")  # test_export.py has those
 ]
 
 
