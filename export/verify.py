@@ -38,15 +38,20 @@ def verify(target: Target, runtimes: Iterable[tuple[str, Runtime]]) -> list[Diff
     """Run every case of `target` in every runtime and in PyTorch.
 
     Raises:
-        VerificationError: a wrong number of outputs or shape, a value that is not finite, or a difference above what
-            the target's precision accepts; it names the worst.
+        VerificationError: the file does not run, a wrong number of outputs or shape, a value that is not finite, or a
+            difference above what the target's precision accepts; it names the worst.
     """
     with torch.no_grad():
         expected = {case: as_tuple(target(*inputs)) for case, inputs in target.cases().items()}
     differences = []
     for name, run in runtimes:
         for case, inputs in target.cases().items():
-            differences += compare_outputs(target, f"{case}, {name}", run(inputs), expected[case])
+            where = f"{case}, {name}"
+            try:
+                outputs = run(inputs)
+            except Exception as error:  # whatever a runtime raises: a file that does not run is no export
+                raise VerificationError(f"{target.name} does not run at {where}: {error}") from error
+            differences += compare_outputs(target, where, outputs, expected[case])
     check(target, differences)
     return differences
 

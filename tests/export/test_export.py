@@ -252,3 +252,12 @@ def test_a_wrong_shape_or_number_of_outputs_is_found(model):
     (generator,) = targets_of(model, "generator")
     with pytest.raises(VerificationError, match="1 outputs instead of 3"):
         verify(generator, [("broken", lambda inputs: (torch.ones(1),))])
+
+
+def test_what_does_not_run_is_no_export(model):
+    def broken(inputs):
+        raise AssertionError("Guard failed: a size that was not traced")
+
+    (generator,) = targets_of(model, "generator")
+    with pytest.raises(VerificationError, match=r"does not run at .*Guard failed"):
+        verify(generator, [("broken", broken)])
