@@ -35,7 +35,7 @@ def _pixels(height, width, BLOCK_P: tl.constexpr):
 @triton.jit
 def _neighbours(position, size):
     """The two pixels that a position lies between, after clamping it to the border, and the second one's share."""
-    position = tl.minimum(tl.maximum(position, 0.0), size - 1)  # nan becomes 0: nothing is read outside the image
+    position = tl.minimum(tl.where(position > 0.0, position, 0.0), size - 1)  # nan is 0: nothing is read outside
     first = tl.floor(position).to(tl.int32)
     return first, tl.minimum(first + 1, size - 1), position - first
 
