@@ -101,7 +101,7 @@ class Finish:
             added *= _repeated(self.noise[channel].to(lost), stored.shape, top, left)
             if self.dither is not None:
                 added.addcmul_(blurred, _repeated(self.dither[channel].to(lost), stored.shape, top, left))
-            return added.add_(stored) if not stored.requires_grad else added + stored
+            return added.add_(stored)
 
         return finish
 

@@ -48,11 +48,8 @@ class Look:
 
     def coc(self, disparity: Tensor, pixels: Tensor) -> Tensor:
         """Signed blur radii in pixels: 0 inside the band, positive in front."""
-        radius = self.radius(pixels)
-        if torch.is_grad_enabled() and disparity.requires_grad:
-            return radius * (disparity - disparity.clamp(*self.band))
-        band = disparity.clamp(*self.band)
-        return torch.sub(disparity, band, out=band).mul_(radius)
+        in_focus = disparity.clamp(*self.band)
+        return in_focus.neg_().add_(disparity).mul_(self.radius(pixels))  # in place: photos are large
 
     def finish(self, colour: Tensor) -> Finish | None:
         """Grain and dither for pixels (C, H, W) without alpha."""
@@ -256,10 +253,9 @@ def _defocus(pixels: Tensor, disparity: Tensor, look: Look, curve: Curve) -> Ten
         return pixels.clone()
     has_alpha = len(pixels) in (2, 4)
     colour = pixels[: len(pixels) - has_alpha]
-    finish = look.finish(colour)
-    if has_alpha and not bool((to_linear(_float(pixels[-1:]), STRAIGHT) == 1).all()):
-        return _defocus_transparent(pixels, disparity, look, curve, finish)
-    coc = look.coc(disparity, pixels)
+    finish, coc = look.finish(colour), look.coc(disparity, pixels)
+    if has_alpha and not bool(((alpha := to_linear(_float(pixels[-1:]), STRAIGHT)) == 1).all()):
+        return _defocus_transparent(colour, alpha, coc, look, curve, finish)
     if pixels.dtype in FULL_SCALE and bool(coc.any()):
         blurred = _defocus_by_tiles(colour, coc, look, curve, finish)
     else:
@@ -280,14 +276,14 @@ def _defocus_by_tiles(colour: Tensor, coc: Tensor, look: Look, curve: Curve, fin
     return develop_bokeh(light, coc, develop, aperture=look.aperture)[0]
 
 
-def _defocus_transparent(pixels: Tensor, disparity: Tensor, look: Look, curve: Curve, finish: Finish | None) -> Tensor:
-    """`_defocus` with alpha: light is premultiplied with it, and blurred as it is."""
-    coc = look.coc(disparity, pixels)
-    colour, alpha = to_linear(_float(pixels[:-1]), curve), to_linear(_float(pixels[-1:]), STRAIGHT)
+def _defocus_transparent(
+    colour: Tensor, alpha: Tensor, coc: Tensor, look: Look, curve: Curve, finish: Finish | None
+) -> Tensor:
+    """`_defocus` with linear alpha (1, H, W): light is premultiplied with it, and blurred as it is."""
     coverage = _through_lens(alpha, coc, look)
-    blurred = _through_lens(colour * alpha, coc, look) / coverage.clamp(min=1e-4)
-    encoded = from_linear(coverage, STRAIGHT, pixels.dtype)
-    return torch.cat([_encode(blurred, coc, curve, pixels.dtype, finish), encoded])
+    blurred = _through_lens(to_linear(_float(colour), curve) * alpha, coc, look) / coverage.clamp(min=1e-4)
+    encoded = from_linear(coverage, STRAIGHT, colour.dtype)
+    return torch.cat([_encode(blurred, coc, curve, colour.dtype, finish), encoded])
 
 
 def _through_lens(linear: Tensor, coc: Tensor, look: Look) -> Tensor:
@@ -297,6 +293,7 @@ def _through_lens(linear: Tensor, coc: Tensor, look: Look) -> Tensor:
 
 
 def _encode(linear: Tensor, coc: Tensor, curve: Curve, dtype: torch.dtype, finish: Finish | None) -> Tensor:
+    """Light (C, H, W) as pixels of `dtype`, with grain and dither."""
     return from_linear(linear, curve, dtype, finish.at(coc[0, 0]) if finish is not None else None)
 
 

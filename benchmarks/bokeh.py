@@ -97,16 +97,16 @@ def check_types(device: str) -> None:
 
 
 def compare(image: Tensor, disparity: Tensor, options: argparse.Namespace, device: str) -> list[dict]:
-    """Seconds of both passes by back end, type and radius, and floors. The reference is not timed at its own expense:
-    a radius that does not fit into memory is left out.
-    """
+    """Seconds of both passes by back end, type and radius, and floors; None where a pass has too little memory."""
     from bokeh_budget import count, total
 
     check_types(device)
     rows = []
-    ways = [("reference", torch.float32), *((i, t) for i in ("triton",) for t in (torch.float32, torch.float16))]
+    ways = [("reference", torch.float32)]
+    if resolve("auto", device) == "triton":
+        ways += [("triton", torch.float32), ("triton", torch.float16)]
     for radius in options.radii:
-        for impl, dtype in ways if resolve("auto", device) == "triton" else ways[:1]:
+        for impl, dtype in ways:
             inputs = [image.to(device, dtype), disparity.to(device)]
             row = {"radius": radius, "impl": impl, "dtype": str(dtype).removeprefix("torch.")}
             try:

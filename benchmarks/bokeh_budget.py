@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from argan.kernels.bokeh import Aperture, aperture, reference
+from argan.kernels.bokeh.triton import TILE
 
 BANDWIDTH = 4.8e12  # bytes a second
 LINES = 132 * 1.755e9  # of 128 bytes, by level-1 caches a second: multiprocessors and clock
 LAUNCH = 5e-6  # seconds
-TILE = 4096  # argan.kernels.bokeh.triton's
 STEPS = ("unmix", "occurrences", "slab", "inpaint", "spread", "add", "add_group")  # the rest is "other"
 PROCESSOR = ("occurrences.<locals>.of", "bounding_area")
 WAITS = ("_local_scalar_dense", "nonzero", "equal")

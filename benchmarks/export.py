@@ -9,7 +9,6 @@ stands between its marks in the page. --speed times `depth` and `render` in ONNX
 
 import argparse
 import json
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,9 +18,12 @@ import numpy as np
 import onnxruntime
 import torch
 from PIL import Image
+from systems import write_between_marks
 
 from argan.color import SRGB
 from argan.export import FORMATS, combinations, export_target, targets_of
+from argan.export.formats import FIXED
+from argan.export.metadata import read_size, size_text
 from argan.kernels import render_bokeh
 from argan.models.hub import Model, load
 
@@ -47,16 +49,14 @@ def main() -> None:
     lines += ["| " + " | ".join(str(row[column]) for column in COLUMNS) + " |" for row in rows]
     print("\n".join(lines))
     if asked.docs is not None:
-        between = "\n".join([MARKS[0], *lines, MARKS[1]])
-        page = re.sub(f"{MARKS[0]}.*{MARKS[1]}", lambda _: between, asked.docs.read_text(), flags=re.DOTALL)
-        asked.docs.write_text(page)
+        write_between_marks(asked.docs, "\n".join(lines), MARKS)
 
 
 def measured(model: Model, formats: list[str], results: Path | None) -> list[dict[str, object]]:
     rows = [json.loads(line) for line in results.read_text().splitlines()] if results and results.exists() else []
     done = {(row["file"], row["format"], row["precision"], row["size"]) for row in rows}
     for one in combinations():
-        size = "{}x{}".format(*SIZE) if one["size"] == "fixed" else "any"
+        size = size_text(SIZE if one["size"] == FIXED else None)
         key = (one["target"], one["format"], one["precision"], size)
         if one["why_not"] is None and one["format"] in formats and key not in done:
             rows.append(measure(model, *key))
@@ -70,7 +70,7 @@ def measured(model: Model, formats: list[str], results: Path | None) -> list[dic
 
 def measure(model: Model, name: str, format: str, precision: str, size: str) -> dict[str, object]:
     """Write and verify one file. VerificationError if it is not as near to PyTorch as its precision says."""
-    (target,) = targets_of(model, name, precision, None if size == "any" else SIZE)
+    (target,) = targets_of(model, name, precision, read_size(size))
     with tempfile.TemporaryDirectory() as folder:
         file = export_target(target, format, Path(folder))
     mean = max(one.relative_mean for one in file.differences)

@@ -221,9 +221,9 @@ def cell(scores: list[dict]) -> str:
     return text if first["prior"] is None else f"{text}; prior {first['prior']:.3g}"
 
 
-def write_between_marks(path: Path, text: str) -> None:
+def write_between_marks(path: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
     """Replace what stands between the marks of a document, or begin the document."""
-    begin, end = MARKS
+    begin, end = marks
     document = path.read_text() if path.exists() else f"# Results\n\n{begin}\n{end}\n"
     before, rest = document.split(begin, 1)
     with atomic_file(path) as temporary:

@@ -55,7 +55,7 @@ def onnx(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
         options.graph_optimization_level = level
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it shares the machine
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads wait, not spin
         session = onnxruntime.InferenceSession(file, options, providers=providers)
         if wanted not in session.get_providers():
             print(f"ONNX Runtime has no active {wanted}: {', '.join(session.get_providers())}", file=sys.stderr)

@@ -90,7 +90,7 @@ LACKS = (
     ),
     Lack("it has no learned weights, and discs in 8 bits would show", targets=["render"], precisions=["int8"]),
     Lack(
-        "its weights are computed in the graph: a file in 8 bits is no smaller, and 30 dB from the picture",
+        "its weights are computed in the graph: a file in 8 bits is no smaller",
         targets=["generator"],
         precisions=["int8"],
     ),

@@ -37,6 +37,7 @@ def metadata(target: Target) -> dict[str, str]:
 
 
 def size_text(size: Size | None) -> str:
+    """As people are told it and `--size` takes it; "any" where all is dynamic."""
     return "any" if size is None else "{}x{}".format(*size)
 
 

@@ -113,6 +113,7 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def count_nodes(path: Path) -> int:
+    """Of the graph in a file."""
     return len(onnx.load(path, load_external_data=False).graph.node)
 
 
@@ -129,7 +130,7 @@ def open_onnx(target: Target, path: Path, device: torch.device) -> Iterator[tupl
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = level
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it shares the machine
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads wait, not spin
         yield name, _runtime(onnxruntime.InferenceSession(path, options, providers=_providers(device)), device)
 
 
@@ -165,7 +166,7 @@ def strip(model: onnx.ModelProto) -> None:
     and what every runtime finds out for itself."""
     graph = model.graph
     graph.ClearField("value_info")
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
 

@@ -22,6 +22,8 @@ Inputs = tuple[Tensor, ...]
 Axes = dict[int, str]
 Size = tuple[int, int]
 """Width and height, px, as people write them."""
+Values = tuple[int, int, int, float, float]
+"""Batch, height, width, blur and focus of a case."""
 
 EXACT = "blur 0 "
 """In the name of a case: no blur, so that the picture comes back bit by bit."""
@@ -168,9 +170,6 @@ class DepthTarget(Target):
 SPATIAL: Axes = {0: "batch", 2: "height", 3: "width"}
 
 IMAGE = "(batch, 3, height, width) display-encoded RGB (sRGB's curve) in [0, 1]; height and width from 16 up"
-Values = tuple[int, int, int, float, float]
-"""Batch, height, width, blur and focus of a case."""
-
 BLUR = "(1,) percent of the long side: diameter of a point's disc at |disparity - focus| = 1; 0 gives the image back"
 
 
@@ -278,6 +277,7 @@ class PipelineTarget(Target):
 
 
 def _at_sizes_of(target: Target, values: list[Values]) -> list[Values]:
+    """The cases that a target of one size has, too."""
     return [(*target.shape(batch, height, width), blur, focus) for batch, height, width, blur, focus in values]
 
 

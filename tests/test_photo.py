@@ -177,9 +177,9 @@ def test_the_photos_own_curve_is_used() -> None:
     stripes[:, ::2] = 255
     image = Image.fromarray(stripes)
     image.info["icc_profile"] = profile
-    result = argan.render(image, blur=30, depth=np.zeros((64, 64), np.float32), focus=1.0)
-    # One disc leaves a percent of the stripes' contrast.
-    assert np.abs(np.asarray(result)[24:40, 24:40].astype(float) - 127.5).max() < 3
+    # A disc of this size leaves 0.3 levels of such stripes, one of blur 30 alone 1.6: it is the curve that is measured.
+    result = argan.render(image, blur=32, depth=np.zeros((64, 64), np.float32), focus=1.0)
+    assert np.abs(np.asarray(result)[24:40, 24:40].astype(float) - 127.5).max() < 2
 
 
 def test_energy_is_kept() -> None:

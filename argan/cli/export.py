@@ -114,7 +114,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def _list(as_json: bool) -> None:
     """The table of what goes with what, and the reasons for what does not."""
-    from argan.export.formats import FORMATS, LACKS, combinations
+    from argan.export.formats import ANY, FIXED, FORMATS, LACKS, combinations
     from argan.export.precision import PRECISIONS
     from argan.export.targets import TARGETS
 
@@ -125,8 +125,7 @@ def _list(as_json: bool) -> None:
             "target": target,
             "format": format,
             **{
-                precision: ", ".join(size for size in ("any", "fixed") if (target, format, precision, size) in there)
-                or "-"
+                precision: ", ".join(size for size in (ANY, FIXED) if (target, format, precision, size) in there) or "-"
                 for precision in PRECISIONS
             },
         }
@@ -134,7 +133,7 @@ def _list(as_json: bool) -> None:
         for format in FORMATS
     ]
     notes = [
-        "any: batch, height and width are dynamic. fixed: one picture, of --size WIDTHxHEIGHT.",
+        f"{ANY}: batch, height and width are dynamic. {FIXED}: one picture, of --size WIDTHxHEIGHT.",
         *(f"{name}: {precision.what}" for name, precision in PRECISIONS.items()),
         *(f"no {lack.what}: {lack.why}" for lack in LACKS),
     ]

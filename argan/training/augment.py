@@ -14,7 +14,8 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """image (B, 3, S, S) in [0, 1] with its disparity (B, 1, S, S) -> both as a camera might have given them.
 
-    Framing moves both together; all else changes the image alone. On the CPU, drawn from `rng`.
+    Framing moves both together; all else changes the image alone. On the CPU, drawn from `rng`. `light` and
+    `negatives` are `DepthConfig`'s.
     """
     image, disparity = reframe(image, disparity, rng)
     image = soften(image, rng)
@@ -47,7 +48,10 @@ def stage(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float) 
 
     Close-ups know no ground. In most photographs it begins near the camera, at the lower edge, and recedes to a
     horizon: a plane, whose disparity is linear in the picture, and on which texture shrinks as disparity does. Figures
-    touch it where it is as far as they are. All of them are cut out of the samples; `disparity` keeps its unit.
+    touch it where it is as far as they are. All of them are cut out of the samples.
+
+    Args:
+        image, disparity: deep images (B, 3, S, S) and their disparity (B, 1, S, S), whose unit is kept.
     """
     chosen = torch.rand(len(image), generator=rng) < share
     if not chosen.any():
@@ -57,7 +61,8 @@ def stage(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float) 
     y = (torch.arange(side) + 0.5).view(1, 1, side, 1) * 2 / side - 1
     horizon, span = uniform(count, -1.6, 0.3, rng), (near - far) * uniform(count, 0.6, 1.1, rng)
     rise = ((y - horizon) / (1 - horizon)).expand(count, 1, side, side)  # 0 at the horizon, 1 at the lower edge
-    scene = torch.where(rise > 0, floor(pick(image, count, rng), rise, rng), backdrop(pick(image, count, rng), rng))
+    ground, behind = ground_plane(pick(image, count, rng), rise, rng), backdrop(pick(image, count, rng), rng)
+    scene = torch.where(rise > 0, ground, behind)
     place = far + span * rise.clamp(min=0)
     samples = torch.cat([image, disparity, figure(disparity)], dim=1)
     for _ in range(2):
@@ -74,8 +79,8 @@ def stage(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float) 
     return image.index_put((chosen,), scene.clamp(0, 1)), disparity.index_put((chosen,), place)
 
 
-def floor(texture: Tensor, rise: Tensor, rng: torch.Generator) -> Tensor:
-    """A ground plane of these colours in perspective; `rise` (B, 1, S, S) is its disparity, 1 at the lower edge."""
+def ground_plane(texture: Tensor, rise: Tensor, rng: torch.Generator) -> Tensor:
+    """A ground of colours (B, 3, S, S) in perspective; `rise` (B, 1, S, S) is its disparity, 1 at the lower edge."""
     count, side = len(texture), texture.shape[-1]
     texture = recolor(texture, rng)
     x = (torch.arange(side) + 0.5) * 2 / side - 1
@@ -87,7 +92,7 @@ def floor(texture: Tensor, rise: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def backdrop(texture: Tensor, rng: torch.Generator) -> Tensor:
-    """A wall, a wood or a sky of these colours: anything between plain and as they are."""
+    """A wall, a wood or a sky of these colours (B, 3, S, S): anything between plain and as they are."""
     count = len(texture)
     texture = recolor(texture, rng)
     plain = F.interpolate(F.adaptive_avg_pool2d(texture, 2), texture.shape[2:], mode="bilinear", align_corners=False)

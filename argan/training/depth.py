@@ -1,6 +1,5 @@
 """AR-GAN-DR: a depth estimator learned from generators' own (image, depth) pairs, made on the fly."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -42,7 +41,7 @@ def train_depth(
     resolution = shared_resolution(models)
     units = disparity_units(models, config.seed)
     torch.manual_seed(config.seed)
-    levels = max(1, min(config.levels, int(math.log2(resolution)) - 2))
+    levels = max(1, min(config.levels, resolution.bit_length() - 3))
     estimator = DepthEstimator(config.width, levels).to(place)
     optimizer = torch.optim.Adam(estimator.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)

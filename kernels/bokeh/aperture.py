@@ -103,27 +103,42 @@ def aperture_kernel(aperture: Aperture | str | Tensor, radius: float) -> Tensor:
     image spans the disc's bounding square. Edges are the ramp sat(signed distance to the edge + 1/2); the shape is
     drawn as much smaller as makes its mean squared radius that of the sharp one.
     """
-    kernel, _ = _fitted(check_aperture(aperture), abs(radius), radius > 0)
-    return kernel.flip(0, 1) if radius > 0 else kernel
+    return fitted_kernel(check_aperture(aperture), radius)[0]
 
 
-def cat_eye_kernels(aperture: Aperture, radius: float, x: Tensor, y: Tensor) -> Tensor:
-    """`aperture_kernel` at places (x, y) of the picture, (...,2n+1,2n+1): the part of it that the lens's rim lets pass.
+def fitted_kernel(aperture: Aperture, radius: float) -> tuple[Tensor, float]:
+    """`aperture_kernel`, and the signed radius that the shape is drawn with to be as wide as the sharp one."""
+    n, r = reach(aperture, abs(radius)), abs(radius)
+    if n == 0:
+        return torch.ones(1, 1, dtype=torch.float64), 0.0
+    rim = math.copysign(1, -radius) * aperture.rim
+    square, at = _mean_square(aperture, rim), torch.arange(-n, n + 1, dtype=torch.float64).square()
+    drawn = r
+    for _ in range(8):
+        kernel = _draw(aperture, drawn, rim, n)
+        missing = r * r - float((kernel * (at[:, None] + at)).sum()) / square
+        if abs(missing) < 1e-6 * r * r:
+            break
+        drawn = math.sqrt(max(drawn**2 + missing, 0.25))
+    return (kernel.flip(0, 1), drawn) if radius > 0 else (kernel, -drawn)
+
+
+def cat_eye_kernels(aperture: Aperture, kernel: Tensor, drawn: float, x: Tensor, y: Tensor) -> Tensor:
+    """A `fitted_kernel` at places (x, y) of the picture, (...,2n+1,2n+1): the part that the lens's rim lets pass.
 
     Places are relative to the picture's centre, with its corners 1 away. The ray from the aperture point u to the pixel
-    at x passes if u + cat_eye x lies within the rim, with u and x in their own units. What passes has sum 1 everywhere:
-    corners are as bright as the middle. Where nothing would pass, which takes an odd image of an aperture, all does.
+    at x passes if u + cat_eye x lies within the rim, with u and x in their own units; in front of the focal plane u is
+    turned by half a turn. What passes has sum 1 everywhere: corners are as bright as the middle. Where nothing would
+    pass, which takes an odd image of an aperture, all does.
     """
-    kernel, drawn = _fitted(aperture, abs(radius), radius > 0)
     kernel = kernel.to(x)
-    aside = aperture.cat_eye * aperture.lens_rim * drawn  # of the rim, seen from a corner; beyond corners as from them
+    aside = aperture.cat_eye * aperture.lens_rim * -drawn  # of the rim, seen from a corner; beyond corners as from them
     x, y = (aside * at / torch.hypot(x, y).clamp(min=1) for at in (x, y))
     n, middle = len(kernel) // 2, torch.zeros_like(x)
-    share = _passing(aperture, drawn, n, x, y) / _passing(aperture, drawn, n, middle, middle)
+    share = _passing(aperture, abs(drawn), n, x, y) / _passing(aperture, abs(drawn), n, middle, middle)
     cut = kernel * share.clamp(max=1)
     light = cut.sum((-1, -2), keepdim=True)
-    cut = torch.where(light > 1e-3, cut / light.clamp(min=1e-3), kernel)
-    return cut.flip(-1, -2) if radius > 0 else cut
+    return torch.where(light > 1e-3, cut / light.clamp(min=1e-3), kernel)
 
 
 def _passing(aperture: Aperture, radius: float, n: int, x: Tensor, y: Tensor) -> Tensor:
@@ -134,27 +149,6 @@ def _passing(aperture: Aperture, radius: float, n: int, x: Tensor, y: Tensor) ->
     slope = torch.hypot(u / wide, v / high) / away.clamp(min=1e-6)  # the stretch has changed distances
     inside = (aperture.lens_rim * radius - away) / slope.clamp(min=1 / max(wide, high))
     return (inside + 0.5).clamp(1e-6, 1)
-
-
-@lru_cache(maxsize=256)
-def _fitted(aperture: Aperture, radius: float, before: bool) -> tuple[Tensor, float]:
-    """The upright picture, as wide as the sharp shape of a radius, and the radius that it is drawn with for that.
-
-    `before` the focal plane spherical aberration is the opposite one.
-    """
-    n = reach(aperture, radius)
-    if n == 0:
-        return torch.ones(1, 1, dtype=torch.float64), 0.0
-    rim = -aperture.rim if before else aperture.rim
-    square, at = _mean_square(aperture, rim), torch.arange(-n, n + 1, dtype=torch.float64).square()
-    drawn = radius
-    for _ in range(8):
-        kernel = _draw(aperture, drawn, rim, n)
-        missing = radius**2 - float((kernel * (at[:, None] + at)).sum()) / square
-        if abs(missing) < 1e-6 * radius**2:
-            break
-        drawn = math.sqrt(max(drawn**2 + missing, 0.25))
-    return kernel, drawn
 
 
 def _draw(aperture: Aperture, radius: float, rim: float, n: int) -> Tensor:

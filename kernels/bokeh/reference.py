@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.kernels.bokeh.aperture import Aperture, aperture_kernel, cat_eye_kernels, check_aperture, reach
+from argan.kernels.bokeh.aperture import Aperture, cat_eye_kernels, check_aperture, fitted_kernel, reach
 
 FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
@@ -56,7 +56,7 @@ class Plan:
     aperture: Aperture
     size: tuple[int, int]  # of the picture: height and width
     full_size: bool = False  # work every slab at full size
-    drawn: dict[int, Tensor] = field(default_factory=dict)  # kernels
+    fitted: dict[int, tuple[Tensor, float]] = field(default_factory=dict)  # kernels, and what they are drawn with
     white: float = math.inf  # brighter light is a lamp's: it does not go on behind nearer things
 
     @classmethod
@@ -102,17 +102,13 @@ class Plan:
         radius, level = self.radii[k], self.level(k)
         return math.copysign(math.sqrt((radius**2 + 2 / 3) / 4**level - 5 / 3), radius) if level else radius
 
-    def kernel(self, k: int) -> Tensor:
-        """Slab k's image of a point at its level, in the middle of the picture."""
-        if k not in self.drawn:
-            self.drawn[k] = aperture_kernel(self.aperture, self.level_radius(k))
-        return self.drawn[k]
-
     def kernels(self, k: int, area: Area, like: Tensor) -> Tensor:
         """What slab k is spread by, (R,C,2n+1,2n+1), in R x C equal blocks of an area of the picture (whole cells)."""
         radius, level = self.level_radius(k), self.level(k)
+        if k not in self.fitted:
+            self.fitted[k] = fitted_kernel(self.aperture, radius)
         if not self.aperture.cat_eye or not radius:
-            return self.kernel(k)[None, None]
+            return self.fitted[k][0][None, None]
         corner = math.hypot(*self.size) / 2
         finest = NOTCH * corner / 2**level / (self.aperture.cat_eye * self.aperture.lens_rim * abs(radius))
         block = min(max(4, 2 ** math.floor(math.log2(finest))), BLOCK, self.cell >> level) << level
@@ -120,7 +116,7 @@ class Plan:
             (torch.arange(start + block / 2, end, block) - size / 2).to(like) / corner
             for start, end, size in zip((area.top, area.left), (area.bottom, area.right), self.size, strict=True)
         )
-        return cat_eye_kernels(self.aperture, radius, *torch.broadcast_tensors(x, y[:, None]))
+        return cat_eye_kernels(self.aperture, *self.fitted[k], *torch.broadcast_tensors(x, y[:, None]))
 
     def place(self, coc: Tensor) -> Tensor:
         """Blur radii as places between slabs: k on slab k, and linear in c|c| from there to slab k + 1."""
@@ -162,32 +158,32 @@ def render_tiles(
 ) -> Tensor:
     """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`.
 
-    A large photo's light need not be in memory at once: `image` may say what it is in an area, and `develop` makes of
-    each rendered tile what is wanted of it.
+    A large photo's light need not be in memory at once: `image` may say what it is in an area, up to white, and
+    `develop` makes of each rendered tile what is wanted of it.
     """
     height, width = coc.shape[-2:]
     picture = Area(0, height, 0, width)
     everything = Area(0, round_up(height, plan.cell), 0, round_up(width, plan.cell))
-    if isinstance(image, Tensor) and float(image.detach().amax()) > 1:
-        plan.white = max(1.0, 2 * float(image.detach().mean()))
+    if isinstance(image, Tensor):
+        light_in, plan.white = picture_light(image), lamps_from(image)
+        recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
+    else:
+        light_in, recorded = image, False
 
     def light(area: Area) -> Tensor:
-        if isinstance(image, Tensor):
-            return window(image, area)
         inside = area.within(picture)
-        return window(image(inside), area.seen_from(inside))
+        return window(light_in(inside), area.seen_from(inside))
 
     def render_tile(wanted: Area) -> Tensor:
         padded = Area(wanted.top, wanted.top + tile, wanted.left, wanted.left + tile).within(everything)
         region = padded.grown(plan.margin).within(everything)
         if bool((radii := window(coc, region)).any()) or recorded:
             rendered = render_region(light(region), radii, plan, spread, region, padded)
-            rendered = rendered[wanted.seen_from(wanted.corner).index()]
+            rendered = rendered[..., : wanted.bottom - wanted.top, : wanted.right - wanted.left]
         else:
             rendered = light(wanted)  # all that it could be made of is in focus
         return rendered if develop is None else develop(rendered, wanted)
 
-    recorded = torch.is_grad_enabled() and (coc.requires_grad or (isinstance(image, Tensor) and image.requires_grad))
     tops, lefts = range(0, height, tile), range(0, width, tile)
     areas = [Area(top, top + tile, left, left + tile).within(picture) for top in tops for left in lefts]
     tiles = in_threads(render_tile, areas, coc.is_cpu and not recorded)
@@ -201,6 +197,17 @@ def render_tiles(
         whole[area.index()] = done
     assert whole is not None
     return whole
+
+
+def picture_light(image: Tensor) -> Light:
+    """A picture that is in memory, asked for by areas."""
+    return lambda area: image[area.index()]
+
+
+def lamps_from(image: Tensor) -> float:
+    """How bright light has to be to be a lamp's, `Plan.white`; infinite where nothing is brighter than white."""
+    image = image.detach()
+    return max(1.0, 2 * float(image.mean())) if float(image.amax()) > 1 else math.inf
 
 
 def in_threads(function: Callable[[Area], Tensor], arguments: Sequence[Area], useful: bool) -> Iterator[Tensor]:
@@ -255,11 +262,6 @@ class Area:
     def index(self) -> tuple:
         """An index into pictures."""
         return (..., slice(self.top, self.bottom), slice(self.left, self.right))
-
-    @property
-    def corner(self) -> Area:
-        """The top left one."""
-        return Area(self.top, self.top, self.left, self.left)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -541,7 +543,7 @@ class Composite:
         self.through = torch.ones_like(nearer)
         self.nearer = nearer
         self.level, self.side = level, side
-        self.radial = torch.zeros_like(self.rgba)[:, : {0: 0, 1: 1, -1: 4}[side]]  # every layer times its radius
+        self.radial = torch.zeros_like(nearer).repeat(1, {0: 0, 1: 1, -1: 4}[side], 1, 1)  # layers times their radii
         self.middle: list[Tensor] | None = None  # of the part of the aperture that lets light pass, (x, y); 1: the rim
 
     def group(self, level: int, side: int) -> Composite:

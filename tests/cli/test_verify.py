@@ -68,15 +68,6 @@ def foreign(data):
     return onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])).SerializeToString()
 
 
-@pytest.mark.parametrize("damage", [truncated, foreign])
-def test_a_damaged_or_foreign_file_is_found(run, folder, tmp_path, damage):
-    (tmp_path / "depth.onnx").write_bytes(damage((folder / "depth.onnx").read_bytes()))
-    code, out, err = run("verify", tmp_path / "depth.onnx", "--model", folder / "tiny")
-    assert (code, out) == (3, "")
-    assert "error: " in err and "Traceback" not in err
-    assert run("info", tmp_path / "depth.onnx")[0] == 1
-
-
 def test_another_operator_set_is_found(run, folder, tmp_path):
     graph = onnx.load(folder / "depth.onnx")
     graph.opset_import[0].version = 19
@@ -96,12 +87,16 @@ def changed_weight(data):
     return data[:at] + bytes([data[at] ^ 0x7F]) + data[at + 1 :]
 
 
-@pytest.mark.parametrize("damage", [truncated, changed_weight])
-def test_a_damaged_torchscript_file_is_found(run, folder, tmp_path, damage):
-    (tmp_path / "depth.pt").write_bytes(damage((folder / "depth.pt").read_bytes()))
-    code, out, err = run("verify", tmp_path / "depth.pt", "--model", folder / "tiny")
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("depth.onnx", truncated), ("depth.onnx", foreign), ("depth.pt", truncated), ("depth.pt", changed_weight)],
+)
+def test_a_damaged_or_foreign_file_is_found(run, folder, tmp_path, name, damage):
+    (tmp_path / name).write_bytes(damage((folder / name).read_bytes()))
+    code, out, err = run("verify", tmp_path / name, "--model", folder / "tiny")
     assert (code, out) == (3, "")
     assert "error: " in err and "Traceback" not in err
+    assert run("info", tmp_path / name)[0] == 1
 
 
 def test_half_precision_is_said(run, folder):

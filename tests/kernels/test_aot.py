@@ -67,7 +67,7 @@ KERNELS = [
     light_field("render_backward_kernel", 80, **RGB, **ALL),
     light_field("render_backward_kernel", 80, CHANNELS=11, **ALL),
     light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
-    bokeh(64),
+    bokeh(64),  # a thread has four pixels: 16 registers each
     bokeh(56, "fp16"),
     bokeh(104, "fp64", "fp64"),
     bokeh(64, kernels="block"),

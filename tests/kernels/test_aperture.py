@@ -8,7 +8,7 @@ import torch
 
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel
-from argan.kernels.bokeh.aperture import BLADES, cat_eye_kernels, reach
+from argan.kernels.bokeh.aperture import BLADES, cat_eye_kernels, fitted_kernel, reach
 
 HEART = torch.zeros(11, 9).index_fill_(0, torch.arange(2, 8), 1.0)
 LENSES = {
@@ -129,7 +129,7 @@ CORNERS = [(x, y) for y in (-0.6, 0.6) for x in (-0.8, 0.8)]
 
 
 def at_places(lens: Aperture, radius: float, places: list[tuple[float, float]]) -> torch.Tensor:
-    return cat_eye_kernels(lens, radius, *torch.tensor(places, dtype=torch.float64).unbind(-1))
+    return cat_eye_kernels(lens, *fitted_kernel(lens, radius), *torch.tensor(places, dtype=torch.float64).unbind(-1))
 
 
 @pytest.mark.parametrize("radius", [-0.7, 2.5, -11.0, 30.0])

@@ -21,8 +21,8 @@ def make_model(name: str = "tiny", resolution: int = 16) -> Model:
 
 def test_estimator_learns_the_generators_depth():
     model, reports = make_model(), []
-    # Here depth is a colour, so nothing may be added that tells the two apart.
-    config = DepthConfig(width=8, steps=150, batch=8, lr=3e-3, collage=0, stage=0, light=0, negatives=0)
+    # Here depth is a colour: what gives figures other colours or other depths teaches something else.
+    config = DepthConfig(width=8, steps=150, batch=8, lr=3e-3, stage=0, light=0, negatives=0)
     learned = train_depth(model, config, device="cpu", report=reports.append)
     image, disparity = model.generator(torch.randn(64, 8))
     estimate = learned.depth.estimator(image)
