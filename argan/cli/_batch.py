@@ -117,22 +117,6 @@ def key_values(name: str, options: Sequence[str] | None) -> dict[str, str]:
     return dict(option.split("=", 1) for option in options or ())
 
 
-def keep_freed_memory() -> None:
-    """Have glibc, where it is here, keep what is freed for what is allocated next.
-
-    The renderer makes and drops megabytes a thousand times a second. Fresh pages for them are a seventh of its time.
-    """
-    import ctypes
-
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    mallopt(mmap_threshold, 32 << 20)  # as much as all versions take
-    mallopt(trim_threshold, 2**31 - 1)
-
-
 def read_ahead(photos: Iterable[Path], read: Callable[[Path], Item]) -> "Future[Item]":
     """Begin to read the first photo, in a thread: it takes as long as importing torch does."""
     pool = ThreadPoolExecutor(1)

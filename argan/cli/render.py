@@ -259,7 +259,6 @@ def render(
         return Job(picture, given, start)
 
     first = _batch.read_ahead(files, read)
-    _batch.keep_freed_memory()
 
     # From here on it takes torch.
     from argan import photo
