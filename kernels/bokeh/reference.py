@@ -8,7 +8,8 @@ README.md beside this file derives the formulas. With c = radius * (disparity - 
    its c, with tent weights in c|c|: the mean squared radius, the size of the disc, is exact between slabs too.
 3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`inpaint`).
 4. *Discs.* Colour and alpha of every slab are spread by the normalised aperture (`spread`), at a resolution where the
-   radius is FINE to 2 FINE pixels.
+   radius is FINE to 2 FINE pixels. Slabs that would be worked at less than half the size are taken from a smaller photo,
+   and so cost no more than the photo at that size would (`wide_groups`).
 5. *Compositing.* Front to back with `over`, with the alpha of a slab taken *given that the ray passed its nearer
    neighbour's share of the same surface* (`Composite`): surfaces that run through many slabs stay opaque.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
@@ -28,6 +29,8 @@ from torch import Tensor
 from argan.kernels.bokeh.aperture import Aperture, cat_eye_kernels, check_aperture, fitted_kernel, reach
 
 FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
+OWN = 1  # a photo's slabs are worked at its own or half its size; those of more levels in a photo of half the size
+DEEPEST = 4  # levels, at most, of the pyramid that fills in hidden surfaces
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
@@ -54,8 +57,9 @@ class Plan:
 
     radii: list[float]  # signed
     aperture: Aperture
-    size: tuple[int, int]  # of the picture: height and width
+    size: tuple[float, float]  # of the picture: height and width
     full_size: bool = False  # work every slab at full size
+    shrunk: int = 0  # how many times the picture was made half as large
     fitted: dict[int, tuple[Tensor, float]] = field(default_factory=dict)  # kernels, and what they are drawn with
     white: float = math.inf  # brighter light is a lamp's: it does not go on behind nearer things
 
@@ -71,10 +75,38 @@ class Plan:
     def largest(self) -> float:
         return max(-self.radii[0], self.radii[-1])
 
+    def smaller(self) -> Plan:
+        """The same slabs, of the picture at half the size."""
+        height, width = self.size
+        radii = [r / 2 for r in self.radii]
+        return replace(self, radii=radii, size=(height / 2, width / 2), shrunk=self.shrunk + 1, fitted={})
+
+    def own_slabs(self) -> list[int]:
+        """The slabs that are taken from the picture at this size, front to back."""
+        levels = [self.level_of(abs(radius)) for radius in self.radii]
+        own = range(OWN, OWN + 1) if self.shrunk else range(OWN + 1)
+        return [k for k in reversed(range(len(levels))) if levels[k] in own]
+
+    @property
+    def levels(self) -> int:
+        """Levels that slabs are worked at."""
+        return self.level_of(self.largest) + 1
+
+    @property
+    def sides(self) -> bool:
+        """Whether there are slabs on both sides of the focal plane."""
+        return self.radii[0] < 0 < self.radii[-1]
+
+    @property
+    def widest(self) -> float:
+        """The largest radius of what is worked at this size; smaller pictures' slabs need the one before them too."""
+        ends = [k + lead for k in self.own_slabs() for lead in range(1 + bool(self.shrunk))]
+        return max(abs(self.radii[min(k, len(self.radii) - 1)]) for k in ends)
+
     @property
     def fill(self) -> int:
         """Levels of the pyramid that fills in hidden surfaces. Little is seen deeper than a quarter of a radius."""
-        return max(3, math.ceil(math.log2(max(self.largest, 1) / 4)), self.level_of(self.largest) + 1)
+        return max(3, min(DEEPEST, math.ceil(math.log2(max(self.largest, 1) / 4))))
 
     @property
     def cell(self) -> int:
@@ -84,15 +116,20 @@ class Plan:
     @property
     def margin(self) -> int:
         """How far, at most, a pixel can lie from another that it depends on; a multiple of `cell`."""
-        return round_up(reach(self.aperture, self.largest) + 2 * self.cell + self.cell // 4, self.cell)
+        return round_up(reach(self.aperture, self.widest) + 2 * self.cell + self.cell // 4, self.cell)
 
     def group(self, k: int, sides: bool) -> tuple[int, int]:
-        """Slabs are composited in groups of a level, and of a side of the focal plane where both are in the picture."""
-        return self.level(k), sides * ((self.radii[k] > 0) - (self.radii[k] < 0))
+        """Slabs are composited in groups of a level, and of a side of the focal plane where `sides`: both are there."""
+        level = self.level(k)
+        return level, (sides if level <= OWN else self.sides) * self.side(k)
+
+    def side(self, k: int) -> int:
+        """Slab k lies before the focal plane, 1, in it, 0, or behind it, -1."""
+        return (self.radii[k] > 0) - (self.radii[k] < 0)
 
     def level(self, k: int) -> int:
-        """How many times slab k halves the resolution."""
-        return self.level_of(abs(self.radii[k]))
+        """How many times slab k halves the resolution; in smaller pictures neighbours do as the picture's own slabs."""
+        return OWN if self.shrunk else self.level_of(abs(self.radii[k]))
 
     def level_of(self, radius: float) -> int:
         return 0 if self.full_size else max(0, math.floor(math.log2(max(radius, FINE) / FINE)))
@@ -100,7 +137,8 @@ class Plan:
     def level_radius(self, k: int) -> float:
         """Slab k's radius at its level, smaller by what `reduced` and `enlarged` blur by themselves."""
         radius, level = self.radii[k], self.level(k)
-        return math.copysign(math.sqrt((radius**2 + 2 / 3) / 4**level - 5 / 3), radius) if level else radius
+        own = 2 / 3 / 4**self.shrunk
+        return math.copysign(math.sqrt((radius**2 + own) / 4**level - 5 / 3), radius) if level else radius
 
     def kernels(self, k: int, area: Area, like: Tensor) -> Tensor:
         """What slab k is spread by, (R,C,2n+1,2n+1), in R x C equal blocks of an area of the picture (whole cells)."""
@@ -161,42 +199,58 @@ def render_tiles(
     A large photo's light need not be in memory at once: `image` may say what it is in an area, up to white, and
     `develop` makes of each rendered tile what is wanted of it.
     """
-    height, width = coc.shape[-2:]
-    picture = Area(0, height, 0, width)
-    everything = Area(0, round_up(height, plan.cell), 0, round_up(width, plan.cell))
+    picture = Area.of(coc)
     if isinstance(image, Tensor):
         light_in, plan.white = picture_light(image), lamps_from(image)
         recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
     else:
         light_in, recorded = image, False
-
-    def light(area: Area) -> Tensor:
-        inside = area.within(picture)
-        return window(light_in(inside), area.seen_from(inside))
+    light, spans = extended(light_in, picture), coc.expand(-1, 3, -1, -1)
+    wide = wide_groups(light, spans, plan, spread, tile, recorded=recorded)
+    everything = picture.rounded_up(plan.cell)
 
     def render_tile(wanted: Area) -> Tensor:
         padded = Area(wanted.top, wanted.top + tile, wanted.left, wanted.left + tile).within(everything)
         region = padded.grown(plan.margin).within(everything)
-        if bool((radii := window(coc, region)).any()) or recorded:
-            rendered = render_region(light(region), radii, plan, spread, region, padded)
-            rendered = rendered[..., : wanted.bottom - wanted.top, : wanted.right - wanted.left]
+        view = padded.grown(plan.cell).within(region)  # what the wanted part is interpolated from
+        nearby = {key: Composite.part(state, *key, view) for key, state in wide.items()}
+        radii = window(spans, region)
+        if recorded or bool(radii.any()) or any(group.shows for group in nearby.values()):
+            rendered = Region(light(region), radii, plan, spread, region, view).render(nearby)
+            rendered = rendered[wanted.seen_from(view).index()]
         else:
             rendered = light(wanted)  # all that it could be made of is in focus
         return rendered if develop is None else develop(rendered, wanted)
 
-    tops, lefts = range(0, height, tile), range(0, width, tile)
-    areas = [Area(top, top + tile, left, left + tile).within(picture) for top in tops for left in lefts]
-    tiles = in_threads(render_tile, areas, coc.is_cpu and not recorded)
+    return by_tiles(render_tile, picture, tile, recorded=recorded, threads=coc.is_cpu)
+
+
+def by_tiles(
+    work: Callable[[Area], Tensor], whole: Area, tile: int, *, recorded: bool, threads: bool, level: int = 0
+) -> Tensor:
+    """What `work` makes of the tiles of an area that begins at (0, 0), put together; results may be of a level."""
+    tops, lefts = range(0, whole.bottom, tile), range(0, whole.right, tile)
+    areas = [Area(top, top + tile, left, left + tile).within(whole) for top in tops for left in lefts]
     if recorded:
-        every = list(tiles)
+        every = [work(area) for area in areas]
         return torch.cat([torch.cat(every[i : i + len(lefts)], -1) for i in range(0, len(every), len(lefts))], -2)
-    whole: Tensor | None = None
-    for area, done in zip(areas, tiles, strict=True):
-        if whole is None:
-            whole = done.new_empty(*done.shape[:2], height, width)
-        whole[area.index()] = done
-    assert whole is not None
-    return whole
+    result: Tensor | None = None
+    for area, done in zip(areas, in_threads(work, areas, threads), strict=True):
+        if result is None:
+            result = done.new_empty(*done.shape[:2], *whole.at_level(level).size)
+        result[area.at_level(level).index()] = done
+    assert result is not None
+    return result
+
+
+def extended(light: Light, picture: Area) -> Light:
+    """The light of a picture that goes on beyond its edge."""
+
+    def anywhere(area: Area) -> Tensor:
+        inside = area.within(picture)
+        return window(light(inside), area.seen_from(inside))
+
+    return anywhere
 
 
 def picture_light(image: Tensor) -> Light:
@@ -241,6 +295,10 @@ class Area:
     left: int
     right: int
 
+    @classmethod
+    def of(cls, x: Tensor) -> Area:
+        return cls(0, x.shape[-2], 0, x.shape[-1])
+
     def grown(self, by: int) -> Area:
         return Area(self.top - by, self.bottom + by, self.left - by, self.right + by)
 
@@ -259,6 +317,14 @@ class Area:
     def at_level(self, level: int) -> Area:
         return Area(self.top >> level, self.bottom >> level, self.left >> level, self.right >> level)
 
+    def from_level(self, level: int) -> Area:
+        """The inverse of `at_level`."""
+        return Area(self.top << level, self.bottom << level, self.left << level, self.right << level)
+
+    def rounded_up(self, unit: int) -> Area:
+        """An area from (0, 0) made whole cells of."""
+        return Area(0, round_up(self.bottom, unit), 0, round_up(self.right, unit))
+
     def index(self) -> tuple:
         """An index into pictures."""
         return (..., slice(self.top, self.bottom), slice(self.left, self.right))
@@ -273,38 +339,128 @@ class Area:
         return math.prod(self.size)
 
 
-def render_region(image: Tensor, coc: Tensor, plan: Plan, spread: Spread, region: Area, wanted: Area) -> Tensor:
-    """Renders the `wanted` part of a photo's `region`; the sides of both are multiples of `plan.cell`."""
-    wanted = wanted.seen_from(region)
-    sheets = unmix(image, coc, plan)
-    everything = Area(0, coc.shape[-2], 0, coc.shape[-1])
-    view = wanted.grown(plan.cell).within(everything)  # what the wanted part is interpolated from
-    occurring = occurrences(sheets, plan)
-    front = Composite(torch.zeros_like(coc[view.index()]))
-    farthest, nearest = coc.detach().aminmax()
-    sides = bool(farthest < 0) and bool(nearest > 0)  # of the focal plane: both are here
-    for (level, side), slabs in groupby(reversed(range(len(plan.radii))), lambda k: plan.group(k, sides)):
-        group: Composite | None = None
-        for k in slabs:
-            seen, hidden = occurring(k)
-            bounds = bounding_area(seen, plan.cell)
-            around = round_up(reach(plan.aperture, abs(plan.radii[k])), plan.cell) + 2 * plan.cell
-            if bounds is None or not (shown := bounds.grown(around).within(view)).pixels:
-                (group or front).add_nothing()
+def wide_groups(
+    light: Light, spans: Tensor, plan: Plan, spread: Spread, tile: int, *, recorded: bool
+) -> dict[tuple[int, int], Tensor]:
+    """The groups of slabs that are not the picture's own: of all of it, from the picture at 1/2, 1/4, ... of the size.
+
+    A photo of half the size is the same picture, and these slabs' discs are still of 2 FINE pixels and more in it. So
+    what discs cost does not grow with them. `spans` (1,3,H,W) has the mean, highest and lowest blur radius in a pixel.
+    Returns `Composite.state` of every group, by `Plan.group`.
+    """
+    groups = {}
+    for level in range(OWN + 1, plan.levels):
+        image, spans = half_size(light, spans, tile, recorded=recorded)
+        plan, picture = plan.smaller(), Area.of(image)
+        light, everything = extended(picture_light(image), picture), picture.rounded_up(plan.cell)
+        slabs = {side: list(ks) for side, ks in groupby(plan.own_slabs(), lambda k: plan.sides * plan.side(k))}
+
+        def compose(wanted: Area, light=light, spans=spans, plan=plan, everything=everything, slabs=slabs) -> Tensor:
+            area = wanted.grown(plan.margin).within(everything)
+            view = wanted.grown(plan.cell).within(area)
+            region = Region(light(area), window(spans, area), plan, spread, area, view)
+            states = [region.compose(ks, side).state() for side, ks in slabs.items()]
+            return torch.cat(states, 1)[wanted.seen_from(view).at_level(OWN).index()]
+
+        tile_here = round_up(tile, plan.cell)
+        state = by_tiles(compose, everything, tile_here, recorded=recorded, threads=spans.is_cpu, level=OWN)
+        parts = state.split([Composite.channels(side) for side in slabs], 1)
+        groups |= {(level, side): part for side, part in zip(slabs, parts, strict=True)}
+    return groups
+
+
+def half_size(light: Light, spans: Tensor, tile: int, *, recorded: bool) -> tuple[Tensor, Tensor]:
+    """A picture's light (1,3,h,w) at half the size, and `wide_groups`' spans (1,3,h,w) there, in its pixels."""
+    whole = Area.of(spans).rounded_up(2)
+
+    def half(area: Area) -> Tensor:
+        return reduced(light(area.grown(2)), 1)[..., 1:-1, 1:-1]
+
+    image = by_tiles(half, whole, round_up(tile, 2), recorded=recorded, threads=spans.is_cpu, level=1)
+    mean, highest, lowest = window(spans, whole).split(1, 1)
+    return image, torch.cat([halved(mean, 1), F.max_pool2d(highest, 2), -F.max_pool2d(-lowest, 2)], 1) / 2
+
+
+class Region:
+    """A part of a picture that is worked on at once, to render a `view` of it. The sides of both are whole cells."""
+
+    def __init__(self, image: Tensor, spans: Tensor, plan: Plan, spread: Spread, area: Area, view: Area):
+        self.plan, self.spread, self.area = plan, spread, area
+        self.everything, self.view = Area.of(spans), view.seen_from(area)
+        self.farthest, self.nearest = spans[:, :1].detach().aminmax()
+        self.sheets = unmix(image, spans, plan)
+        self.occurring = occurrences(self.sheets, plan)
+
+    def render(self, wide: dict[tuple[int, int], Composite]) -> Tensor:
+        """The view's light. Groups of slabs that are not the picture's own are in `wide`, by `Plan.group`."""
+        plan, front = self.plan, Composite(self.nothing(0))
+        near, far = (any(group.shows and side == group.side for group in wide.values()) for side in (1, -1))
+        sides = (near or bool(self.nearest > 0)) and (far or bool(self.farthest < 0))  # both are here
+        for (level, side), slabs in groupby(reversed(range(len(plan.radii))), lambda k: plan.group(k, sides)):
+            if (level, side) in wide:
+                front.add_group(wide[level, side])
                 continue
-            if group is None:
-                visible = largest(front.through.detach(), 2**level)
-                group = front.group(level, side)
-            needed = shown.grown(around).within(bounds.grown(around)).within(everything)
-            layer = slab(sheets, plan, k, needed, bounds, bounding_area(hidden, plan.cell))
-            kernels = plan.kernels(k, shown.moved_from(region), layer)
-            layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
-            here = shown.seen_from(view).at_level(level).index()
-            group.add(spread(layer, visible[here] * group.through.detach()[here], kernels), plan.radii[k], here)
-        if group is not None:
-            front.add_group(group)
-    rgba = front.rgba[wanted.seen_from(view).index()]
-    return rgba[:, :3] / rgba[:, 3:].clamp(min=EPS)
+            group: Composite | None = None
+            for k in slabs:
+                if (places := self.places(k)) is None:
+                    (group or front).add_nothing()
+                    continue
+                if group is None:
+                    visible = largest(front.through.detach(), 2**level)
+                    group = front.group(level, side)
+                layer, here = self.blurred(k, places, group, visible)
+                group.add(layer, plan.radii[k], here)
+            if group is not None:
+                front.add_group(group)
+        return front.rgba[:, :3] / front.rgba[:, 3:].clamp(min=EPS)
+
+    def compose(self, slabs: list[int], side: int) -> Composite:
+        """The view's group of these slabs, whatever lies before and behind them."""
+        plan = self.plan
+        group = Composite(self.nothing(OWN), OWN + plan.shrunk, side)
+        lead = slabs[0] + 1  # the slab just in front, which belongs to another group
+        if lead < len(plan.radii) and (places := self.places(lead)) is not None:
+            layer, here = self.blurred(lead, places, group)
+            group.nearer[here] = layer[:, 3:]
+        for k in slabs:
+            if (places := self.places(k)) is None:
+                group.add_nothing()
+                continue
+            layer, here = self.blurred(k, places, group)
+            group.add(layer, plan.radii[k] * 2**plan.shrunk, here)
+        return group
+
+    def nothing(self, level: int) -> Tensor:
+        return self.sheets.place.new_zeros(1, 1, *self.view.at_level(level).size)
+
+    def places(self, k: int) -> tuple[Area, Area | None, Area] | None:
+        """Where slab k can be seen, may be hidden, and is shown in the view; None if it is not."""
+        seen, hidden = self.occurring(k)
+        bounds = bounding_area(seen, self.plan.cell)
+        if bounds is None or not (shown := bounds.grown(self.around(k)).within(self.view)).pixels:
+            return None
+        return bounds, bounding_area(hidden, self.plan.cell), shown
+
+    def around(self, k: int) -> int:
+        """How far from where slab k can be seen it may be shown."""
+        plan = self.plan
+        return round_up(reach(plan.aperture, abs(plan.radii[k])), plan.cell) + 2 * plan.cell
+
+    def blurred(
+        self, k: int, places: tuple[Area, Area | None, Area], group: Composite, visible: Tensor | None = None
+    ) -> tuple[Tensor, tuple]:
+        """RGBA of slab k at its level, spread to where it is shown, and the index of that in the view.
+
+        Nothing is spread to where the `group` lets no light pass, or it is not `visible` through what is before that.
+        """
+        (bounds, hides, shown), plan, around, level = places, self.plan, self.around(k), self.plan.level(k)
+        needed = shown.grown(around).within(bounds.grown(around)).within(self.everything)
+        layer = slab(self.sheets, plan, k, needed, bounds, hides)
+        kernels = plan.kernels(k, shown.moved_from(self.area), layer)
+        layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
+        here = shown.seen_from(self.view).at_level(level).index()
+        passing = group.through.detach()[here]
+        return self.spread(layer, passing if visible is None else visible[here] * passing, kernels), here
 
 
 @dataclass
@@ -342,13 +498,16 @@ class Sheets:
         return near
 
 
-def unmix(image: Tensor, coc: Tensor, plan: Plan) -> Sheets:
+def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     """Takes the pixels at depth edges apart into a near and a far surface, with shares a and 1 - a of the pixel.
+
+    `spans` (1,3,h,w) has the mean, highest and lowest blur radius in every pixel.
 
     What the two surfaces look like is predicted by a straight line of colour over a, fitted to the 5 x 5 pixels around,
     the nearest counting most: at first with the shares that disparity names, then with those found (`shares`).
     """
-    near, far = largest_around(coc), -largest_around(-coc)
+    coc, highest, lowest = spans.split(1, 1)
+    near, far = largest_around(highest), -largest_around(-lowest)
     edge = ((near - far - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
     rows, columns = (edge[0, 0].detach() > 0).nonzero().unbind(1)
     rgba, place = torch.cat([image, torch.ones_like(coc)], 1), plan.place(coc)
@@ -531,6 +690,9 @@ def busy_blocks(alpha: Tensor, visible: Tensor, block: int) -> Tensor:
     return (alpha.detach().amax(-2).amax(-1) > 0) & (largest(visible, block)[:, 0] > 0)
 
 
+RADIAL = {0: 0, 1: 1, -1: 4}  # channels whose slopes `Composite` needs, by its side: none, alpha, RGBA
+
+
 class Composite:
     """Layers put one behind the other: their premultiplied RGBA, and what light passes them all.
 
@@ -543,8 +705,9 @@ class Composite:
         self.through = torch.ones_like(nearer)
         self.nearer = nearer
         self.level, self.side = level, side
-        self.radial = torch.zeros_like(nearer).repeat(1, {0: 0, 1: 1, -1: 4}[side], 1, 1)  # layers times their radii
+        self.radial = torch.zeros_like(nearer).repeat(1, RADIAL[side], 1, 1)  # layers times their radii
         self.middle: list[Tensor] | None = None  # of the part of the aperture that lets light pass, (x, y); 1: the rim
+        self.view: Area | None = None  # what is wanted of it, at full size; None: all
 
     def group(self, level: int, side: int) -> Composite:
         """What layers of that level and side are to be added to, for `add_group`. Fine ones may be added right here."""
@@ -569,6 +732,31 @@ class Composite:
         self.nearer = torch.zeros_like(self.nearer)
         self.nearer[area] = alpha
 
+    @property
+    def shows(self) -> bool:
+        """Whether there is anything in it."""
+        return bool((self.rgba.detach()[:, 3] > 0).any())
+
+    @staticmethod
+    def channels(side: int) -> int:
+        """Of `state`."""
+        return 6 + RADIAL[side]
+
+    def state(self) -> Tensor:
+        """All of it in one (1,C,h,w)."""
+        return torch.cat([self.rgba, self.through, self.nearer, self.radial], 1)
+
+    @classmethod
+    def part(cls, state: Tensor, level: int, side: int, view: Area) -> Composite:
+        """From the `state` of a whole picture what a view of it is made of, to be put there with `add_group`."""
+        unit, grown = 2**level, view.grown(2 * 2**level)  # two cells: for slopes, and interpolation between them
+        cells = Area(grown.top // unit, -(-grown.bottom // unit), grown.left // unit, -(-grown.right // unit))
+        state = window(state, cells)
+        part = cls(state[:, 5:6], level, side)
+        part.rgba, part.through, part.radial = state[:, :4], state[:, 4:5], state[:, 6:]
+        part.view = view.seen_from(cells.from_level(level))
+        return part
+
     def add_nothing(self) -> None:
         """The slab just in front is empty."""
         self.nearer = torch.zeros_like(self.nearer)
@@ -577,14 +765,22 @@ class Composite:
         """Puts a finished group of layers behind all that is here."""
         if group is self:
             return
+        if not group.shows:
+            self.add_nothing()
+            return
         if group.side < 0 and self.middle is not None:
             group.shift(self.middle)
         if group.side > 0:
-            passing = [enlarged(x, 2**group.level) for x in group.passing()]
+            passing = [group.enlarged(x) for x in group.passing()]
             self.middle = passing if self.middle is None else [a + b for a, b in zip(self.middle, passing, strict=True)]
-        self.rgba = torch.addcmul(self.rgba, self.through, enlarged(group.rgba, 2**group.level))
-        self.through = self.through * enlarged(group.through, 2**group.level)
-        self.nearer = enlarged(group.nearer, 2**group.level)
+        self.rgba = torch.addcmul(self.rgba, self.through, group.enlarged(group.rgba))
+        self.through = self.through * group.enlarged(group.through)
+        self.nearer = group.enlarged(group.nearer)
+
+    def enlarged(self, x: Tensor) -> Tensor:
+        """One of its own at full size."""
+        x = enlarged(x, 2**self.level)
+        return x if self.view is None else x[self.view.index()]
 
     def passing(self) -> list[Tensor]:
         """The middle of the part of the aperture where light passes these layers: away from where they are denser."""
@@ -593,9 +789,11 @@ class Composite:
 
     def shift(self, middle: list[Tensor]) -> None:
         """These layers as they are seen through a part of the aperture with that middle, to first order."""
-        for at, slope in zip(middle, slopes(self.radial), strict=True):
-            self.rgba.addcmul_(halved(at, self.level), slope)
-        self.rgba = self.rgba.clamp(min=0)
+        if self.view is not None:
+            here = Area.of(self.rgba).from_level(self.level).seen_from(self.view)
+            middle = [window(x, here) for x in middle]
+        moved = [halved(at, self.level) * slope for at, slope in zip(middle, slopes(self.radial), strict=True)]
+        self.rgba = (self.rgba + moved[0] + moved[1]).clamp(min=0)
         self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
 
 

@@ -118,7 +118,7 @@ def test_mixed_pixels_are_taken_apart():
     share[..., 9:13] = torch.tensor([0.5, 1, 1, 0.5])
     near, far = (torch.tensor(c).view(1, 3, 1, 1) for c in ([0.8, 0.3, 0.1], [0.1, 0.2, 0.4]))
     image, coc = share * near + (1 - share) * far, 6 * (share > 0.6).float()
-    sheets = reference.unmix(image, coc, reference.Plan.of(coc, "disk"))
+    sheets = reference.unmix(image, coc.expand(-1, 3, -1, -1), reference.Plan.of(coc, "disk"))
     torch.testing.assert_close(sheets.near[0, 3, 10, 9:13], torch.tensor([0.5, 1, 1, 0.5]), rtol=0, atol=0.1)
     whole = sheets.near[:, :3].sum((-1, -2)) + sheets.far[:3].sum(1)
     torch.testing.assert_close(whole, image.sum((-1, -2)))
