@@ -3,8 +3,9 @@
     python benchmarks/bokeh_budget.py [--megapixels 12] [--radii 50 100] [--dtype float32] [--json]
 
 The steps of the Triton path are run on the CPU in the tiles of the GPU, and every tensor operation is counted: what it
-reads and writes once, one launch each, and a wait where the processor needs a result. Instead of being spread, slabs
-stay where they are (what covers what is decided by them, about as it would be), and the taps are counted. Times are
+reads and writes once, one launch each, and a wait where the processor needs a result. What Triton's kernels do is done
+by the reference and counted as theirs. Instead of being spread, slabs stay where they are (what covers what is decided
+by them, about as it would be), and the taps are counted. Times are
 bounds by arithmetic for an NVIDIA H200 by its data sheet, not measurements: bytes at 4.8 TB/s, taps at one 128-byte
 line of level-1 cache a clock and multiprocessor, launches at LAUNCH each if the GPU waits for them.
 """
@@ -13,7 +14,10 @@ import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from bokeh import scene
@@ -93,6 +97,31 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
     """The costs of one render by its steps, (1,3,H,W) with signed radii (1,1,H,W) in pixels."""
     counter, block = Counter(), reference.BLOCK
 
+    @contextmanager
+    def as_kernels(step: str, launches: int) -> Iterator[Cost]:
+        counter.paused = True
+        yield counter.costs[step]
+        counter.costs[step].launches += launches
+        counter.paused = False
+
+    def weigh(sheets: reference.Sheets, what: str, k: int, area: reference.Area, level: int) -> Tensor:
+        _, far_place = sheets.far_planes
+        with as_kernels("slab", 1) as cost:
+            out = reference.weigh(sheets, what, k, area, level)
+            places = sheets.place[area.index()], far_place[area.index()]
+            used = sum(int((reference.WEIGHTS[what](place, k) > 0).sum()) for place in places)
+            cost.bytes += out.nbytes + sum(place.nbytes for place in places) + 4 * used * out.shape[1]
+        return out
+
+    def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: reference.Area) -> Tensor:
+        with as_kernels("inpaint", 2 * levels) as cost:
+            out = reference.inpaint(layer, known, levels, wanted)
+            sizes = [5 * known.nbytes / 4**level for level in range(levels + 1)]  # RGBA and weight
+            down = sum(finer + coarser for finer, coarser in pairwise(sizes))
+            up = sum(2 * finer + coarser for finer, coarser in pairwise(sizes[1:]))
+            cost.bytes += round(down + up + 2.25 * out.nbytes)
+        return out
+
     def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
         n = kernels.shape[-1] // 2
         height, width = visible.shape[-2:]
@@ -102,20 +131,17 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
                 reference.block_windows(layer[:, 3], (height, width), 2 * n + 1, block), visible, block
             )
             layer.permute(0, 2, 3, 1).contiguous()  # as the kernel takes it
-            counter.paused = True
-            taps = int(busy.sum()) * block**2 * int((kernels != 0).sum())
-            counter.paused = False
-            cost = counter.costs["spread"]
-            cost.bytes += layer.numel() * tap_bytes // 4 + shown.nbytes
-            cost.launches += 3  # weights and spans brought to the GPU, the kernel
-            cost.taps += taps
-            cost.tap_lines += taps * tap_bytes / 128
+            with as_kernels("spread", 3) as cost:  # weights and spans brought to the GPU, the kernel
+                taps = int(busy.sum()) * block**2 * int((kernels != 0).sum())
+                cost.bytes += layer.numel() * tap_bytes // 4 + shown.nbytes
+                cost.taps += taps
+                cost.tap_lines += taps * tap_bytes / 128
         return shown
 
     plan = reference.Plan.of(coc, lens)
     tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
     with counter, torch.no_grad():
-        reference.render_tiles(image, coc, plan, spread, tile)
+        reference.render_tiles(image, coc, plan, reference.Steps(weigh, inpaint, spread), tile)
     return dict(counter.costs)
 
 

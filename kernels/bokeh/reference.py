@@ -8,8 +8,8 @@ README.md beside this file derives the formulas. With c = radius * (disparity - 
    its c, with tent weights in c|c|: the mean squared radius, the size of the disc, is exact between slabs too.
 3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`inpaint`).
 4. *Discs.* Colour and alpha of every slab are spread by the normalised aperture (`spread`), at a resolution where the
-   radius is FINE to 2 FINE pixels. Slabs that would be worked at less than half the size are taken from a smaller photo,
-   and so cost no more than the photo at that size would (`wide_groups`).
+   radius is FINE to 2 FINE pixels. Slabs that would be worked at less than a quarter of the size are taken from a
+   smaller photo, and so cost no more than the photo at that size would (`wide_groups`).
 5. *Compositing.* Front to back with `over`, with the alpha of a slab taken *given that the ray passed its nearer
    neighbour's share of the same surface* (`Composite`): surfaces that run through many slabs stay opaque.
 """
@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -29,7 +30,9 @@ from torch import Tensor
 from argan.kernels.bokeh.aperture import Aperture, cat_eye_kernels, check_aperture, fitted_kernel, reach
 
 FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
-OWN = 1  # a photo's slabs are worked at its own or half its size; those of more levels in a photo of half the size
+OWN = (
+    2  # a photo's slabs are worked at its size, a half and a quarter; those of more levels in a photo of half the size
+)
 DEEPEST = 4  # levels, at most, of the pyramid that fills in hidden surfaces
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
@@ -43,10 +46,9 @@ WORKERS = 4  # tiles that are worked at the same time, at most: each needs memor
 BLOCK = 64  # discs are spread in blocks of this side
 NOTCH = 0.25  # where cat's eyes differ from block to block, smaller ones: outlines differ by fewer pixels of a level
 ASIDE = 2.0  # how far the middle of the aperture's free part moves; straight edges half-way across it: 4/3
+NOWHERE = -1e4  # the place of no surface
 EPS = 1e-6
 
-# RGBA (B,4,h+2n,w+2n), where it is visible (B,1,h,w), kernels (R,C,2n+1,2n+1) of R x C equal blocks -> RGBA (B,4,h,w)
-Spread = Callable[[Tensor, Tensor, Tensor], Tensor]
 Light = Callable[["Area"], Tensor]  # an area of a picture -> its linear light (1,3,h,w)
 Develop = Callable[[Tensor, "Area"], Tensor]  # rendered light (1,3,h,w) of an area -> what is wanted of it (1,C,h,w)
 
@@ -97,6 +99,10 @@ class Plan:
         """Whether there are slabs on both sides of the focal plane."""
         return self.radii[0] < 0 < self.radii[-1]
 
+    def side(self, k: int) -> int:
+        """Of the focal plane: 1 before it, -1 behind it; 0 for all if nothing is on the other side."""
+        return self.sides * ((self.radii[k] > 0) - (self.radii[k] < 0))
+
     @property
     def widest(self) -> float:
         """The largest radius of what is worked at this size; smaller pictures' slabs need the one before them too."""
@@ -119,13 +125,9 @@ class Plan:
         return round_up(reach(self.aperture, self.widest) + 2 * self.cell + self.cell // 4, self.cell)
 
     def group(self, k: int, sides: bool) -> tuple[int, int]:
-        """Slabs are composited in groups of a level, and of a side of the focal plane where `sides`: both are there."""
+        """Slabs are composited in groups of a level and of a side, which is 0 where not both `sides` are there."""
         level = self.level(k)
-        return level, (sides if level <= OWN else self.sides) * self.side(k)
-
-    def side(self, k: int) -> int:
-        """Slab k lies before the focal plane, 1, in it, 0, or behind it, -1."""
-        return (self.radii[k] > 0) - (self.radii[k] < 0)
+        return level, self.side(k) if sides or level > OWN else 0
 
     def level(self, k: int) -> int:
         """How many times slab k halves the resolution; in smaller pictures neighbours do as the picture's own slabs."""
@@ -188,13 +190,13 @@ def render(
     beside the input and the output does not grow with the photo. `tile` is the side to use.
     """
     plan = Plan.of(coc, aperture)
-    return render_tiles(image, coc, plan, spread, round_up(tile or max(TILE, 2 * plan.margin), plan.cell), develop)
+    return render_tiles(image, coc, plan, STEPS, round_up(tile or max(TILE, 2 * plan.margin), plan.cell), develop)
 
 
 def render_tiles(
-    image: Tensor | Light, coc: Tensor, plan: Plan, spread: Spread, tile: int, develop: Develop | None = None
+    image: Tensor | Light, coc: Tensor, plan: Plan, steps: Steps, tile: int, develop: Develop | None = None
 ) -> Tensor:
-    """Renders with a given way to spread discs, in tiles of a multiple of `plan.cell`.
+    """Renders by a back end's steps, in tiles of a multiple of `plan.cell`.
 
     A large photo's light need not be in memory at once: `image` may say what it is in an area, up to white, and
     `develop` makes of each rendered tile what is wanted of it.
@@ -206,7 +208,7 @@ def render_tiles(
     else:
         light_in, recorded = image, False
     light, spans = extended(light_in, picture), coc.expand(-1, 3, -1, -1)
-    wide = wide_groups(light, spans, plan, spread, tile, recorded=recorded)
+    wide = wide_groups(light, spans, plan, steps, tile, recorded=recorded)
     everything = picture.rounded_up(plan.cell)
 
     def render_tile(wanted: Area) -> Tensor:
@@ -216,7 +218,7 @@ def render_tiles(
         nearby = {key: Composite.part(state, *key, view) for key, state in wide.items()}
         radii = window(spans, region)
         if recorded or bool(radii.any()) or any(group.shows for group in nearby.values()):
-            rendered = Region(light(region), radii, plan, spread, region, view).render(nearby)
+            rendered = Region(light(region), radii, plan, steps, region, view).render(nearby)
             rendered = rendered[wanted.seen_from(view).index()]
         else:
             rendered = light(wanted)  # all that it could be made of is in focus
@@ -340,11 +342,11 @@ class Area:
 
 
 def wide_groups(
-    light: Light, spans: Tensor, plan: Plan, spread: Spread, tile: int, *, recorded: bool
+    light: Light, spans: Tensor, plan: Plan, steps: Steps, tile: int, *, recorded: bool
 ) -> dict[tuple[int, int], Tensor]:
     """The groups of slabs that are not the picture's own: of all of it, from the picture at 1/2, 1/4, ... of the size.
 
-    A photo of half the size is the same picture, and these slabs' discs are still of 2 FINE pixels and more in it. So
+    A photo of half the size is the same picture, and these slabs' discs are still of 4 FINE pixels and more in it. So
     what discs cost does not grow with them. `spans` (1,3,H,W) has the mean, highest and lowest blur radius in a pixel.
     Returns `Composite.state` of every group, by `Plan.group`.
     """
@@ -353,12 +355,12 @@ def wide_groups(
         image, spans = half_size(light, spans, tile, recorded=recorded)
         plan, picture = plan.smaller(), Area.of(image)
         light, everything = extended(picture_light(image), picture), picture.rounded_up(plan.cell)
-        slabs = {side: list(ks) for side, ks in groupby(plan.own_slabs(), lambda k: plan.sides * plan.side(k))}
+        slabs = {side: list(ks) for side, ks in groupby(plan.own_slabs(), plan.side)}
 
         def compose(wanted: Area, light=light, spans=spans, plan=plan, everything=everything, slabs=slabs) -> Tensor:
             area = wanted.grown(plan.margin).within(everything)
             view = wanted.grown(plan.cell).within(area)
-            region = Region(light(area), window(spans, area), plan, spread, area, view)
+            region = Region(light(area), window(spans, area), plan, steps, area, view)
             states = [region.compose(ks, side).state() for side, ks in slabs.items()]
             return torch.cat(states, 1)[wanted.seen_from(view).at_level(OWN).index()]
 
@@ -384,8 +386,8 @@ def half_size(light: Light, spans: Tensor, tile: int, *, recorded: bool) -> tupl
 class Region:
     """A part of a picture that is worked on at once, to render a `view` of it. The sides of both are whole cells."""
 
-    def __init__(self, image: Tensor, spans: Tensor, plan: Plan, spread: Spread, area: Area, view: Area):
-        self.plan, self.spread, self.area = plan, spread, area
+    def __init__(self, image: Tensor, spans: Tensor, plan: Plan, steps: Steps, area: Area, view: Area):
+        self.plan, self.steps, self.area = plan, steps, area
         self.everything, self.view = Area.of(spans), view.seen_from(area)
         self.farthest, self.nearest = spans[:, :1].detach().aminmax()
         self.sheets = unmix(image, spans, plan)
@@ -455,12 +457,12 @@ class Region:
         """
         (bounds, hides, shown), plan, around, level = places, self.plan, self.around(k), self.plan.level(k)
         needed = shown.grown(around).within(bounds.grown(around)).within(self.everything)
-        layer = slab(self.sheets, plan, k, needed, bounds, hides)
+        layer = slab(self.sheets, plan, self.steps, k, needed, bounds, hides)
         kernels = plan.kernels(k, shown.moved_from(self.area), layer)
         layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
         here = shown.seen_from(self.view).at_level(level).index()
         passing = group.through.detach()[here]
-        return self.spread(layer, passing if visible is None else visible[here] * passing, kernels), here
+        return self.steps.spread(layer, passing if visible is None else visible[here] * passing, kernels), here
 
 
 @dataclass
@@ -484,18 +486,21 @@ class Sheets:
         far, far_place = self.far[:, inside], self.far_place[:, inside]
         return Sheets(self.near[area.index()], self.place[area.index()], far, far_place, rows[inside], columns[inside])
 
-    def weighted(self, weight: Callable[[Tensor], Tensor]) -> Tensor:
-        """RGBA of all surfaces, each weighted by a function of its place."""
-        return self._sum(self.near * weight(self.place), self.far * weight(self.far_place))
+    def weighted(self, weight: Callable[[Tensor], Tensor], channels: slice = slice(4)) -> Tensor:
+        """RGBA of all surfaces, or some of its channels, each surface weighted by a function of its place."""
+        total = self.near[:, channels] * weight(self.place)
+        if self.far.shape[1]:
+            pixels = self.rows * total.shape[-1] + self.columns
+            total.view(total.shape[1], -1).index_add_(1, pixels, self.far[channels] * weight(self.far_place))
+        return total
 
-    def covered(self, weight: Callable[[Tensor], Tensor]) -> Tensor:
-        """The alpha of `weighted`."""
-        return self._sum(self.near[:, 3:] * weight(self.place), self.far[3:] * weight(self.far_place))
-
-    def _sum(self, near: Tensor, far: Tensor) -> Tensor:
-        if far.shape[1]:
-            near.view(near.shape[1], -1).index_add_(1, self.rows * near.shape[-1] + self.columns, far)
-        return near
+    @cached_property
+    def far_planes(self) -> tuple[Tensor, Tensor]:
+        """The far surface in every pixel, RGBA (1,4,h,w) and place (1,1,h,w): 0 and NOWHERE where there is none."""
+        pixels, size = self.rows * self.near.shape[-1] + self.columns, self.place[0, 0].numel()
+        rgba = self.far.new_zeros(4, size).index_copy(1, pixels, self.far)
+        place = self.far.new_full((1, size), NOWHERE).index_copy(1, pixels, self.far_place)
+        return rgba.view_as(self.near), place.view_as(self.place)
 
 
 def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
@@ -591,7 +596,7 @@ def apart(
     return torch.cat([light, share]), torch.cat([image - light, other])
 
 
-def slab(sheets: Sheets, plan: Plan, k: int, needed: Area, occurs: Area, hides: Area | None) -> Tensor:
+def slab(sheets: Sheets, plan: Plan, steps: Steps, k: int, needed: Area, occurs: Area, hides: Area | None) -> Tensor:
     """Premultiplied RGBA of slab k at its level: what is seen of it, and what it may hold behind nearer things.
 
     In the `needed` part of the region. It is seen within `occurs` and hidden within `hides` only, if anywhere.
@@ -599,21 +604,31 @@ def slab(sheets: Sheets, plan: Plan, k: int, needed: Area, occurs: Area, hides: 
     level = plan.level(k)
     layer = sheets.near.new_zeros(1, 4, *needed.at_level(level).size)
     occurs = occurs.grown(plan.cell if level else 0).within(needed)
-    seen = sheets.crop(occurs).weighted(lambda place: (1 - (place - k).abs()).clamp_(min=0))
-    layer[occurs.seen_from(needed).at_level(level).index()] = reduced(seen, level)
+    layer[occurs.seen_from(needed).at_level(level).index()] = steps.weigh(sheets, "seen", k, occurs, level)
     if hides is None or not (hides := hides.grown(plan.cell if level else 0).within(needed)).pixels:
         return layer
     around = hides.grown(2 * plan.cell).within(needed)
-    known = sheets.crop(around).covered(lambda place: ((k + 1) - place).clamp_(0, 1))
-    hidden = sheets.crop(hides).covered(lambda place: (place - (k + 1)).clamp_(0, 1))
+    known, hidden = steps.weigh(sheets, "known", k, around, level), steps.weigh(sheets, "hidden", k, hides, level)
     part, whole = (area.seen_from(needed).at_level(level).index() for area in (hides, around))
-    wanted = hides.seen_from(around).at_level(level)
     shown = layer[whole]
     if not math.isinf(plan.white):
         shown = torch.minimum(shown.clone(), plan.white * shown[:, 3:])  # a copy: the layer is written to below
-    filled = inpaint(shown, reduced(known, level), plan.fill - level, wanted)
-    layer[part] = torch.addcmul(layer[part], filled[:, :4], reduced(hidden, level) / filled[:, 4:].clamp(min=EPS))
+    filled = steps.inpaint(shown, known, plan.fill - level, hides.seen_from(around).at_level(level))
+    layer[part] = torch.addcmul(layer[part], filled[:, :4], hidden / filled[:, 4:].clamp(min=EPS))
     return layer
+
+
+def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int) -> Tensor:
+    """Surfaces weighted by WEIGHTS of their places, in an area of the region at a level: RGBA if seen, else alpha."""
+    weight, channels = WEIGHTS[what], slice(4) if what == "seen" else slice(3, 4)
+    return reduced(sheets.crop(area).weighted(lambda place: weight(place, k), channels), level)
+
+
+WEIGHTS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "seen": lambda place, k: (1 - (place - k).abs()).clamp_(min=0),  # in slab k
+    "known": lambda place, k: ((k + 1) - place).clamp_(0, 1),  # in no nearer slab
+    "hidden": lambda place, k: (place - (k + 1)).clamp_(0, 1),  # nearer than the slab before
+}
 
 
 def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
@@ -691,6 +706,18 @@ def busy_blocks(alpha: Tensor, visible: Tensor, block: int) -> Tensor:
 
 
 RADIAL = {0: 0, 1: 1, -1: 4}  # channels whose slopes `Composite` needs, by its side: none, alpha, RGBA
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps that back ends take in their own ways, and what they are here."""
+
+    weigh: Callable[[Sheets, str, int, Area, int], Tensor]
+    inpaint: Callable[[Tensor, Tensor, int, Area], Tensor]
+    spread: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+STEPS = Steps(weigh, inpaint, spread)
 
 
 class Composite:

@@ -1,8 +1,10 @@
-"""The photo renderer with its discs spread by a Triton kernel: the reference's steps at the reference's levels.
+"""The photo renderer's steps as Triton kernels: what slabs take of the surfaces, what is hidden, and discs.
 
-Slabs, hidden surfaces and compositing are the reference's own tensor operations. What would cost most is the gather of
-hundreds to ten thousands of taps a pixel and slab; that is here, forward and backward, for the blocks that hold or show
-something. Nothing in it waits for the GPU, and nothing is added atomically: results are the same every time.
+Levels, order and compositing are the reference's. Each kernel does in one launch, reading once, what takes a dozen
+tensor operations there: `weigh` (forward and backward), `inpaint` (a launch for every size of the pyramid, down and up;
+its gradient is the reference's) and `spread` (forward and backward: a gather of hundreds to thousands of taps a pixel,
+in the blocks that hold or show something). No launch waits for the GPU, and nothing is added atomically: results are
+the same every time.
 """
 
 from functools import partial
@@ -17,51 +19,10 @@ from argan.kernels.bokeh import reference
 from argan.kernels.bokeh.aperture import Aperture
 
 BLOCK = reference.BLOCK
+BLOCK_C = 256  # cells or pixels of a program of the other kernels
 BLOCK_P = 256  # pixels of a program, at most: rows of a block
 PER_THREAD = 4  # pixels: they share a weight's load, and wait for their own together
 TILE = 4096
-
-
-@triton.jit(do_not_specialize=["height", "width", "side", "rows", "columns", "cell"])
-def spread_kernel(
-    source, weights, spans, busy, out, height, width, side, rows, columns, cell,
-    KERNELS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_P: tl.constexpr,
-):  # fmt: skip
-    """out[:, y, x] = sum of weights[i, j] source[y + i, x + j]: RGBA, channels last in source, side - 1 larger.
-
-    `busy` says which blocks of out to work on, the rest is 0; `spans` has the first and last + 1 weight of every row of
-    weights that is not zero in all of them. Sums are in the type of weights, whatever source is stored in.
-    KERNELS says whose weights: "one" for all; "block": every block of out has its own; "tap": the adjoint of that,
-    every cell x cell pixels of source have, which begins with side - 1 pixels that belong to no cell and are 0.
-    """
-    block = tl.program_id(0) // (BLOCK * BLOCK // BLOCK_P)
-    within = (tl.program_id(0) % (BLOCK * BLOCK // BLOCK_P)) * BLOCK_P + tl.arange(0, BLOCK_P)
-    down, across = tl.cdiv(height, BLOCK), tl.cdiv(width, BLOCK)
-    picture = (block // (down * across)).to(tl.int64)
-    y = (block // across % down) * BLOCK + within // BLOCK
-    x = (block % across) * BLOCK + within % BLOCK
-    channel = tl.arange(0, 4)[None]
-    exists = (y < height) & (x < width)
-    y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)  # what can always be read needs no masks in the loop
-    pitch = width + side - 1
-    source += picture * (height + side - 1) * pitch * 4 + ((y * pitch + x) * 4)[:, None] + channel
-    total = tl.zeros([BLOCK_P, 4], weights.dtype.element_ty)
-    if tl.load(busy + block) != 0:
-        if KERNELS == "block":
-            weights += block % (down * across) * side * side
-        for i in range(side):
-            for j in range(tl.load(spans + 2 * i), tl.load(spans + 2 * i + 1)):
-                tap = tl.load(source + (i * pitch + j) * 4).to(total.dtype)
-                if KERNELS == "tap":
-                    row = tl.minimum(tl.maximum(y + i - (side - 1), 0) // cell, rows - 1)
-                    column = tl.minimum(tl.maximum(x + j - (side - 1), 0) // cell, columns - 1)
-                    total += tl.load(weights + (row * columns + column) * side * side + i * side + j)[:, None] * tap
-                else:
-                    total += tl.load(weights + i * side + j) * tap
-    plane = (height * width).to(tl.int64)
-    tl.store(
-        out + (picture * 4 + channel) * plane + (y * width + x)[:, None], total, mask=exists[:, None] & (channel < 4)
-    )
 
 
 def render(
@@ -74,7 +35,278 @@ def render(
     """The reference's `render`, in larger tiles; taps are stored as `storage`."""
     plan = reference.Plan.of(coc, aperture)
     tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
-    return reference.render_tiles(image, coc, plan, partial(spread, storage=storage), tile, develop)
+    steps = reference.Steps(weigh, inpaint, partial(spread, storage=storage))
+    return reference.render_tiles(image, coc, plan, steps, tile, develop)
+
+
+# What slabs take of the surfaces ------------------------------------------------------------------------------------
+
+
+def weigh(sheets: reference.Sheets, what: str, k: int, area: reference.Area, level: int) -> Tensor:
+    """The reference's `weigh`: the kernel's at full size or half of it, made smaller from there."""
+    weighed = _Weigh.apply(sheets.near, sheets.place, *sheets.far_planes, what, k, area, min(level, 1))
+    return reference.reduced(weighed, max(level - 1, 0))
+
+
+class _Weigh(torch.autograd.Function):
+    """Near and far surfaces, weighted by functions of their places and added up."""
+
+    @staticmethod
+    def forward(ctx, near, near_place, far, far_place, what: str, k: int, area: reference.Area, level: int):
+        surfaces = [x.contiguous() for x in (near, near_place, far, far_place)]
+        ctx.save_for_backward(*surfaces)
+        ctx.constants = what, k, area, level
+        out = near.new_empty(1, 4 if what == "seen" else 1, *area.at_level(level).size)
+        cells = out[0, 0].numel()
+        with torch.cuda.device_of(near):
+            weigh_kernel[(triton.cdiv(cells, BLOCK_C),)](
+                *surfaces, out, float(k), near[0, 0].numel(), near.shape[-1], area.top, area.left, *area.size,
+                WHAT=what, LEVEL=level, BLOCK=BLOCK_C,
+            )  # fmt: skip
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        surfaces = ctx.saved_tensors
+        what, k, area, level = ctx.constants
+        grads = [torch.zeros_like(x) for x in surfaces]
+        with torch.cuda.device_of(grad):
+            weigh_backward_kernel[(triton.cdiv(area.pixels, BLOCK_C),)](
+                grad.contiguous(), *surfaces, *grads, float(k), surfaces[0][0, 0].numel(), surfaces[0].shape[-1],
+                area.top, area.left, *area.size, WHAT=what, LEVEL=level, BLOCK=BLOCK_C,
+            )  # fmt: skip
+        return *grads, None, None, None, None
+
+
+@triton.jit
+def weight_of(place, k, WHAT: tl.constexpr):
+    """`reference.WEIGHTS`."""
+    if WHAT == "seen":
+        return tl.maximum(1 - tl.abs(place - k), 0)
+    if WHAT == "known":
+        return tl.minimum(tl.maximum((k + 1) - place, 0), 1)
+    return tl.minimum(tl.maximum(place - (k + 1), 0), 1)
+
+
+@triton.jit
+def slope_of(place, k, WHAT: tl.constexpr):
+    """Their derivatives, at kinks as PyTorch has them."""
+    if WHAT == "seen":
+        away = place - k
+        return tl.where(tl.abs(away) > 1, 0, tl.where(away > 0, -1, tl.where(away < 0, 1, 0)))
+    if WHAT == "known":
+        return tl.where((place < k) | (place > k + 1), 0, -1)
+    return tl.where((place < k + 1) | (place > k + 2), 0, 1)
+
+
+@triton.jit(do_not_specialize=["k", "plane", "pitch", "top", "left", "height", "width"])
+def weigh_kernel(
+    near, near_place, far, far_place, out, k, plane, pitch, top, left, height, width,
+    WHAT: tl.constexpr, LEVEL: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Surfaces of an area of a region's planes times their weights, shared by the cells around: `reference.reduced`.
+
+    What weighs nothing is not read: most of a picture belongs to other slabs, and most of it has no far surface.
+    """
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    columns = width >> LEVEL
+    cells = columns * (height >> LEVEL)
+    exists = cell < cells
+    y, x = cell // columns, cell % columns
+    first = tl.zeros([BLOCK], out.dtype.element_ty)
+    second, third, alpha = first, first, first
+    for i in range(4 if LEVEL else 1):
+        for j in range(4 if LEVEL else 1):
+            row, column, share = y, x, 1.0
+            if LEVEL:
+                row = tl.minimum(tl.maximum(2 * y + i - 1, 0), height - 1)
+                column = tl.minimum(tl.maximum(2 * x + j - 1, 0), width - 1)
+                share = tl.where((i == 0) | (i == 3), 0.125, 0.375) * tl.where((j == 0) | (j == 3), 0.125, 0.375)
+            at = (top + row) * pitch + left + column
+            place = tl.load(near_place + at, exists, other=0)
+            weight = share * weight_of(place, k, WHAT)
+            used = exists & (weight > 0)
+            if WHAT == "seen":
+                first += weight * tl.load(near + at, used, other=0)
+                second += weight * tl.load(near + plane + at, used, other=0)
+                third += weight * tl.load(near + 2 * plane + at, used, other=0)
+            alpha += weight * tl.load(near + 3 * plane + at, used, other=0)
+            place = tl.load(far_place + at, exists, other=-1e4)
+            weight = share * weight_of(place, k, WHAT)
+            used = exists & (weight > 0) & (place > -1e4)
+            if WHAT == "seen":
+                first += weight * tl.load(far + at, used, other=0)
+                second += weight * tl.load(far + plane + at, used, other=0)
+                third += weight * tl.load(far + 2 * plane + at, used, other=0)
+            alpha += weight * tl.load(far + 3 * plane + at, used, other=0)
+    if WHAT == "seen":
+        tl.store(out + cell, first, exists)
+        tl.store(out + cells + cell, second, exists)
+        tl.store(out + 2 * cells + cell, third, exists)
+        tl.store(out + 3 * cells + cell, alpha, exists)
+    else:
+        tl.store(out + cell, alpha, exists)
+
+
+@triton.jit
+def shared_gradient(grad, y, x, height, width, exists, LEVEL: tl.constexpr):
+    """The gradient that comes to a pixel from the cells which it was shared by: the adjoint of `reference.reduced`."""
+    columns = width >> LEVEL
+    if not LEVEL:
+        return tl.load(grad + y * columns + x, exists, other=0)
+    row, column = y // 2, x // 2
+    beside = tl.minimum(tl.maximum(column + 2 * (x % 2) - 1, 0), columns - 1)
+    beyond = tl.minimum(tl.maximum(row + 2 * (y % 2) - 1, 0), (height >> LEVEL) - 1)
+    here = 0.375 * tl.load(grad + row * columns + column, exists, other=0)
+    here += 0.125 * tl.load(grad + row * columns + beside, exists, other=0)
+    there = 0.375 * tl.load(grad + beyond * columns + column, exists, other=0)
+    there += 0.125 * tl.load(grad + beyond * columns + beside, exists, other=0)
+    return 0.375 * here + 0.125 * there
+
+
+@triton.jit(do_not_specialize=["k", "plane", "pitch", "top", "left", "height", "width"])
+def weigh_backward_kernel(
+    grad, near, near_place, far, far_place, grad_near, grad_near_place, grad_far, grad_far_place,
+    k, plane, pitch, top, left, height, width, WHAT: tl.constexpr, LEVEL: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gradients of surfaces and places from those of `weigh_kernel`'s cells; each pixel gathers its own."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    exists = pixel < height * width
+    y, x = pixel // width, pixel % width
+    at = (top + y) * pitch + left + x
+    cells = (height >> LEVEL) * (width >> LEVEL)
+    near_at, far_at = tl.load(near_place + at, exists, other=0), tl.load(far_place + at, exists, other=-1e4)
+    is_far = exists & (far_at > -1e4)
+    near_weight, far_weight = weight_of(near_at, k, WHAT), weight_of(far_at, k, WHAT)
+    near_slope = tl.zeros([BLOCK], grad_near.dtype.element_ty)
+    far_slope = near_slope
+    for channel in range(0 if WHAT == "seen" else 3, 4):
+        come = shared_gradient(grad + (channel * cells if WHAT == "seen" else 0), y, x, height, width, exists, LEVEL)
+        near_slope += come * tl.load(near + channel * plane + at, exists, other=0)
+        far_slope += come * tl.load(far + channel * plane + at, is_far, other=0)
+        tl.store(grad_near + channel * plane + at, near_weight * come, exists)
+        tl.store(grad_far + channel * plane + at, far_weight * come, is_far)
+    tl.store(grad_near_place + at, near_slope * slope_of(near_at, k, WHAT), exists)
+    tl.store(grad_far_place + at, far_slope * slope_of(far_at, k, WHAT), is_far)
+
+
+# Hidden surfaces ----------------------------------------------------------------------------------------------------
+
+
+def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: reference.Area) -> Tensor:
+    """The reference's `inpaint`, of one picture."""
+    return _Inpaint.apply(layer, known, levels, wanted)
+
+
+class _Inpaint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, layer: Tensor, known: Tensor, levels: int, wanted: reference.Area):
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(layer.clone(), known)  # the layer is written to afterwards
+        ctx.constants = levels, wanted
+        pyramid = [pulled(layer, known)]
+        for _ in range(levels - 1):
+            pyramid.append(pulled(*pyramid[-1].split([4, 1], 1)))
+        filled = pyramid.pop()
+        for finer in reversed(pyramid):
+            filled = pushed(*finer.split([4, 1], 1), filled, reference.Area.of(finer))
+        return pushed(layer, known, filled, wanted)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
+        with torch.enable_grad():
+            filled = reference.inpaint(*inputs, *ctx.constants)
+        return *torch.autograd.grad(filled, inputs, grad), None, None
+
+
+def pulled(rgba: Tensor, known: Tensor) -> Tensor:
+    """RGBA and the weight that it is premultiplied by, at half the size, as far as they are trusted: (1,5,h,w)."""
+    height, width = (n // 2 for n in known.shape[-2:])
+    out = rgba.new_empty(1, 5, height, width)
+    with torch.cuda.device_of(rgba):
+        pull_kernel[(triton.cdiv(height * width, BLOCK_C),)](
+            *strided(rgba), *strided(known), out, height, width, TRUST=reference.TRUST, EPS=reference.EPS, BLOCK=BLOCK_C
+        )
+    return out
+
+
+def pushed(rgba: Tensor, known: Tensor, coarse: Tensor, wanted: reference.Area) -> Tensor:
+    """What is unknown of the `wanted` area, from `coarse` (1,5,h,w) of half the size: (1,5,H,W)."""
+    rgba, known = rgba[wanted.index()], known[wanted.index()]
+    out = rgba.new_empty(1, 5, *wanted.size)
+    with torch.cuda.device_of(rgba):
+        push_kernel[(triton.cdiv(wanted.pixels, BLOCK_C),)](
+            *strided(rgba), *strided(known), coarse, out, *wanted.size, wanted.top, wanted.left, *coarse.shape[-2:],
+            BLOCK=BLOCK_C,
+        )  # fmt: skip
+    return out
+
+
+def strided(x: Tensor) -> tuple[Tensor, int, int]:
+    """A view of planes whose rows are contiguous, with its strides."""
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    return x, x.stride(1), x.stride(2)
+
+
+@triton.jit(do_not_specialize=["rgba_plane", "rgba_pitch", "known_plane", "known_pitch", "height", "width"])
+def pull_kernel(
+    rgba, rgba_plane, rgba_pitch, known, known_plane, known_pitch, out, height, width,
+    TRUST: tl.constexpr, EPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Means of 2 x 2 pixels, lessened where less than a TRUST-th part of a cell is known."""
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    exists = cell < height * width
+    y, x = cell // width, cell % width
+    part = quarter_sum(known + 2 * y * known_pitch + 2 * x, known_pitch, exists)
+    trust = tl.minimum(TRUST * part, 1) / tl.maximum(part, EPS)
+    plane = height * width
+    for channel in tl.static_range(4):
+        mean = quarter_sum(rgba + channel * rgba_plane + 2 * y * rgba_pitch + 2 * x, rgba_pitch, exists)
+        tl.store(out + channel * plane + cell, mean * trust, exists)
+    tl.store(out + 4 * plane + cell, part * trust, exists)
+
+
+@triton.jit
+def quarter_sum(at, pitch, exists):
+    """The mean of the 2 x 2 pixels from `at` on."""
+    left = tl.load(at, exists, other=0) + tl.load(at + pitch, exists, other=0)
+    right = tl.load(at + 1, exists, other=0) + tl.load(at + pitch + 1, exists, other=0)
+    return (left + right) * 0.25
+
+
+@triton.jit(
+    do_not_specialize=[
+        "rgba_plane", "rgba_pitch", "known_plane", "known_pitch",
+        "height", "width", "top", "left", "coarse_height", "coarse_width",
+    ]
+)  # fmt: skip
+def push_kernel(
+    rgba, rgba_plane, rgba_pitch, known, known_plane, known_pitch, coarse, out,
+    height, width, top, left, coarse_height, coarse_width, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """What is known, and beside it what the coarser size says, bilinearly: `reference.doubled`."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    exists = pixel < height * width
+    y, x = pixel // width, pixel % width
+    row, column = (y + top) // 2, (x + left) // 2
+    beyond = tl.minimum(tl.maximum(row + 2 * ((y + top) % 2) - 1, 0), coarse_height - 1)
+    beside = tl.minimum(tl.maximum(column + 2 * ((x + left) % 2) - 1, 0), coarse_width - 1)
+    unknown = 1 - tl.load(known + y * known_pitch + x, exists, other=0)
+    for channel in tl.static_range(5):
+        of = coarse + channel * coarse_height * coarse_width
+        here = 0.75 * tl.load(of + row * coarse_width + column, exists, other=0)
+        here += 0.25 * tl.load(of + row * coarse_width + beside, exists, other=0)
+        there = 0.75 * tl.load(of + beyond * coarse_width + column, exists, other=0)
+        there += 0.25 * tl.load(of + beyond * coarse_width + beside, exists, other=0)
+        if channel < 4:
+            own = tl.load(rgba + channel * rgba_plane + y * rgba_pitch + x, exists, other=0)
+        else:
+            own = 1 - unknown
+        tl.store(out + channel * height * width + pixel, own + unknown * (0.75 * here + 0.25 * there), exists)
+
+
+# Discs --------------------------------------------------------------------------------------------------------------
 
 
 def spread(layer: Tensor, visible: Tensor, kernels: Tensor, storage: torch.dtype | None = None) -> Tensor:
@@ -143,3 +375,45 @@ def gather(
             KERNELS=whose, BLOCK=block, BLOCK_P=pixels, num_warps=max(1, pixels // (32 * PER_THREAD)),
         )  # fmt: skip
     return out
+
+
+@triton.jit(do_not_specialize=["height", "width", "side", "rows", "columns", "cell"])
+def spread_kernel(
+    source, weights, spans, busy, out, height, width, side, rows, columns, cell,
+    KERNELS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    """out[:, y, x] = sum of weights[i, j] source[y + i, x + j]: RGBA, channels last in source, side - 1 larger.
+
+    `busy` says which blocks of out to work on, the rest is 0; `spans` has the first and last + 1 weight of every row of
+    weights that is not zero in all of them. Sums are in the type of weights, whatever source is stored in.
+    KERNELS says whose weights: "one" for all; "block": every block of out has its own; "tap": the adjoint of that,
+    every cell x cell pixels of source have, which begins with side - 1 pixels that belong to no cell and are 0.
+    """
+    block = tl.program_id(0) // (BLOCK * BLOCK // BLOCK_P)
+    within = (tl.program_id(0) % (BLOCK * BLOCK // BLOCK_P)) * BLOCK_P + tl.arange(0, BLOCK_P)
+    down, across = tl.cdiv(height, BLOCK), tl.cdiv(width, BLOCK)
+    picture = (block // (down * across)).to(tl.int64)
+    y = (block // across % down) * BLOCK + within // BLOCK
+    x = (block % across) * BLOCK + within % BLOCK
+    channel = tl.arange(0, 4)[None]
+    exists = (y < height) & (x < width)
+    y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)  # what can always be read needs no masks in the loop
+    pitch = width + side - 1
+    source += picture * (height + side - 1) * pitch * 4 + ((y * pitch + x) * 4)[:, None] + channel
+    total = tl.zeros([BLOCK_P, 4], weights.dtype.element_ty)
+    if tl.load(busy + block) != 0:
+        if KERNELS == "block":
+            weights += block % (down * across) * side * side
+        for i in range(side):
+            for j in range(tl.load(spans + 2 * i), tl.load(spans + 2 * i + 1)):
+                tap = tl.load(source + (i * pitch + j) * 4).to(total.dtype)
+                if KERNELS == "tap":
+                    row = tl.minimum(tl.maximum(y + i - (side - 1), 0) // cell, rows - 1)
+                    column = tl.minimum(tl.maximum(x + j - (side - 1), 0) // cell, columns - 1)
+                    total += tl.load(weights + (row * columns + column) * side * side + i * side + j)[:, None] * tap
+                else:
+                    total += tl.load(weights + i * side + j) * tap
+    plane = (height * width).to(tl.int64)
+    tl.store(
+        out + (picture * 4 + channel) * plane + (y * width + x)[:, None], total, mask=exists[:, None] & (channel < 4)
+    )

@@ -49,6 +49,18 @@ def bokeh(registers: int, storage: str = "fp32", compute: str = "fp32", kernels:
     return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps=2, note=note)
 
 
+def step(kernel: str, registers: int, number: str = "fp32", **constants: Any) -> Kernel:
+    """The photo renderer's kernels of planes."""
+    planes = ("near", "near_place", "far", "far_place", "rgba", "known", "coarse", "out", "grad")
+    planes += ("grad_near", "grad_near_place", "grad_far", "grad_far_place")
+    sizes = ("plane", "pitch", "top", "left", "height", "width", "coarse_height", "coarse_width")
+    sizes += ("rgba_plane", "rgba_pitch", "known_plane", "known_pitch")
+    types = dict.fromkeys(planes, f"*{number}") | dict.fromkeys(sizes, "i32") | {"k": "fp32"}
+    note = " ".join([number, *(f"{name}={value}" for name, value in constants.items() if name not in ("TRUST", "EPS"))])
+    constants["BLOCK"] = 256
+    return Kernel("argan.kernels.bokeh.triton", kernel, types, registers, constants, note=note)
+
+
 RGB = {"CHANNELS": 3}
 ALL = {"NEED_IMAGE": True, "NEED_RAYS": True, "NEED_WEIGHTS": True}
 TRAINING = ALL | {"NEED_WEIGHTS": False}
@@ -72,6 +84,15 @@ KERNELS = [
     bokeh(104, "fp64", "fp64"),
     bokeh(64, kernels="block"),
     bokeh(80, kernels="tap"),
+    *(
+        step("weigh_kernel", registers, WHAT=what, LEVEL=level)
+        for (what, level), registers in {("seen", 0): 40, ("seen", 1): 56, ("known", 1): 40, ("hidden", 0): 32}.items()
+    ),
+    step("weigh_kernel", 80, "fp64", WHAT="seen", LEVEL=1),
+    step("weigh_backward_kernel", 56, WHAT="seen", LEVEL=1),
+    step("weigh_backward_kernel", 56, WHAT="known", LEVEL=0),
+    step("pull_kernel", 40, TRUST=16, EPS=1e-6),
+    step("push_kernel", 40),
 ]
 
 

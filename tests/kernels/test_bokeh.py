@@ -220,7 +220,7 @@ def test_cat_s_eyes_have_no_seams():
     image, disparity = picture(150, 190)
     plan = reference.Plan.of(14 * (disparity - 0.4), Aperture("hexagon", cat_eye=0.8))
     whole, tiles = (
-        reference.render_tiles(image, 14 * (disparity - 0.4), plan, reference.spread, tile) for tile in (256, 64)
+        reference.render_tiles(image, 14 * (disparity - 0.4), plan, reference.STEPS, tile) for tile in (256, 64)
     )
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
@@ -398,8 +398,30 @@ def test_levels_agree_with_full_size():
     coc = 40 * (disparity - 0.1)
     levels, full = (reference.Plan.of(coc, "disk", full_size) for full_size in (False, True))
     assert max(levels.level(k) for k in range(len(levels.radii))) >= 2
-    a, b = (reference.render_tiles(image, coc, plan, reference.spread, 256) for plan in (levels, full))
+    a, b = (reference.render_tiles(image, coc, plan, reference.STEPS, 256) for plan in (levels, full))
     assert truth.psnr(a[0], b[0]) > 45
+
+
+@pytest.mark.parametrize(("focus", "least"), [(0.0, 50), (0.5, 40), (1.0, 42)])
+def test_wide_discs_from_smaller_photos_agree_with_full_size(focus, least):
+    """Radii up to 60 in a picture of 152 pixels; the slabs beyond 48 are from the picture at half the size."""
+    image, disparity = truth.scenes()[0].all_in_focus()
+    coc = 60 * (disparity - focus)
+    levels, full = (reference.Plan.of(coc, "disk", full_size) for full_size in (False, True))
+    assert len(levels.own_slabs()) < len(levels.radii) or focus == 0.5
+    a, b = (reference.render_tiles(image, coc, plan, reference.STEPS, 512) for plan in (levels, full))
+    assert truth.psnr(truth.crop(a)[0], truth.crop(b)[0]) > least
+
+
+def test_tiles_of_wide_discs_leave_no_seams():
+    image, disparity = picture(300, 420)
+    coc = 130 * (disparity - 0.5)
+    plan = reference.Plan.of(coc, "disk")
+    assert plan.levels == reference.OWN + 2
+    tiles, whole = (
+        reference.render_tiles(image, coc, plan, reference.STEPS, tile) for tile in (8 * plan.cell, 32 * plan.cell)
+    )
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
 
 def test_a_batch_is_its_pictures():
@@ -458,7 +480,9 @@ def test_gradients():
     assert torch.autograd.gradcheck(render_bokeh, inputs, eps=1e-7, atol=1e-4, rtol=1e-3)
 
 
-def test_gradients_through_levels():
+@pytest.mark.parametrize("radius", [31.7, 103.2])
+def test_gradients_through_levels(radius):
+    """The larger radius takes slabs from the picture at half the size."""
     image, disparity = picture(24, 24, dtype=torch.float64)
     image = image.requires_grad_()
     weights = torch.rand_like(image)
@@ -466,7 +490,7 @@ def test_gradients_through_levels():
     def loss(radius: Tensor, focus: Tensor) -> Tensor:
         return (render_bokeh(image, disparity, radius, focus) * weights).sum()
 
-    inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (31.7, 0.473)]
+    inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (radius, 0.473)]
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-7, atol=1e-4, rtol=1e-3)
     (grad,) = torch.autograd.grad(loss(*inputs), image)
     direction = torch.rand_like(image)
@@ -518,6 +542,63 @@ def test_triton_stores_half_precision_as_it_is(device):
     assert float((stored - clamped).abs().max()) > 0
     torch.testing.assert_close(stored, clamped, rtol=1e-3, atol=1e-6)
     assert bool(whole.amax() > 2 * stored.amax())
+
+
+def surfaces(dtype: torch.dtype, device: str) -> tuple[reference.Sheets, list[Tensor]]:
+    """Near surfaces in 24 x 28 pixels and far ones in some, at places from 0 to 5, many on a slab; and the leaves."""
+    rgba, rows = torch.rand(1, 4, 24, 28, dtype=dtype, device=device), torch.arange(24, device=device)
+    places = torch.randint(0, 21, (1, 1, 24, 28), device=device).to(dtype) / 4
+    far, far_places = torch.rand(4, 24, dtype=dtype, device=device), places[0, :, :, 3].floor()
+    leaves = [x.contiguous().requires_grad_() for x in (rgba, places, far, far_places)]
+    return reference.Sheets(*leaves, rows, (5 * rows) % 28), leaves
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("what", reference.WEIGHTS)
+def test_triton_weighs_surfaces(what, level, dtype, device, poisoned_memory):
+    """In all of a region and in a part of it; at the rims of parts pixels are extended."""
+    from argan.kernels.bokeh import triton
+
+    sheets, leaves = surfaces(dtype, device)
+    for area in (reference.Area(0, 24, 0, 28), reference.Area(4, 12, 8, 28), reference.Area(20, 24, 0, 4)):
+        expected, out = (weigh(sheets, what, 2, area, level) for weigh in (reference.weigh, triton.weigh))
+        tolerance = 1e-6 if dtype == torch.float32 else 1e-14
+        torch.testing.assert_close(out, expected, rtol=0, atol=tolerance)
+        weights = torch.rand_like(expected)
+        grads = [
+            torch.autograd.grad((x * weights).sum(), leaves, retain_graph=True, materialize_grads=True)
+            for x in (expected, out)
+        ]
+        for gradient, wanted in zip(grads[1], grads[0], strict=True):
+            torch.testing.assert_close(gradient, wanted, rtol=0, atol=4 * tolerance)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [1, 3])
+def test_triton_fills_in_hidden_surfaces(levels, dtype, device, poisoned_memory):
+    """Parts of larger tensors, known here and there and nowhere; all of it wanted, and a part."""
+    from argan.kernels.bokeh import triton
+
+    known = (torch.rand(1, 1, 48, 50, dtype=dtype, device=device) - 0.6).clamp(min=0)
+    known[..., 20:] = 0
+    layer = torch.rand(1, 4, 48, 50, dtype=dtype, device=device) * known
+    leaves = [layer.requires_grad_(), known.requires_grad_()]
+    for wanted in (reference.Area(0, 40, 0, 32), reference.Area(8, 24, 16, 24)):
+        expected, out = (
+            inpaint(layer[..., 2:42, 5:37], known[..., 2:42, 5:37], levels, wanted)
+            for inpaint in (reference.inpaint, triton.inpaint)
+        )
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-14)
+        weights = torch.rand_like(expected)
+        grads = [
+            torch.autograd.grad((x * weights).sum(), leaves, retain_graph=True, materialize_grads=True)
+            for x in (expected, out)
+        ]
+        for gradient, right in zip(grads[1], grads[0], strict=True):
+            torch.testing.assert_close(gradient, right, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.triton
