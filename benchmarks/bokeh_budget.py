@@ -30,7 +30,7 @@ from argan.kernels.bokeh.triton import TILE
 BANDWIDTH = 4.8e12  # bytes a second
 LINES = 132 * 1.755e9  # of 128 bytes, by level-1 caches a second: multiprocessors and clock
 LAUNCH = 5e-6  # seconds
-STEPS = ("unmix", "occurrences", "slab", "inpaint", "spread", "add", "add_group")  # the rest is "other"
+STEPS = ("unmix", "occurrences", "slab", "inpaint", "spread", "over", "behind", "add_group")  # the rest is "other"
 PROCESSOR = ("occurrences.<locals>.of", "bounding_area")
 WAITS = ("_local_scalar_dense", "nonzero", "equal")
 
@@ -122,6 +122,16 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
             cost.bytes += round(down + up + 2.25 * out.nbytes)
         return out
 
+    def over(front: reference.Composite, layer: Tensor, radius: float, area: reference.Area) -> None:
+        with as_kernels("over", 1) as cost:
+            reference.over(front, layer, radius, area)
+            cost.bytes += 4 * (layer[0, 0].numel() * (4 + 8 + 3 + 2 * front.radial.shape[1]) + front.through.numel())
+
+    def behind(front: reference.Composite, group: reference.Composite) -> None:
+        with as_kernels("behind", 1) as cost:
+            reference.behind(front, group)
+            cost.bytes += 4 * (front.through.numel() * (8 + 2 + 1) + 6 * group.through.numel())
+
     def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
         n = kernels.shape[-1] // 2
         height, width = visible.shape[-2:]
@@ -141,7 +151,7 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
     plan = reference.Plan.of(coc, lens)
     tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
     with counter, torch.no_grad():
-        reference.render_tiles(image, coc, plan, reference.Steps(weigh, inpaint, spread), tile)
+        reference.render_tiles(image, coc, plan, reference.Steps(weigh, inpaint, spread, over, behind), tile)
     return dict(counter.costs)
 
 

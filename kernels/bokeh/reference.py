@@ -400,7 +400,7 @@ class Region:
         sides = (near or bool(self.nearest > 0)) and (far or bool(self.farthest < 0))  # both are here
         for (level, side), slabs in groupby(reversed(range(len(plan.radii))), lambda k: plan.group(k, sides)):
             if (level, side) in wide:
-                front.add_group(wide[level, side])
+                front.add_group(wide[level, side], self.steps)
                 continue
             group: Composite | None = None
             for k in slabs:
@@ -411,9 +411,9 @@ class Region:
                     visible = largest(front.through.detach(), 2**level)
                     group = front.group(level, side)
                 layer, here = self.blurred(k, places, group, visible)
-                group.add(layer, plan.radii[k], here)
+                self.steps.over(group, layer, plan.radii[k], here)
             if group is not None:
-                front.add_group(group)
+                front.add_group(group, self.steps)
         return front.rgba[:, :3] / front.rgba[:, 3:].clamp(min=EPS)
 
     def compose(self, slabs: list[int], side: int) -> Composite:
@@ -423,13 +423,13 @@ class Region:
         lead = slabs[0] + 1  # the slab just in front, which belongs to another group
         if lead < len(plan.radii) and (places := self.places(lead)) is not None:
             layer, here = self.blurred(lead, places, group)
-            group.nearer[here] = layer[:, 3:]
+            group.nearer[here.index()] = layer[:, 3:]
         for k in slabs:
             if (places := self.places(k)) is None:
                 group.add_nothing()
                 continue
             layer, here = self.blurred(k, places, group)
-            group.add(layer, plan.radii[k] * 2**plan.shrunk, here)
+            self.steps.over(group, layer, plan.radii[k] * 2**plan.shrunk, here)
         return group
 
     def nothing(self, level: int) -> Tensor:
@@ -450,8 +450,8 @@ class Region:
 
     def blurred(
         self, k: int, places: tuple[Area, Area | None, Area], group: Composite, visible: Tensor | None = None
-    ) -> tuple[Tensor, tuple]:
-        """RGBA of slab k at its level, spread to where it is shown, and the index of that in the view.
+    ) -> tuple[Tensor, Area]:
+        """RGBA of slab k at its level, spread to where it is shown, and where that is in the view at that level.
 
         Nothing is spread to where the `group` lets no light pass, or it is not `visible` through what is before that.
         """
@@ -460,9 +460,10 @@ class Region:
         layer = slab(self.sheets, plan, self.steps, k, needed, bounds, hides)
         kernels = plan.kernels(k, shown.moved_from(self.area), layer)
         layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
-        here = shown.seen_from(self.view).at_level(level).index()
-        passing = group.through.detach()[here]
-        return self.steps.spread(layer, passing if visible is None else visible[here] * passing, kernels), here
+        here = shown.seen_from(self.view).at_level(level)
+        passing = group.through.detach()[here.index()]
+        passing = passing if visible is None else visible[here.index()] * passing
+        return self.steps.spread(layer, passing, kernels), here
 
 
 @dataclass
@@ -715,9 +716,35 @@ class Steps:
     weigh: Callable[[Sheets, str, int, Area, int], Tensor]
     inpaint: Callable[[Tensor, Tensor, int, Area], Tensor]
     spread: Callable[[Tensor, Tensor, Tensor], Tensor]
+    over: Callable[[Composite, Tensor, float, Area], None]
+    behind: Callable[[Composite, Composite], None]
 
 
-STEPS = Steps(weigh, inpaint, spread)
+def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
+    """Puts spread, premultiplied RGBA of a slab of that blur radius behind all that is in the composite.
+
+    The slab just in front holds parts of the same surfaces. They block other points of the aperture than this slab's
+    parts do, so of the rays that pass it, alpha / (1 - its alpha) is blocked here. All other layers are independent.
+    """
+    at, alpha = area.index(), layer[:, 3:]
+    arrives = front.through[at].clone() / torch.maximum(alpha, 1 - front.nearer[at]).clamp(min=EPS)
+    front.rgba[at].addcmul_(arrives, layer)
+    front.through[at].addcmul_(arrives, alpha, value=-1)
+    if front.side:
+        scaled = layer if front.side < 0 else alpha
+        front.radial[at].addcmul_(arrives, scaled, value=radius / 2**front.level)
+    front.nearer = torch.zeros_like(front.nearer)
+    front.nearer[at] = alpha
+
+
+def behind(front: Composite, group: Composite) -> None:
+    """Puts a finished group of layers, of any level, behind all that is in the composite."""
+    front.rgba = torch.addcmul(front.rgba, front.through, group.enlarged(group.rgba))
+    front.through = front.through * group.enlarged(group.through)
+    front.nearer = group.enlarged(group.nearer)
+
+
+STEPS = Steps(weigh, inpaint, spread, over, behind)
 
 
 class Composite:
@@ -741,23 +768,6 @@ class Composite:
         if side < 0 and self.middle is None:  # nothing before the focal plane hides them
             side = 0
         return Composite(halved(self.nearer, level), level, side) if level or side else self
-
-    def add(self, layer: Tensor, radius: float, area: tuple) -> None:
-        """Puts spread, premultiplied RGBA of a slab of that blur radius behind all that is here.
-
-        The slab just in front holds parts of the same surfaces. They block other points of the aperture than this
-        slab's parts do, so of the rays that pass it, alpha / (1 - its alpha) is blocked here. All other layers are
-        independent.
-        """
-        alpha, through = layer[:, 3:], self.through[area].clone()
-        arrives = through / torch.maximum(alpha, 1 - self.nearer[area]).clamp(min=EPS)
-        self.rgba[area].addcmul_(arrives, layer)
-        self.through[area].addcmul_(arrives, alpha, value=-1)
-        if self.side:
-            scaled = layer if self.side < 0 else alpha
-            self.radial[area].addcmul_(arrives, scaled, value=radius / 2**self.level)
-        self.nearer = torch.zeros_like(self.nearer)
-        self.nearer[area] = alpha
 
     @property
     def shows(self) -> bool:
@@ -788,7 +798,7 @@ class Composite:
         """The slab just in front is empty."""
         self.nearer = torch.zeros_like(self.nearer)
 
-    def add_group(self, group: Composite) -> None:
+    def add_group(self, group: Composite, steps: Steps) -> None:
         """Puts a finished group of layers behind all that is here."""
         if group is self:
             return
@@ -800,9 +810,7 @@ class Composite:
         if group.side > 0:
             passing = [group.enlarged(x) for x in group.passing()]
             self.middle = passing if self.middle is None else [a + b for a, b in zip(self.middle, passing, strict=True)]
-        self.rgba = torch.addcmul(self.rgba, self.through, group.enlarged(group.rgba))
-        self.through = self.through * group.enlarged(group.through)
-        self.nearer = group.enlarged(group.nearer)
+        steps.behind(self, group)
 
     def enlarged(self, x: Tensor) -> Tensor:
         """One of its own at full size."""

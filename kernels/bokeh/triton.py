@@ -35,7 +35,7 @@ def render(
     """The reference's `render`, in larger tiles; taps are stored as `storage`."""
     plan = reference.Plan.of(coc, aperture)
     tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
-    steps = reference.Steps(weigh, inpaint, partial(spread, storage=storage))
+    steps = reference.Steps(weigh, inpaint, partial(spread, storage=storage), over, behind)
     return reference.render_tiles(image, coc, plan, steps, tile, develop)
 
 
@@ -417,3 +417,108 @@ def spread_kernel(
     tl.store(
         out + (picture * 4 + channel) * plane + (y * width + x)[:, None], total, mask=exists[:, None] & (channel < 4)
     )
+
+
+# Compositing --------------------------------------------------------------------------------------------------------
+
+
+def over(front: reference.Composite, layer: Tensor, radius: float, area: reference.Area) -> None:
+    """The reference's `over`, in place; where gradients are recorded, the reference's own."""
+    if torch.is_grad_enabled() and (layer.requires_grad or front.rgba.requires_grad):
+        reference.over(front, layer, radius, area)
+        return
+    planes = [x.contiguous() for x in (front.rgba, front.through, front.nearer, front.radial)]
+    front.rgba, front.through, front.nearer, front.radial = planes
+    height, width = front.through.shape[-2:]
+    with torch.cuda.device_of(layer):
+        over_kernel[(triton.cdiv(height * width, BLOCK_C),)](
+            layer.contiguous(), *planes, radius / 2**front.level, height, width, area.top, area.left, *area.size,
+            SIDE=front.side, EPS=reference.EPS, BLOCK=BLOCK_C,
+        )  # fmt: skip
+
+
+def behind(front: reference.Composite, group: reference.Composite) -> None:
+    """The reference's `behind`, in place; where gradients are recorded, the reference's own."""
+    if torch.is_grad_enabled() and (group.rgba.requires_grad or front.rgba.requires_grad):
+        reference.behind(front, group)
+        return
+    front.rgba, front.through, front.nearer = (x.contiguous() for x in (front.rgba, front.through, front.nearer))
+    parts = [x.contiguous() for x in (group.rgba, group.through, group.nearer)]
+    view = group.view or reference.Area.of(front.rgba)
+    with torch.cuda.device_of(front.rgba):
+        behind_kernel[(triton.cdiv(front.through.numel(), BLOCK_C),)](
+            front.rgba, front.through, front.nearer, *parts, *front.through.shape[-2:], view.top, view.left,
+            *parts[1].shape[-2:], UNIT=2**group.level, BLOCK=BLOCK_C,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["radius", "height", "width", "top", "left", "layer_height", "layer_width"])
+def over_kernel(
+    layer, rgba, through, nearer, radial, radius, height, width, top, left, layer_height, layer_width,
+    SIDE: tl.constexpr, EPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A layer, which is a part of the picture, behind what is there: `reference.over`. Nothing is nearer elsewhere."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    plane, layer_plane = height * width, layer_height * layer_width
+    exists = pixel < plane
+    y, x = pixel // width - top, pixel % width - left
+    inside = exists & (y >= 0) & (y < layer_height) & (x >= 0) & (x < layer_width)
+    at = y * layer_width + x
+    alpha = tl.load(layer + 3 * layer_plane + at, inside, other=0)
+    passed, before = tl.load(through + pixel, inside, other=0), tl.load(nearer + pixel, inside, other=0)
+    arrives = passed / tl.maximum(tl.maximum(alpha, 1 - before), EPS)
+    tl.store(through + pixel, passed - arrives * alpha, inside)
+    tl.store(nearer + pixel, alpha, exists)
+    for channel in tl.static_range(4):
+        light = arrives * tl.load(layer + channel * layer_plane + at, inside, other=0)
+        own = channel * plane + pixel
+        tl.store(rgba + own, tl.load(rgba + own, inside, other=0) + light, inside)
+        if SIDE < 0:
+            tl.store(radial + own, tl.load(radial + own, inside, other=0) + radius * light, inside)
+    if SIDE > 0:
+        tl.store(radial + pixel, tl.load(radial + pixel, inside, other=0) + radius * arrives * alpha, inside)
+
+
+@triton.jit(do_not_specialize=["height", "width", "top", "left", "group_height", "group_width"])
+def behind_kernel(
+    rgba, through, nearer, group_rgba, group_through, group_nearer,
+    height, width, top, left, group_height, group_width, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A group at 1 / UNIT of the size behind what is there: `reference.behind`, enlarged bilinearly on the way."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    exists = pixel < height * width
+    plane, group_plane = height * width, group_height * group_width
+    y, x = pixel // width + top, pixel % width + left
+    row, beyond, down = between_cells(y, group_height, UNIT)
+    column, beside, across = between_cells(x, group_width, UNIT)
+    first, second = row * group_width + column, row * group_width + beside
+    third, fourth = beyond * group_width + column, beyond * group_width + beside
+    passed = tl.load(through + pixel, exists, other=0)
+    for channel in tl.static_range(6):
+        if channel < 4:
+            source = group_rgba + channel * group_plane
+        elif channel == 4:
+            source = group_through
+        else:
+            source = group_nearer
+        here = tl.load(source + first, exists, other=0)
+        if UNIT > 1:
+            here += across * (tl.load(source + second, exists, other=0) - here)
+            there = tl.load(source + third, exists, other=0)
+            there += across * (tl.load(source + fourth, exists, other=0) - there)
+            here += down * (there - here)
+        if channel < 4:
+            own = rgba + channel * plane + pixel
+            tl.store(own, tl.load(own, exists, other=0) + passed * here, exists)
+        elif channel == 4:
+            tl.store(through + pixel, passed * here, exists)
+        else:
+            tl.store(nearer + pixel, here, exists)
+
+
+@triton.jit
+def between_cells(at, cells, UNIT: tl.constexpr):
+    """The two cells that a pixel lies between, and how far on the way from one to the other."""
+    place = tl.maximum((at.to(tl.float32) + 0.5) / UNIT - 0.5, 0)
+    first = tl.minimum(place.to(tl.int32), cells - 1)
+    return first, tl.minimum(first + 1, cells - 1), place - first

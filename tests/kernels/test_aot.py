@@ -52,10 +52,11 @@ def bokeh(registers: int, storage: str = "fp32", compute: str = "fp32", kernels:
 def step(kernel: str, registers: int, number: str = "fp32", **constants: Any) -> Kernel:
     """The photo renderer's kernels of planes."""
     planes = ("near", "near_place", "far", "far_place", "rgba", "known", "coarse", "out", "grad")
-    planes += ("grad_near", "grad_near_place", "grad_far", "grad_far_place")
-    sizes = ("plane", "pitch", "top", "left", "height", "width", "coarse_height", "coarse_width")
-    sizes += ("rgba_plane", "rgba_pitch", "known_plane", "known_pitch")
-    types = dict.fromkeys(planes, f"*{number}") | dict.fromkeys(sizes, "i32") | {"k": "fp32"}
+    planes += ("grad_near", "grad_near_place", "grad_far", "grad_far_place", "layer", "through", "nearer", "radial")
+    planes += ("group_rgba", "group_through", "group_nearer")
+    sizes = ("plane", "pitch", "top", "left", "height", "width", "coarse_height", "coarse_width", "layer_height")
+    sizes += ("rgba_plane", "rgba_pitch", "known_plane", "known_pitch", "layer_width", "group_height", "group_width")
+    types = dict.fromkeys(planes, f"*{number}") | dict.fromkeys(sizes, "i32") | {"k": "fp32", "radius": "fp32"}
     note = " ".join([number, *(f"{name}={value}" for name, value in constants.items() if name not in ("TRUST", "EPS"))])
     constants["BLOCK"] = 256
     return Kernel("argan.kernels.bokeh.triton", kernel, types, registers, constants, note=note)
@@ -93,6 +94,8 @@ KERNELS = [
     step("weigh_backward_kernel", 56, WHAT="known", LEVEL=0),
     step("pull_kernel", 40, TRUST=16, EPS=1e-6),
     step("push_kernel", 40),
+    *(step("over_kernel", 40, SIDE=side, EPS=1e-6) for side in (-1, 0, 1)),
+    *(step("behind_kernel", 40, UNIT=unit) for unit in (1, 8)),
 ]
 
 

@@ -1,5 +1,6 @@
 """The photo renderer: its physics, its gradients, its back ends, and a thin lens's true pictures to compare with."""
 
+import copy
 import math
 import sys
 from pathlib import Path
@@ -599,6 +600,46 @@ def test_triton_fills_in_hidden_surfaces(levels, dtype, device, poisoned_memory)
         ]
         for gradient, right in zip(grads[1], grads[0], strict=True):
             torch.testing.assert_close(gradient, right, rtol=1e-6, atol=1e-9)
+
+
+def composite(height: int, width: int, level: int, side: int, device: str) -> reference.Composite:
+    """With something in it everywhere."""
+    made = reference.Composite(torch.rand(1, 1, height, width, device=device), level, side)
+    made.rgba, made.through = torch.rand_like(made.rgba), torch.rand_like(made.through)
+    made.radial = torch.rand_like(made.radial)
+    return made
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("side", [-1, 0, 1])
+def test_triton_composites_layers(side, device, poisoned_memory):
+    """A layer over a part of the picture, not contiguous, then one over all of it."""
+    from argan.kernels.bokeh import triton
+
+    both = [composite(13, 21, 1, side, device)] * 2
+    both = [copy.deepcopy(made) for made in both]
+    for area in (reference.Area(3, 11, 5, 12), reference.Area(0, 13, 0, 21)):
+        layer = torch.rand(1, 4, *area.size[::-1], device=device).mT
+        for made, over in zip(both, (reference.over, triton.over), strict=True):
+            over(made, layer, -7.5, area)
+        torch.testing.assert_close(both[1].state(), both[0].state(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("level", [0, 1, 3])
+def test_triton_puts_groups_behind(level, device, poisoned_memory):
+    """All of a group, and a part of one, of which more is known than is wanted."""
+    from argan.kernels.bokeh import triton
+
+    unit = 2**level
+    group = composite(7, 9, level, 0, device)
+    part = copy.deepcopy(group)
+    part.view = reference.Area(2, 5 * unit, 3, 6 * unit + 1)
+    for behind_all, size in ((group, (7 * unit, 9 * unit)), (part, part.view.size)):
+        both = [copy.deepcopy(made) for made in [composite(*size, 0, 0, device)] * 2]
+        for made, behind in zip(both, (reference.behind, triton.behind), strict=True):
+            behind(made, behind_all)
+        torch.testing.assert_close(both[1].state(), both[0].state(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.triton
