@@ -33,9 +33,10 @@ FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE p
 OWN = (
     2  # a photo's slabs are worked at its size, a half and a quarter; those of more levels in a photo of half the size
 )
-DEEPEST = 4  # levels, at most, of the pyramid that fills in hidden surfaces
+DEEPEST = 5  # levels, at most, of the pyramid that fills in hidden surfaces
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
+FADE = 0.1  # hidden surfaces end softly: where what they are known by weighs less
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
 MIXED = 0.2, 1.0  # what mixed pixels count for when surfaces' colours are fitted, at first and with the shares found
 DOUBT = 0.05  # how much a mixed pixel's disparity counts for, beside its colour
@@ -615,7 +616,7 @@ def slab(sheets: Sheets, plan: Plan, steps: Steps, k: int, needed: Area, occurs:
     if not math.isinf(plan.white):
         shown = torch.minimum(shown.clone(), plan.white * shown[:, 3:])  # a copy: the layer is written to below
     filled = steps.inpaint(shown, known, plan.fill - level, hides.seen_from(around).at_level(level))
-    layer[part] = torch.addcmul(layer[part], filled[:, :4], hidden / filled[:, 4:].clamp(min=EPS))
+    layer[part] = torch.addcmul(layer[part], filled[:, :4], hidden / filled[:, 4:].clamp(min=FADE))
     return layer
 
 
