@@ -200,9 +200,7 @@ def compiled() -> str:
     from test_aot import ARCHITECTURES, KERNELS, compile_all
 
     jobs = [(kernel, arch) for kernel in KERNELS if "bokeh" in kernel.module for arch in ARCHITECTURES]
-    lines = [
-        "kernel                                       arch   registers  bytes spilled  instructions  a tap: these  loads"
-    ]
+    lines = [f"{'kernel':43}  arch   registers  bytes spilled  instructions  a tap: these  loads"]
     for (kernel, arch), report in zip(jobs, compile_all(jobs), strict=True):
         figures = f"{report['registers']:9}  {report['stack']:13}  {report['instructions']:12}"
         if kernel.kernel == "spread_kernel":

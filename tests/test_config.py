@@ -54,6 +54,7 @@ def test_systems_are_presets_of_the_same_sizes():
     assert PRESETS["rgbd-64"].loss.consistency_start == 2_000
     short = replace(PRESETS["argan-64"], steps=300)
     assert with_system(short, "rgbd", "short").loss.consistency_start == 30
+    assert with_system(short, "argan-rgbd", "short").loss.consistency_start == 150
     assert with_system(PRESETS["argan-64"], "argan", "x") == replace(PRESETS["argan-64"], name="x")
     assert [PRESETS[f"{name}-64"].model.viewpoints for name in ("gan", "argan", "rgbd", "argan-rgbd")] == [
         *(False, False, True, True)

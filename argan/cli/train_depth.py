@@ -26,6 +26,10 @@ def train_depth(
     collage: Annotated[
         float, typer.Option(min=0, max=1, help="Share of samples that get another one's figure set into them.")
     ] = 0.5,
+    close: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of these figures that are close: large, and cut off by the frame."),
+    ] = 0.0,
     stage: Annotated[
         float, typer.Option(min=0, max=1, help="Share that become figures standing on a receding ground.")
     ] = 0.25,
@@ -67,11 +71,20 @@ def train_depth(
             bar.update(task, completed=progress.step, description=f"depth  error {progress.stats['error']:.3f} px")
 
         config = DepthConfig(
-            width, steps, batch, seed=seed, images=images, collage=collage, stage=stage, precision=precision
+            width,
+            steps,
+            batch,
+            seed=seed,
+            images=images,
+            collage=collage,
+            close=close,
+            stage=stage,
+            precision=precision,
         )
         learned = learn(model, config, others=others, device=device, report=show)
     names = " and ".join(source.config.name for source in (model, *others))
     about = f"{steps} steps, width {width}, seed {seed}, {images} images, collage {collage:g}, stage {stage:g}"
+    about += f", close {close:g}" if close else ""
     card = {**learned.config.card, "estimator": f"argan train-depth from samples of {names}, {about}"}
     learned.config = replace(learned.config, card=card)
     learned.save(folder, half)

@@ -24,21 +24,28 @@ def augment(
     return image, disparity
 
 
-def collage(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float) -> tuple[Tensor, Tensor]:
+def collage(
+    image: Tensor, disparity: Tensor, rng: torch.Generator, share: float, close: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Into a `share` of the pictures, another one's figure: smaller, somewhere, nearer or farther; the nearest is seen.
 
     What generators draw has one subject, in the middle, on the ground that is usual for it. Here subjects are
-    anywhere, two to a picture, one hides a part of the other, and figure and ground do not know each other.
+    anywhere, two to a picture, one hides a part of the other, and figure and ground do not know each other. A `close`
+    share of the figures is larger than the others, mostly cut off by the frame, and the nearer the larger.
 
     Args:
         image, disparity: deep images (B, 3, S, S) and their disparity (B, 1, S, S), in one unit.
     """
     count = len(image)
     others = torch.cat([image, disparity, figure(disparity)], dim=1)[torch.randperm(count, generator=rng)]
-    size, middle = uniform(count, 0.4, 1, rng), 1.2 * torch.rand(count, 2, 1, generator=rng) - 0.6
+    size, is_close = uniform(count, 0.4, 1, rng), torch.zeros(count, 1, 1, 1)
+    if close:
+        is_close = (torch.rand(count, 1, 1, 1, generator=rng) < close).float()
+        size = size * 2.2**is_close
+    middle = (1.2 * torch.rand(count, 2, 1, generator=rng) - 0.6) * (11 / 6) ** is_close[:, 0]
     pasted, place, cover = put(others, size, middle)
     span = disparity.amax() - disparity.amin()
-    place = place + span * uniform(count, -0.1, 0.2, rng)
+    place = place + span * (uniform(count, -0.1, 0.2, rng) + 0.3 * is_close * size)
     cover = cover * (place > disparity) * (torch.rand(count, 1, 1, 1, generator=rng) < share)
     return torch.lerp(image, pasted, cover), torch.lerp(disparity, place, cover)
 

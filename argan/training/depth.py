@@ -92,7 +92,7 @@ def draw_pairs(
         pairs = [draw_deep_images(model, count, rng) for model, count in zip(models, counts, strict=True)]
     deep = torch.cat([image.float().cpu() for image, _ in pairs])
     disparity = torch.cat([unit * place.float().cpu() for unit, (_, place) in zip(units, pairs, strict=True)])
-    deep, disparity = collage(deep, disparity, rng, config.collage)
+    deep, disparity = collage(deep, disparity, rng, config.collage, config.close)
     deep, disparity = stage(deep, disparity, rng, config.stage)
     opened = torch.rand(config.batch, generator=rng).round()
     scale = {"both": opened, "deep": torch.zeros_like(opened), "shallow": torch.ones_like(opened)}[config.images]

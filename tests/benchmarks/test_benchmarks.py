@@ -137,8 +137,8 @@ def test_taps_and_launches_of_a_render_are_counted(monkeypatch):
     taps = 64 * 64 * int((aperture_kernel("disk", -2.0) > 0).sum())
     assert costs["spread"].taps == budget.total(costs).taps == taps
     assert costs["spread"].tap_lines == taps / 8
-    assert costs["add"].bytes > 4 * 64 * 64 * 10  # the layer, and RGBA and what passes read and written
-    assert costs["add"].launches > 0
+    assert costs["over"].bytes > 4 * 64 * 64 * 10  # the layer, and RGBA and what passes read and written
+    assert costs["over"].launches > 0
     assert "inpaint" not in costs  # nothing hides anything
 
 

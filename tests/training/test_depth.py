@@ -146,6 +146,18 @@ def test_a_collage_shows_the_nearest():
     torch.testing.assert_close(pasted.movedim(1, -1)[~new], image.movedim(1, -1)[~new], rtol=0, atol=0.01)
 
 
+def test_close_figures_are_large_and_nearer_than_all_else():
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
+    disparity = (x**2 + y**2 < 0.2).float().expand(64, 1, 32, 32).clone()
+    image = torch.rand(64, 3, 1, 1) * disparity
+    usual, close = (collage(image, disparity, rng(), 1.0, close=share)[1] for share in (0.0, 1.0))
+    covered = [(place - disparity > 0.01).float().mean() for place in (usual, close)]
+    assert covered[1] > 2 * covered[0]
+    assert close.amax() > usual.amax() + 0.3
+    at_the_frame = [place[..., 0].gt(0.5).float().mean() for place in (usual, close)]
+    assert at_the_frame[1] > at_the_frame[0] + 0.1
+
+
 def test_a_stage_recedes_and_figures_stand_on_it():
     """Samples of a near disc on a far ground become discs on a plane, each as near as where it touches the plane."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
