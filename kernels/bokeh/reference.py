@@ -112,8 +112,12 @@ class Plan:
 
     @property
     def fill(self) -> int:
-        """Levels of the pyramid that fills in hidden surfaces. Little is seen deeper than a quarter of a radius."""
-        return max(3, min(DEEPEST, math.ceil(math.log2(max(self.largest, 1) / 4))))
+        """Levels of the pyramid that fills in hidden surfaces.
+
+        Little is seen deeper than a quarter of a radius: a hidden surface's own, or that of what is blurred before it.
+        """
+        radius = max(self.widest, self.radii[-1], 1)
+        return max(3, min(DEEPEST, math.ceil(math.log2(radius / 4))))
 
     @property
     def cell(self) -> int:
