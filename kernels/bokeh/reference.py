@@ -30,9 +30,7 @@ from torch import Tensor
 from argan.kernels.bokeh.aperture import Aperture, cat_eye_kernels, check_aperture, fitted_kernel, reach
 
 FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
-OWN = (
-    2  # a photo's slabs are worked at its size, a half and a quarter; those of more levels in a photo of half the size
-)
+OWN = 2  # halvings, at most, that slabs of a photo are worked at; those of more are taken from a smaller photo
 DEEPEST = 5  # levels, at most, of the pyramid that fills in hidden surfaces
 STEP = 0.5, 0.15  # neighbouring slabs are this far apart: pixels, and relative to the radius (at least one pixel)
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
