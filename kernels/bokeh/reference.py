@@ -353,25 +353,30 @@ def wide_groups(
     what discs cost does not grow with them. `spans` (1,3,H,W) has the mean, highest and lowest blur radius in a pixel.
     Returns `Composite.state` of every group, by `Plan.group`.
     """
-    groups = {}
+    groups: dict[tuple[int, int], Tensor] = {}
     for level in range(OWN + 1, plan.levels):
         image, spans = half_size(light, spans, tile, recorded=recorded)
-        plan, picture = plan.smaller(), Area.of(image)
-        light, everything = extended(picture_light(image), picture), picture.rounded_up(plan.cell)
-        slabs = {side: list(ks) for side, ks in groupby(plan.own_slabs(), plan.side)}
-
-        def compose(wanted: Area, light=light, spans=spans, plan=plan, everything=everything, slabs=slabs) -> Tensor:
-            area = wanted.grown(plan.margin).within(everything)
-            view = wanted.grown(plan.cell).within(area)
-            region = Region(light(area), window(spans, area), plan, steps, area, view)
-            states = [region.compose(ks, side).state() for side, ks in slabs.items()]
-            return torch.cat(states, 1)[wanted.seen_from(view).at_level(OWN).index()]
-
-        tile_here = round_up(tile, plan.cell)
-        state = by_tiles(compose, everything, tile_here, recorded=recorded, threads=spans.is_cpu, level=OWN)
-        parts = state.split([Composite.channels(side) for side in slabs], 1)
-        groups |= {(level, side): part for side, part in zip(slabs, parts, strict=True)}
+        plan, light = plan.smaller(), extended(picture_light(image), Area.of(image))
+        states = composed(light, spans, plan, steps, tile, recorded=recorded)
+        groups |= {(level, side): state for side, state in states.items()}
     return groups
+
+
+def composed(light: Light, spans: Tensor, plan: Plan, steps: Steps, tile: int, *, recorded: bool) -> dict[int, Tensor]:
+    """`Composite.state` of a smaller picture's own slabs, by their side of the focal plane."""
+    everything, tile = Area.of(spans).rounded_up(plan.cell), round_up(tile, plan.cell)
+    slabs = {side: list(ks) for side, ks in groupby(plan.own_slabs(), plan.side)}
+
+    def compose(wanted: Area) -> Tensor:
+        area = wanted.grown(plan.margin).within(everything)
+        view = wanted.grown(plan.cell).within(area)
+        region = Region(light(area), window(spans, area), plan, steps, area, view)
+        states = [region.compose(ks, side).state() for side, ks in slabs.items()]
+        return torch.cat(states, 1)[wanted.seen_from(view).at_level(OWN).index()]
+
+    states = by_tiles(compose, everything, tile, recorded=recorded, threads=spans.is_cpu, level=OWN)
+    parts = states.split([Composite.channels(side) for side in slabs], 1)
+    return dict(zip(slabs, parts, strict=True))
 
 
 def half_size(light: Light, spans: Tensor, tile: int, *, recorded: bool) -> tuple[Tensor, Tensor]:

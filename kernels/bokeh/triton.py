@@ -206,10 +206,10 @@ class _Inpaint(torch.autograd.Function):
         ctx.constants = levels, wanted
         pyramid = [pulled(layer, known)]
         for _ in range(levels - 1):
-            pyramid.append(pulled(*pyramid[-1].split([4, 1], 1)))
+            pyramid.append(pulled(pyramid[-1][:, :4], pyramid[-1][:, 4:]))
         filled = pyramid.pop()
         for finer in reversed(pyramid):
-            filled = pushed(*finer.split([4, 1], 1), filled, reference.Area.of(finer))
+            filled = pushed(finer[:, :4], finer[:, 4:], filled, reference.Area.of(finer))
         return pushed(layer, known, filled, wanted)
 
     @staticmethod
