@@ -414,10 +414,11 @@ def test_wide_discs_from_smaller_photos_agree_with_full_size(focus, least):
     assert truth.psnr(truth.crop(a)[0], truth.crop(b)[0]) > least
 
 
-def test_tiles_of_wide_discs_leave_no_seams():
+@pytest.mark.parametrize("lens", [Aperture(), Aperture("hexagon", cat_eye=0.9)])
+def test_tiles_of_wide_discs_leave_no_seams(lens):
     image, disparity = picture(300, 420)
     coc = 130 * (disparity - 0.5)
-    plan = reference.Plan.of(coc, "disk")
+    plan = reference.Plan.of(coc, lens)
     assert plan.levels == reference.OWN + 2
     tiles, whole = (
         reference.render_tiles(image, coc, plan, reference.STEPS, tile) for tile in (8 * plan.cell, 32 * plan.cell)
