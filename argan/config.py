@@ -273,15 +273,14 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "modern": {"model": {"blocks": "residual"}, "loss": MODERN_LOSS},
     "cyclegan": {"players": "cycle", "batch": 8, "generator_lr": 2e-4, "discriminator_lr": 2e-4},
 }
-
-
-START_BY = {"rgbd": 0.1, "argan-rgbd": 0.5}  # of a short run, which must not end before its consistency sets in
+# The share of a short run by which consistency sets in at the latest: a tenth, but after blur has had half of it.
+START_BY = dict.fromkeys(SYSTEMS, 0.1) | {"argan-rgbd": 0.5}
 
 
 def with_system(preset: TrainConfig, system: str, name: str) -> TrainConfig:
     """A preset of AR-GAN turned into one of another system of `SYSTEMS`: same data, sizes and budget."""
     config = override(preset, SYSTEMS[system] | {"name": name})
-    soon = min(config.loss.consistency_start, int(START_BY.get(system, 0) * config.steps))
+    soon = min(config.loss.consistency_start, int(START_BY[system] * config.steps))
     return replace(config, loss=replace(config.loss, consistency_start=soon))
 
 

@@ -42,7 +42,7 @@ def collage(
     if close:
         is_close = (torch.rand(count, 1, 1, 1, generator=rng) < close).float()
         size = size * 2.2**is_close
-    middle = (1.2 * torch.rand(count, 2, 1, generator=rng) - 0.6) * (11 / 6) ** is_close[:, 0]
+    middle = (1.2 * torch.rand(count, 2, 1, generator=rng) - 0.6) * (11 / 6) ** is_close[:, 0]  # up to the frame
     pasted, place, cover = put(others, size, middle)
     span = disparity.amax() - disparity.amin()
     place = place + span * (uniform(count, -0.1, 0.2, rng) + 0.3 * is_close * size)

@@ -11,7 +11,7 @@ README.md beside this file derives the formulas. With c = radius * (disparity - 
    radius is FINE to 2 FINE pixels. Slabs that would be worked at less than a quarter of the size are taken from a
    smaller photo, and so cost no more than the photo at that size would (`wide_groups`).
 5. *Compositing.* Front to back with `over`, with the alpha of a slab taken *given that the ray passed its nearer
-   neighbour's share of the same surface* (`Composite`): surfaces that run through many slabs stay opaque.
+   neighbour's share of the same surface* (`over`): surfaces that run through many slabs stay opaque.
 """
 
 from __future__ import annotations
@@ -218,9 +218,10 @@ def render_tiles(
         padded = Area(wanted.top, wanted.top + tile, wanted.left, wanted.left + tile).within(everything)
         region = padded.grown(plan.margin).within(everything)
         view = padded.grown(plan.cell).within(region)  # what the wanted part is interpolated from
-        nearby = {key: Composite.part(state, *key, view) for key, state in wide.items()}
+        parts = {key: Composite.part(state, *key, view) for key, state in wide.items()}
+        nearby = {key: group for key, group in parts.items() if bool((group.rgba.detach()[:, 3] > 0).any())}
         radii = window(spans, region)
-        if recorded or bool(radii.any()) or any(group.shows for group in nearby.values()):
+        if recorded or nearby or bool(radii.any()):
             rendered = Region(light(region), radii, plan, steps, region, view).render(nearby)
             rendered = rendered[wanted.seen_from(view).index()]
         else:
@@ -357,24 +358,26 @@ def wide_groups(
     for level in range(OWN + 1, plan.levels):
         image, spans = half_size(light, spans, tile, recorded=recorded)
         plan, light = plan.smaller(), extended(picture_light(image), Area.of(image))
-        states = composed(light, spans, plan, steps, tile, recorded=recorded)
+        states = own_groups(light, spans, plan, steps, tile, recorded=recorded)
         groups |= {(level, side): state for side, state in states.items()}
     return groups
 
 
-def composed(light: Light, spans: Tensor, plan: Plan, steps: Steps, tile: int, *, recorded: bool) -> dict[int, Tensor]:
+def own_groups(
+    light: Light, spans: Tensor, plan: Plan, steps: Steps, tile: int, *, recorded: bool
+) -> dict[int, Tensor]:
     """`Composite.state` of a smaller picture's own slabs, by their side of the focal plane."""
     everything, tile = Area.of(spans).rounded_up(plan.cell), round_up(tile, plan.cell)
     slabs = {side: list(ks) for side, ks in groupby(plan.own_slabs(), plan.side)}
 
-    def compose(wanted: Area) -> Tensor:
+    def group_tile(wanted: Area) -> Tensor:
         area = wanted.grown(plan.margin).within(everything)
         view = wanted.grown(plan.cell).within(area)
         region = Region(light(area), window(spans, area), plan, steps, area, view)
-        states = [region.compose(ks, side).state() for side, ks in slabs.items()]
+        states = [region.group(ks, side).state() for side, ks in slabs.items()]
         return torch.cat(states, 1)[wanted.seen_from(view).at_level(OWN).index()]
 
-    states = by_tiles(compose, everything, tile, recorded=recorded, threads=spans.is_cpu, level=OWN)
+    states = by_tiles(group_tile, everything, tile, recorded=recorded, threads=spans.is_cpu, level=OWN)
     parts = states.split([Composite.channels(side) for side in slabs], 1)
     return dict(zip(slabs, parts, strict=True))
 
@@ -392,7 +395,12 @@ def half_size(light: Light, spans: Tensor, tile: int, *, recorded: bool) -> tupl
 
 
 class Region:
-    """A part of a picture that is worked on at once, to render a `view` of it. The sides of both are whole cells."""
+    """A part of a picture that is worked on at once, to render a `view` of it. The sides of both are whole cells.
+
+    image   (1,3,h,w) linear light of the `area`
+    spans   (1,3,h,w) the mean, highest and lowest signed blur radius in every pixel of it
+    area    of the picture; `view` lies within it
+    """
 
     def __init__(self, image: Tensor, spans: Tensor, plan: Plan, steps: Steps, area: Area, view: Area):
         self.plan, self.steps, self.area = plan, steps, area
@@ -402,15 +410,18 @@ class Region:
         self.occurring = occurrences(self.sheets, plan)
 
     def render(self, wide: dict[tuple[int, int], Composite]) -> Tensor:
-        """The view's light. Groups of slabs that are not the picture's own are in `wide`, by `Plan.group`."""
+        """The view's light (1,3,h,w). `wide` has the groups of smaller pictures' slabs that show here."""
         plan, front = self.plan, Composite(self.nothing(0))
-        near, far = (any(group.shows and side == group.side for group in wide.values()) for side in (1, -1))
+        near, far = (any(group.side == side for group in wide.values()) for side in (1, -1))
         sides = (near or bool(self.nearest > 0)) and (far or bool(self.farthest < 0))  # both are here
         for (level, side), slabs in groupby(reversed(range(len(plan.radii))), lambda k: plan.group(k, sides)):
-            if (level, side) in wide:
-                front.add_group(wide[level, side], self.steps)
+            group = wide.get((level, side))
+            if level > OWN:
+                if group is None:
+                    front.add_nothing()
+                else:
+                    front.add_group(group, self.steps)
                 continue
-            group: Composite | None = None
             for k in slabs:
                 if (places := self.places(k)) is None:
                     (group or front).add_nothing()
@@ -424,7 +435,7 @@ class Region:
                 front.add_group(group, self.steps)
         return front.rgba[:, :3] / front.rgba[:, 3:].clamp(min=EPS)
 
-    def compose(self, slabs: list[int], side: int) -> Composite:
+    def group(self, slabs: list[int], side: int) -> Composite:
         """The view's group of these slabs, whatever lies before and behind them."""
         plan = self.plan
         group = Composite(self.nothing(OWN), OWN + plan.shrunk, side)
@@ -714,12 +725,9 @@ def busy_blocks(alpha: Tensor, visible: Tensor, block: int) -> Tensor:
     return (alpha.detach().amax(-2).amax(-1) > 0) & (largest(visible, block)[:, 0] > 0)
 
 
-RADIAL = {0: 0, 1: 1, -1: 4}  # channels whose slopes `Composite` needs, by its side: none, alpha, RGBA
-
-
 @dataclass(frozen=True)
 class Steps:
-    """The steps that back ends take in their own ways, and what they are here."""
+    """The steps that every back end takes in its own way. All else is the same for all."""
 
     weigh: Callable[[Sheets, str, int, Area, int], Tensor]
     inpaint: Callable[[Tensor, Tensor, int, Area], Tensor]
@@ -754,6 +762,8 @@ def behind(front: Composite, group: Composite) -> None:
 
 STEPS = Steps(weigh, inpaint, spread, over, behind)
 
+RADIAL = {0: 0, 1: 1, -1: 4}  # channels whose slopes `Composite` needs, by its side: none, alpha, RGBA
+
 
 class Composite:
     """Layers put one behind the other: their premultiplied RGBA, and what light passes them all.
@@ -776,11 +786,6 @@ class Composite:
         if side < 0 and self.middle is None:  # nothing before the focal plane hides them
             side = 0
         return Composite(halved(self.nearer, level), level, side) if level or side else self
-
-    @property
-    def shows(self) -> bool:
-        """Whether there is anything in it."""
-        return bool((self.rgba.detach()[:, 3] > 0).any())
 
     @staticmethod
     def channels(side: int) -> int:
@@ -809,9 +814,6 @@ class Composite:
     def add_group(self, group: Composite, steps: Steps) -> None:
         """Puts a finished group of layers behind all that is here."""
         if group is self:
-            return
-        if not group.shows:
-            self.add_nothing()
             return
         if group.side < 0 and self.middle is not None:
             group.shift(self.middle)

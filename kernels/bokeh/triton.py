@@ -1,9 +1,10 @@
-"""The photo renderer's steps as Triton kernels: what slabs take of the surfaces, what is hidden, and discs.
+"""The photo renderer's steps as Triton kernels: what slabs take of the surfaces, what is hidden, discs, compositing.
 
-Levels, order and compositing are the reference's. Each kernel does in one launch, reading once, what takes a dozen
+Levels and order are the reference's. Each kernel does in one launch, reading once, what takes a dozen
 tensor operations there: `weigh` (forward and backward), `inpaint` (a launch for every size of the pyramid, down and up;
-its gradient is the reference's) and `spread` (forward and backward: a gather of hundreds to thousands of taps a pixel,
-in the blocks that hold or show something). No launch waits for the GPU, and nothing is added atomically: results are
+its gradient is the reference's), `spread` (forward and backward: a gather of hundreds to thousands of taps a pixel, in
+the blocks that hold or show something), and `over` and `behind` (in place; where gradients are recorded they are the
+reference's). No launch waits for the GPU, and nothing is added atomically: results are
 the same every time.
 """
 
@@ -61,7 +62,7 @@ class _Weigh(torch.autograd.Function):
         with torch.cuda.device_of(near):
             weigh_kernel[(triton.cdiv(cells, BLOCK_C),)](
                 *surfaces, out, float(k), near[0, 0].numel(), near.shape[-1], area.top, area.left, *area.size,
-                WHAT=what, LEVEL=level, BLOCK=BLOCK_C,
+                WHAT=what, LEVEL=level, NOWHERE=reference.NOWHERE, BLOCK=BLOCK_C,
             )  # fmt: skip
         return out
 
@@ -73,7 +74,7 @@ class _Weigh(torch.autograd.Function):
         with torch.cuda.device_of(grad):
             weigh_backward_kernel[(triton.cdiv(area.pixels, BLOCK_C),)](
                 grad.contiguous(), *surfaces, *grads, float(k), surfaces[0][0, 0].numel(), surfaces[0].shape[-1],
-                area.top, area.left, *area.size, WHAT=what, LEVEL=level, BLOCK=BLOCK_C,
+                area.top, area.left, *area.size, WHAT=what, LEVEL=level, NOWHERE=reference.NOWHERE, BLOCK=BLOCK_C,
             )  # fmt: skip
         return *grads, None, None, None, None
 
@@ -102,7 +103,7 @@ def slope_of(place, k, WHAT: tl.constexpr):
 @triton.jit(do_not_specialize=["k", "plane", "pitch", "top", "left", "height", "width"])
 def weigh_kernel(
     near, near_place, far, far_place, out, k, plane, pitch, top, left, height, width,
-    WHAT: tl.constexpr, LEVEL: tl.constexpr, BLOCK: tl.constexpr,
+    WHAT: tl.constexpr, LEVEL: tl.constexpr, NOWHERE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Surfaces of an area of a region's planes times their weights, shared by the cells around: `reference.reduced`.
 
@@ -131,9 +132,9 @@ def weigh_kernel(
                 second += weight * tl.load(near + plane + at, used, other=0)
                 third += weight * tl.load(near + 2 * plane + at, used, other=0)
             alpha += weight * tl.load(near + 3 * plane + at, used, other=0)
-            place = tl.load(far_place + at, exists, other=-1e4)
+            place = tl.load(far_place + at, exists, other=NOWHERE)
             weight = share * weight_of(place, k, WHAT)
-            used = exists & (weight > 0) & (place > -1e4)
+            used = exists & (weight > 0) & (place > NOWHERE)
             if WHAT == "seen":
                 first += weight * tl.load(far + at, used, other=0)
                 second += weight * tl.load(far + plane + at, used, other=0)
@@ -167,7 +168,8 @@ def shared_gradient(grad, y, x, height, width, exists, LEVEL: tl.constexpr):
 @triton.jit(do_not_specialize=["k", "plane", "pitch", "top", "left", "height", "width"])
 def weigh_backward_kernel(
     grad, near, near_place, far, far_place, grad_near, grad_near_place, grad_far, grad_far_place,
-    k, plane, pitch, top, left, height, width, WHAT: tl.constexpr, LEVEL: tl.constexpr, BLOCK: tl.constexpr,
+    k, plane, pitch, top, left, height, width,
+    WHAT: tl.constexpr, LEVEL: tl.constexpr, NOWHERE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of surfaces and places from those of `weigh_kernel`'s cells; each pixel gathers its own."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -175,8 +177,8 @@ def weigh_backward_kernel(
     y, x = pixel // width, pixel % width
     at = (top + y) * pitch + left + x
     cells = (height >> LEVEL) * (width >> LEVEL)
-    near_at, far_at = tl.load(near_place + at, exists, other=0), tl.load(far_place + at, exists, other=-1e4)
-    is_far = exists & (far_at > -1e4)
+    near_at, far_at = tl.load(near_place + at, exists, other=0), tl.load(far_place + at, exists, other=NOWHERE)
+    is_far = exists & (far_at > NOWHERE)
     near_weight, far_weight = weight_of(near_at, k, WHAT), weight_of(far_at, k, WHAT)
     near_slope = tl.zeros([BLOCK], grad_near.dtype.element_ty)
     far_slope = near_slope
@@ -258,17 +260,17 @@ def pull_kernel(
     cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     exists = cell < height * width
     y, x = cell // width, cell % width
-    part = quarter_sum(known + 2 * y * known_pitch + 2 * x, known_pitch, exists)
+    part = mean_of_four(known + 2 * y * known_pitch + 2 * x, known_pitch, exists)
     trust = tl.minimum(TRUST * part, 1) / tl.maximum(part, EPS)
     plane = height * width
     for channel in tl.static_range(4):
-        mean = quarter_sum(rgba + channel * rgba_plane + 2 * y * rgba_pitch + 2 * x, rgba_pitch, exists)
+        mean = mean_of_four(rgba + channel * rgba_plane + 2 * y * rgba_pitch + 2 * x, rgba_pitch, exists)
         tl.store(out + channel * plane + cell, mean * trust, exists)
     tl.store(out + 4 * plane + cell, part * trust, exists)
 
 
 @triton.jit
-def quarter_sum(at, pitch, exists):
+def mean_of_four(at, pitch, exists):
     """The mean of the 2 x 2 pixels from `at` on."""
     left = tl.load(at, exists, other=0) + tl.load(at + pitch, exists, other=0)
     right = tl.load(at + 1, exists, other=0) + tl.load(at + pitch + 1, exists, other=0)

@@ -58,6 +58,7 @@ def step(kernel: str, registers: int, number: str = "fp32", **constants: Any) ->
     sizes += ("rgba_plane", "rgba_pitch", "known_plane", "known_pitch", "layer_width", "group_height", "group_width")
     types = dict.fromkeys(planes, f"*{number}") | dict.fromkeys(sizes, "i32") | {"k": "fp32", "radius": "fp32"}
     note = " ".join([number, *(f"{name}={value}" for name, value in constants.items() if name not in ("TRUST", "EPS"))])
+    constants |= {"NOWHERE": -1e4} if kernel.startswith("weigh") else {}
     constants["BLOCK"] = 256
     return Kernel("argan.kernels.bokeh.triton", kernel, types, registers, constants, note=note)
 

@@ -403,13 +403,13 @@ def test_levels_agree_with_full_size():
     assert truth.psnr(a[0], b[0]) > 45
 
 
-@pytest.mark.parametrize(("focus", "least"), [(0.0, 50), (0.5, 40), (1.0, 42)])
+@pytest.mark.parametrize(("focus", "least"), [(0.0, 50), (1.0, 42)])
 def test_wide_discs_from_smaller_photos_agree_with_full_size(focus, least):
     """Radii up to 60 in a picture of 152 pixels; the slabs beyond 48 are from the picture at half the size."""
     image, disparity = truth.scenes()[0].all_in_focus()
     coc = 60 * (disparity - focus)
     levels, full = (reference.Plan.of(coc, "disk", full_size) for full_size in (False, True))
-    assert len(levels.own_slabs()) < len(levels.radii) or focus == 0.5
+    assert len(levels.own_slabs()) < len(levels.radii)
     a, b = (reference.render_tiles(image, coc, plan, reference.STEPS, 512) for plan in (levels, full))
     assert truth.psnr(truth.crop(a)[0], truth.crop(b)[0]) > least
 
