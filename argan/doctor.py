@@ -128,13 +128,14 @@ def uses(device: str) -> list[dict[str, str]]:
 
     where = resolve_device(device)
     rendering = f"{resolve('auto', where)} kernels"
+    photos = f"{resolve('auto', where, numba=True)} kernels"
     verified = "cpu" if device == "auto" else str(where)
     runtime = "CUDAExecutionProvider" if verified.startswith("cuda") else "CPUExecutionProvider"
     back_ends = {
         "train": rendering,
         "train-depth": "torch",
         "sample": rendering,
-        "render": rendering,
+        "render": photos,
         "depth": "torch",
         "eval": "torch",
     }

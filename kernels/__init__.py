@@ -1,7 +1,8 @@
-"""argan.kernels: differentiable aperture rendering, written once and run by PyTorch or Triton.
+"""argan.kernels: differentiable aperture rendering, written once and run by PyTorch, Triton or Numba.
 
-Every operation is a function of tensors with `impl="auto" | "reference" | "triton"`. The reference is plain PyTorch: it
-is the definition, the CPU path, and what an exported graph contains. Triton is imported when a kernel is launched.
+Every operation is a function of tensors with `impl="auto" | "reference" | "triton"`, the photo renderer's with "numba"
+too. The reference is plain PyTorch: it is the definition, what gradients are taken of on the CPU, and what an exported
+graph contains. Triton and Numba are imported when they are needed.
 """
 
 if "." not in __name__:  # the folder at the repository root, imported by its bare name

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-IMPLEMENTATIONS = ("auto", "reference", "triton")
+IMPLEMENTATIONS = ("auto", "reference", "numba", "triton")
 
 
 class BackendUnavailable(RuntimeError):
@@ -22,7 +22,7 @@ def interpreting() -> bool:
 def why_not_triton(device: torch.device | str) -> str | None:
     """The reason why Triton kernels cannot run on tensors of `device`, or None if they can."""
     device = torch.device(device)
-    if not _triton_installed():
+    if not _installed("triton"):
         return "the package triton is not installed (its wheels are for Linux)"
     if interpreting():
         return None
@@ -35,11 +35,21 @@ def why_not_triton(device: torch.device | str) -> str | None:
     return None
 
 
-def resolve(impl: str, device: torch.device | str) -> str:
-    """Turn `impl` into "reference" or "triton" for tensors on `device`.
+def why_not_numba(device: torch.device | str) -> str | None:
+    """The reason why loops compiled by Numba cannot run on tensors of `device`, or None if they can."""
+    if not _installed("numba"):
+        return "the package numba is not installed (pip install 'argan[fast]')"
+    if torch.device(device).type != "cpu":
+        return f"Numba's loops run on the CPU and the tensors are on {device}"
+    return None
 
-    "auto" is Triton on CUDA devices where it can run and the reference elsewhere and in exported or traced graphs.
-    Raises ValueError for an unknown name and BackendUnavailable if Triton was asked for and cannot run.
+
+def resolve(impl: str, device: torch.device | str, *, numba: bool = False) -> str:
+    """Turn `impl` into "reference", "numba" or "triton" for tensors on `device`.
+
+    "auto" is Triton on CUDA devices where it can run, Numba on the CPU where the operation has it (`numba`) and it is
+    installed, and the reference elsewhere and in exported or traced graphs.
+    Raises ValueError for an unknown name and BackendUnavailable if what was asked for cannot run.
     """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl: expected one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
@@ -48,9 +58,16 @@ def resolve(impl: str, device: torch.device | str) -> str:
         reason = why_not_triton(device)
         if reason is not None:
             raise BackendUnavailable(f"impl='triton' cannot run: {reason}")
+    if impl == "numba":
+        reason = why_not_numba(device) if numba else "this operation has no loops for it"
+        if reason is not None:
+            raise BackendUnavailable(f"impl='numba' cannot run: {reason}")
     if impl == "auto":
-        on_gpu = device.type == "cuda" and not torch.compiler.is_exporting() and not torch.jit.is_tracing()
-        return "triton" if on_gpu and why_not_triton(device) is None else "reference"
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            return "reference"
+        if device.type == "cuda" and why_not_triton(device) is None:
+            return "triton"
+        return "numba" if numba and why_not_numba(device) is None else "reference"
     return impl
 
 
@@ -102,5 +119,5 @@ def alert_not_deterministic(what: str, device: torch.device) -> None:
 
 
 @functools.cache
-def _triton_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

@@ -277,7 +277,7 @@ def render(
     where = resolve_device(device)
     estimator = load(model, onnx_settings=settings).to(where) if depth is None else None
     source = estimator.config.name if estimator is not None else str(depth)
-    _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where)}")
+    _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where, numba=True)}")
 
     def work(path: Path, job: Job) -> Job:
         given = job.depth.disparity if job.depth is not None else None

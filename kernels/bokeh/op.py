@@ -30,18 +30,19 @@ def render_bokeh(
     focus      disparity in focus; a number, or a tensor of one or B values
     aperture   a name of `APERTURES`; an image of one: a 2-D tensor, 0 where closed, spanning the disc's square; or an
                `Aperture`, which has rotation, curved blades, anamorphic stretch, rim and cat's eyes too
-    impl       "reference", "triton", or "auto": Triton on CUDA devices where it can run
+    impl       "reference"; "triton", on CUDA devices; "numba", loops compiled for the CPU, without gradients; or
+               "auto": Triton or Numba where they can run, the reference where gradients are recorded on the CPU
 
     Occlusion-aware and energy-preserving: README.md beside this file has the derivation. Radius 0 returns the pixels
     exactly; so does whatever is in focus and out of reach of blurred light. Gradients flow to image, disparity,
-    radius and focus; they are those of the reference on either back end (Triton has its own forward and backward
-    gather).
+    radius and focus; they are those of the reference on every back end (Triton has its own forward and backward
+    gather; what Numba would not record, the reference computes).
 
     Raises TypeError and ValueError for bad shapes, types and values, `BackendUnavailable` if `impl` cannot run here.
     """
     backend.check_tensors(image=(image, "B 3 H W"), disparity=(disparity, "B 1 H W"))
     aperture = check_aperture(aperture)
-    impl = backend.resolve(impl, image.device)
+    impl = backend.resolve(impl, image.device, numba=True)
     dtype = backend.compute_dtype(image, disparity)
     radius, focus = (_per_picture(value, name, image, dtype) for value, name in ((radius, "radius"), (focus, "focus")))
     if bool((radius.detach() < 0).any()):
@@ -69,13 +70,13 @@ def develop_bokeh(
 
     Returns what was developed, (1,C,H,W). `aperture`, `impl` and errors as in `render_bokeh`.
     """
-    impl, aperture = backend.resolve(impl, coc.device), check_aperture(aperture)
+    impl, aperture = backend.resolve(impl, coc.device, numba=True), check_aperture(aperture)
     with torch.no_grad():
         if impl == "triton":
             from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
 
             return triton.render(light, coc, aperture, coc.dtype, develop)
-        return reference.render(light, coc, aperture, develop=develop)
+        return reference.render(light, coc, aperture, develop=develop, steps=_steps(impl))
 
 
 def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor:
@@ -87,7 +88,18 @@ def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor
 
         storage = torch.float16 if image.dtype in (torch.float16, torch.bfloat16) else coc.dtype
         return triton.render(image.to(coc.dtype), coc, aperture, storage).to(image.dtype)
-    return reference.render(image.to(coc.dtype), coc, aperture).to(image.dtype)
+    recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
+    steps = None if recorded else _steps(impl)
+    return reference.render(image.to(coc.dtype), coc, aperture, steps=steps).to(image.dtype)
+
+
+def _steps(impl: str) -> reference.Steps:
+    """Of the back ends that work in the reference's tiles."""
+    if impl == "numba":
+        from argan.kernels.bokeh import numba  # takes a while: no sooner than needed
+
+        return numba.STEPS
+    return reference.STEPS
 
 
 def _per_picture(value: float | Tensor, name: str, image: Tensor, dtype: torch.dtype) -> Tensor:

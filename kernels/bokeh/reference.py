@@ -185,15 +185,21 @@ def slab_radii(largest: float) -> list[float]:
 
 
 def render(
-    image: Tensor | Light, coc: Tensor, aperture: Aperture, tile: int | None = None, develop: Develop | None = None
+    image: Tensor | Light,
+    coc: Tensor,
+    aperture: Aperture,
+    tile: int | None = None,
+    develop: Develop | None = None,
+    steps: Steps | None = None,
 ) -> Tensor:
     """Renders linear light (1,3,H,W) from signed blur radii (1,1,H,W) in pixels, not all of them 0.
 
     Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed
-    beside the input and the output does not grow with the photo. `tile` is the side to use.
+    beside the input and the output does not grow with the photo. `tile` is the side to use, `steps` another back end's.
     """
     plan = Plan.of(coc, aperture)
-    return render_tiles(image, coc, plan, STEPS, round_up(tile or max(TILE, 2 * plan.margin), plan.cell), develop)
+    tile = round_up(tile or max(TILE, 2 * plan.margin), plan.cell)
+    return render_tiles(image, coc, plan, steps or STEPS, tile, develop)
 
 
 def render_tiles(
@@ -498,6 +504,11 @@ class Sheets:
     far_place: Tensor  # (1,N)
     rows: Tensor  # (N,)
     columns: Tensor  # (N,)
+
+    @cached_property
+    def row_starts(self) -> Tensor:
+        """Where each row's far surfaces begin among all, (h+1,)."""
+        return torch.searchsorted(self.rows, torch.arange(self.place.shape[-2] + 1, device=self.rows.device))
 
     def crop(self, area: Area) -> Sheets:
         rows, columns = self.rows - area.top, self.columns - area.left

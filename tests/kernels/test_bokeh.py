@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from argan.kernels import BackendUnavailable, render_bokeh
+from argan.kernels import BackendUnavailable, backend, render_bokeh, resolve
 from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, develop_bokeh, reference
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -669,6 +669,72 @@ def test_triton_without_a_device_says_why(monkeypatch):
     image, disparity = picture(8, 8)
     with pytest.raises(BackendUnavailable, match="CUDA"):
         render_bokeh(image, disparity, 1.0, impl="triton")
+
+
+# Numba --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [(1, 1), (37, 50), (130, 171)])
+@pytest.mark.parametrize(("radius", "focus"), [(0.4, 0.3), (9.0, 0.45), (40.0, 0.1), (110.0, 1.0)])
+def test_numba_agrees_with_the_reference(dtype, size, radius, focus):
+    image, disparity = picture(*size, batch=2, dtype=dtype)
+    image[..., -1, -1] = 50  # a lamp, which does not go on behind nearer things
+    expected, out = (render_bokeh(image, disparity, radius, focus, impl=impl) for impl in ("reference", "numba"))
+    exact = 5e-5 if dtype == torch.float32 else 1e-12  # 1e-6 of the lamp: the reference's own rounding
+    torch.testing.assert_close(out, expected, rtol=exact, atol=exact)
+
+
+@pytest.mark.parametrize(
+    "lens", [Aperture("hexagon", rotation=10), Aperture(rim=0.7), Aperture(anamorphic=1.6), Aperture(cat_eye=0.9)]
+)
+def test_numba_agrees_with_the_reference_through_any_aperture(lens):
+    """Their kernels' columns have runs of equal taps, or hardly any, or differ from block to block."""
+    image, disparity = picture(90, 140)
+    options = {"radius": 14.0, "focus": 0.4, "aperture": lens}
+    expected, out = (render_bokeh(image, disparity, impl=impl, **options) for impl in ("reference", "numba"))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+
+
+def test_numba_takes_tensors_that_are_not_contiguous():
+    image, disparity = picture(60, 44)
+    options = {"radius": 12.0, "focus": 0.3, "impl": "numba"}
+    strided = (x.transpose(2, 3).contiguous().transpose(2, 3) for x in (image, disparity))
+    assert torch.equal(render_bokeh(*strided, **options), render_bokeh(image, disparity, **options))
+
+
+@pytest.mark.parametrize("what", ["seen", "known", "hidden"])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_numba_weighs_surfaces_as_the_reference_does(what, level):
+    from argan.kernels.bokeh import numba
+
+    sheets, _ = surfaces(torch.float64, "cpu")
+    area = reference.Area(4, 20, 8, 24)
+    with torch.no_grad():
+        for k in range(6):
+            expected, out = (steps.weigh(sheets, what, k, area, level) for steps in (reference.STEPS, numba.STEPS))
+            torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+def test_numba_is_chosen_on_the_cpu_where_no_gradients_are_asked_for():
+    assert resolve("auto", "cpu", numba=True) == "numba"
+    assert resolve("auto", "cpu") == "reference"
+    image, disparity = picture(20, 24)
+    image.requires_grad_()
+    with torch.no_grad():
+        fast = render_bokeh(image, disparity, 5.0, 0.4)
+    recorded = render_bokeh(image, disparity, 5.0, 0.4)
+    assert recorded.requires_grad and not fast.requires_grad
+    torch.testing.assert_close(recorded.detach(), fast, rtol=0, atol=1e-5)
+
+
+def test_without_numba_the_reference_renders(monkeypatch):
+    monkeypatch.setattr(backend, "_installed", lambda package: package != "numba")
+    image, disparity = picture(20, 24)
+    expected = render_bokeh(image, disparity, 5.0, 0.4, impl="reference")
+    assert torch.equal(render_bokeh(image, disparity, 5.0, 0.4), expected)
+    with pytest.raises(BackendUnavailable, match=r"argan\[fast\]"):
+        render_bokeh(image, disparity, 5.0, 0.4, impl="numba")
 
 
 # Bad input ----------------------------------------------------------------------------------------------------------
