@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-IMPLEMENTATIONS = ("auto", "reference", "numba", "triton")
+IMPLEMENTATIONS = ("auto", "reference", "triton")  # and "numba", where an operation has it
 
 
 class BackendUnavailable(RuntimeError):
@@ -51,15 +51,16 @@ def resolve(impl: str, device: torch.device | str, *, numba: bool = False) -> st
     installed, and the reference elsewhere and in exported or traced graphs.
     Raises ValueError for an unknown name and BackendUnavailable if what was asked for cannot run.
     """
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl: expected one of {', '.join(IMPLEMENTATIONS)}, got {impl!r}")
+    names = (*IMPLEMENTATIONS, "numba") if numba else IMPLEMENTATIONS
+    if impl not in names:
+        raise ValueError(f"impl: expected one of {', '.join(names)}, got {impl!r}")
     device = torch.device(device)
     if impl == "triton":
         reason = why_not_triton(device)
         if reason is not None:
             raise BackendUnavailable(f"impl='triton' cannot run: {reason}")
     if impl == "numba":
-        reason = why_not_numba(device) if numba else "this operation has no loops for it"
+        reason = why_not_numba(device)
         if reason is not None:
             raise BackendUnavailable(f"impl='numba' cannot run: {reason}")
     if impl == "auto":

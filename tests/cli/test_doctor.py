@@ -41,7 +41,7 @@ def test_json(run, healthy):
     assert report["devices"][0]["device"] == "cpu"
     assert report["faults"] == []
     used = {row["command"]: row for row in report["commands"]}
-    assert used["render"] == {"command": "render", "device": "cpu", "back end": "reference kernels"}
+    assert used["render"] == {"command": "render", "device": "cpu", "back end": "numba kernels"}
     assert used["export"]["back end"] == "ONNX Runtime CPUExecutionProvider"
 
 

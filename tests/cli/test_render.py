@@ -83,7 +83,7 @@ def test_real_process(photo: Path, depth: Path) -> None:
     done = subprocess.run(command, cwd=photo.parent, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "photo.bokeh.jpg\n"
-    assert done.stderr == "depth: map.png; device: cpu; renderer: reference\n" or torch.cuda.is_available()
+    assert done.stderr == "depth: map.png; device: cpu; renderer: numba\n" or torch.cuda.is_available()
     assert names(photo.parent) == ["map.png", "photo.bokeh.jpg", "photo.jpg"]
     with Image.open(photo.parent / "photo.bokeh.jpg") as result:
         assert result.size == SIZE
