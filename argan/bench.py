@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from argan.errors import VerificationError
-from argan.kernels import render_bokeh, render_light_field, why_not_triton
+from argan.kernels import render_bokeh, render_light_field, why_not_numba, why_not_triton
 from argan.kernels.backend import interpreting
 from argan.models.aperture import aperture_views
 
@@ -29,6 +29,7 @@ class Operation:
     call: Call
     inputs: tuple[Tensor, ...]
     tolerance: float
+    loops: bool = False  # whether Numba has any for it
 
 
 def operations(side: int, device: torch.device) -> list[Operation]:
@@ -53,14 +54,14 @@ def operations(side: int, device: torch.device) -> list[Operation]:
     return [
         Operation("render_light_field", light_field, render_light_field, (image, rays, views), 1e-4),
         Operation("render_light_field, forward and backward", light_field, backward, (image, rays, views), 1e-3),
-        Operation("render_bokeh", photo_size, bokeh, (photo, disparity), 1e-3),
+        Operation("render_bokeh", photo_size, bokeh, (photo, disparity), 1e-3, loops=True),
     ]
 
 
 def back_ends(device: torch.device) -> dict[str, str | None]:
     """Every back end, with the reason why it cannot be timed on `device`, or None."""
     reason = why_not_triton(device) or ("TRITON_INTERPRET emulates it" if interpreting() else None)
-    return {"reference": None, "triton": reason}
+    return {"reference": None, "numba": why_not_numba(device), "triton": reason}
 
 
 def measure(operation: Operation, impl: str, repeats: int) -> dict[str, float | str | None]:

@@ -106,14 +106,15 @@ def devices() -> list[dict[str, str]]:
     """Every device that work could run on."""
     import torch
 
-    from argan.kernels import why_not_triton
+    from argan.kernels import why_not_numba, why_not_triton
 
     rows = [{"device": "cpu", "name": f"{platform.machine()}, {os.cpu_count()} cores"}]
     rows += [
         {"device": f"cuda:{index}", "name": torch.cuda.get_device_name(index)}
         for index in range(torch.cuda.device_count())
     ]
-    return [{**row, "triton": why_not_triton(row["device"]) or "yes"} for row in rows]
+    why_not = {"triton": why_not_triton, "numba": why_not_numba}
+    return [row | {name: why(row["device"]) or "yes" for name, why in why_not.items()} for row in rows]
 
 
 def uses(device: str) -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ def interpreting() -> bool:
 def why_not_triton(device: torch.device | str) -> str | None:
     """The reason why Triton kernels cannot run on tensors of `device`, or None if they can."""
     device = torch.device(device)
-    if not _installed("triton"):
+    if not _triton_installed():
         return "the package triton is not installed (its wheels are for Linux)"
     if interpreting():
         return None
@@ -37,38 +37,31 @@ def why_not_triton(device: torch.device | str) -> str | None:
 
 def why_not_numba(device: torch.device | str) -> str | None:
     """The reason why loops compiled by Numba cannot run on tensors of `device`, or None if they can."""
-    if not _installed("numba"):
-        return "the package numba is not installed (pip install 'argan[fast]')"
     if torch.device(device).type != "cpu":
         return f"Numba's loops run on the CPU and the tensors are on {device}"
-    return None
+    return _why_no_numba()
 
 
 def resolve(impl: str, device: torch.device | str, *, numba: bool = False) -> str:
     """Turn `impl` into "reference", "numba" or "triton" for tensors on `device`.
 
     "auto" is Triton on CUDA devices where it can run, Numba on the CPU where the operation has it (`numba`) and it is
-    installed, and the reference elsewhere and in exported or traced graphs.
+    installed, and the reference elsewhere and in exported or traced graphs. Numba's loops record no gradients.
     Raises ValueError for an unknown name and BackendUnavailable if what was asked for cannot run.
     """
     names = (*IMPLEMENTATIONS, "numba") if numba else IMPLEMENTATIONS
     if impl not in names:
         raise ValueError(f"impl: expected one of {', '.join(names)}, got {impl!r}")
     device = torch.device(device)
-    if impl == "triton":
-        reason = why_not_triton(device)
-        if reason is not None:
-            raise BackendUnavailable(f"impl='triton' cannot run: {reason}")
-    if impl == "numba":
-        reason = why_not_numba(device)
-        if reason is not None:
-            raise BackendUnavailable(f"impl='numba' cannot run: {reason}")
     if impl == "auto":
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return "reference"
         if device.type == "cuda" and why_not_triton(device) is None:
             return "triton"
         return "numba" if numba and why_not_numba(device) is None else "reference"
+    why_not = {"triton": why_not_triton, "numba": why_not_numba}.get(impl)
+    if why_not is not None and (reason := why_not(device)) is not None:
+        raise BackendUnavailable(f"impl={impl!r} cannot run: {reason}")
     return impl
 
 
@@ -120,5 +113,17 @@ def alert_not_deterministic(what: str, device: torch.device) -> None:
 
 
 @functools.cache
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+def _triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _why_no_numba() -> str | None:
+    """By importing it: it refuses versions of NumPy that it does not know."""
+    try:
+        import numba  # noqa: F401
+    except ModuleNotFoundError:
+        return "the package numba is not installed (pip install 'argan[fast]')"
+    except ImportError as error:
+        return f"the package numba cannot be imported: {error}"
+    return None

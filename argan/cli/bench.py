@@ -30,7 +30,12 @@ def bench(
         if reason is not None:
             _output.info(f"{name} is not timed: {reason}")
     usable = [name for name, reason in back_ends(where).items() if reason is None]
-    work = [(operation, impl) for operation in operations(side, where) for impl in usable]
+    work = [
+        (operation, impl)
+        for operation in operations(side, where)
+        for impl in usable
+        if impl != "numba" or operation.loops
+    ]
     rows = [measure(operation, impl, repeats) for operation, impl in _output.track(work, "bench")]
     heading = ", ".join(f"{name} {value}" for name, value in described.items())
     _output.result({"machine": described, "rows": rows}, as_json=as_json, human=f"{heading}\n\n{_output.table(rows)}")

@@ -26,7 +26,12 @@ WINDOWS: dict[str, Callable[[int], tuple[float, float]]] = {  # `reference.WEIGH
 
 
 def compiled(function: Callable) -> Any:
-    return numba.njit(function, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+    """The function as a loop; kept on the disk, beside this file or where Numba's other files are kept."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # no folder can be written to: every process compiles for itself
+        return numba.njit(function, **options)
 
 
 # What slabs take of the surfaces ------------------------------------------------------------------------------------
@@ -98,13 +103,12 @@ def half(x):
 def weigh_row(near, place, far, far_place, columns, starts, low, high, y, left, weight, out, to):
     """Adds the surfaces of a row of pixels to row `to` of out (C,h,w), which is 0; False: nothing was there."""
     channels, _, width = out.shape
-    nothing, all_of_it = place.dtype.type(0), place.dtype.type(1)
     some = False
     for start in range(0, width, SEGMENT):
-        end, total = min(start + SEGMENT, width), nothing
+        end, total = min(start + SEGMENT, width), type(low)(0)
         at, part = place[y, left + start : left + end], weight[start:end]
         for x in range(end - start):
-            part[x] = max(min(min(at[x] - low, high - at[x]), all_of_it), nothing)
+            part[x] = share_between(at[x], low, high)
             total += part[x]
         if total > 0:
             some = True
@@ -113,13 +117,19 @@ def weigh_row(near, place, far, far_place, columns, starts, low, high, y, left, 
                 for x in range(end - start):
                     row[x] = surface[x] * part[x]
     for i in range(starts[y], starts[y + 1]):
-        x, behind = columns[i] - left, far_place[i]
-        share = max(min(min(behind - low, high - behind), all_of_it), nothing)
+        x, share = columns[i] - left, share_between(far_place[i], low, high)
         if share > 0 and 0 <= x < width:
             some = True
             for c in range(channels):
                 out[c, to, x] += far[c, i] * share
     return some
+
+
+@compiled
+def share_between(place, low, high):
+    """From 0 at the low end up to 1, and down to 0 at the high end: within 1 of them."""
+    nothing, all_of_it = type(place)(0), type(place)(1)
+    return max(min(min(place - low, high - place), all_of_it), nothing)
 
 
 @compiled
@@ -248,8 +258,7 @@ def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
     one = kernels.shape[:2] == (1, 1)
     height, width = visible.shape[-2:]
     high, wide = (BLOCK, BLOCK) if one else (height // len(kernels), width // kernels.shape[1])
-    mean = layer.sum((2, 3))[0]
-    mean = mean / mean[3].clamp(min=EPS) * mean.new_tensor([1, 1, 1, 0])
+    mean = reference.mean_colour(layer)[0, :, 0, 0]
     taps = kernels.flip(2, 3).to(layer)
     arrays = (x.contiguous().numpy() for x in (layer[0], visible[0, 0], taps))
     return torch.from_numpy(spread_blocks(*arrays, high, wide, mean.numpy()))[None]
@@ -407,15 +416,16 @@ def behind(front: reference.Composite, group: reference.Composite) -> None:
     """The reference's `behind`, in place."""
     front.rgba, front.through, front.nearer = (x.contiguous() for x in (front.rgba, front.through, front.nearer))
     view = group.view or Area.of(front.rgba)
-    composites = front.rgba, front.through, front.nearer, group.rgba, group.through, group.nearer
-    put_group_behind(*(x[0].contiguous().numpy() for x in composites), 2**group.level, view.top, view.left)
+    behind_all = torch.cat([group.rgba, group.through, group.nearer], 1)
+    planes = (x[0].numpy() for x in (front.rgba, front.through, front.nearer, behind_all))
+    put_group_behind(*planes, 2**group.level, view.top, view.left)
 
 
 @compiled
-def put_group_behind(rgba, through, nearer, group_rgba, group_through, group_nearer, unit, top, left):
-    """A group at 1 / unit of the size behind a composite, bilinearly."""
+def put_group_behind(rgba, through, nearer, group, unit, top, left):
+    """A group (6,h,w) at 1 / unit of the size, RGBA, what passes and what is nearer, behind a composite, bilinearly."""
     height, width = rgba.shape[1:]
-    cells, columns = group_rgba.shape[1:]
+    cells, columns = group.shape[1:]
     first, second = np.empty(width, np.int64), np.empty(width, np.int64)
     across = np.empty(width, rgba.dtype)
     for x in range(width):
@@ -427,14 +437,7 @@ def put_group_behind(rgba, through, nearer, group_rgba, group_through, group_nea
             if held[row % 2] != row:
                 held[row % 2] = row
                 for c in range(6):
-                    for x in range(width):
-                        if c < 4:
-                            a, b = group_rgba[c, row, first[x]], group_rgba[c, row, second[x]]
-                        elif c == 4:
-                            a, b = group_through[0, row, first[x]], group_through[0, row, second[x]]
-                        else:
-                            a, b = group_nearer[0, row, first[x]], group_nearer[0, row, second[x]]
-                        wide[row % 2, c, x] = a + across[x] * (b - a)
+                    widen(group[c, row], first, second, across, wide[row % 2, c])
         passed = through[0, y]
         for c in range(6):
             mix(wide[here % 2, c], wide[there % 2, c], across.dtype.type(down), wide[2, c])
@@ -443,6 +446,12 @@ def put_group_behind(rgba, through, nearer, group_rgba, group_through, group_nea
         for x in range(width):
             passed[x] *= wide[2, 4, x]
         nearer[0, y] = wide[2, 5]
+
+
+@compiled
+def widen(row, first, second, across, out):
+    for x in range(len(out)):
+        out[x] = row[first[x]] + across[x] * (row[second[x]] - row[first[x]])
 
 
 @compiled

@@ -35,14 +35,20 @@ def render_bokeh(
 
     Occlusion-aware and energy-preserving: README.md beside this file has the derivation. Radius 0 returns the pixels
     exactly; so does whatever is in focus and out of reach of blurred light. Gradients flow to image, disparity,
-    radius and focus; they are those of the reference on every back end (Triton has its own forward and backward
-    gather; what Numba would not record, the reference computes).
+    radius and focus; they are those of the reference on either back end that has them (Triton has its own forward and
+    backward gather).
 
-    Raises TypeError and ValueError for bad shapes, types and values, `BackendUnavailable` if `impl` cannot run here.
+    Raises TypeError and ValueError for bad shapes, types and values, `BackendUnavailable` if `impl` cannot run here:
+    "numba" where a gradient would be recorded, too.
     """
     backend.check_tensors(image=(image, "B 3 H W"), disparity=(disparity, "B 1 H W"))
     aperture = check_aperture(aperture)
-    impl = backend.resolve(impl, image.device, numba=True)
+    recorded = torch.is_grad_enabled() and any(
+        isinstance(x, Tensor) and x.requires_grad for x in (image, disparity, radius, focus)
+    )
+    if impl == "numba" and recorded:
+        raise backend.BackendUnavailable("impl='numba' cannot run: it records no gradients (use torch.no_grad())")
+    impl = backend.resolve(impl, image.device, numba=not recorded)
     dtype = backend.compute_dtype(image, disparity)
     radius, focus = (_per_picture(value, name, image, dtype) for value, name in ((radius, "radius"), (focus, "focus")))
     if bool((radius.detach() < 0).any()):
@@ -88,9 +94,7 @@ def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor
 
         storage = torch.float16 if image.dtype in (torch.float16, torch.bfloat16) else coc.dtype
         return triton.render(image.to(coc.dtype), coc, aperture, storage).to(image.dtype)
-    recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
-    steps = None if recorded else _steps(impl)
-    return reference.render(image.to(coc.dtype), coc, aperture, steps=steps).to(image.dtype)
+    return reference.render(image.to(coc.dtype), coc, aperture, steps=_steps(impl)).to(image.dtype)
 
 
 def _steps(impl: str) -> reference.Steps:

@@ -709,8 +709,7 @@ def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
     busy = busy_blocks(block_windows(layer[:, 3], (height, width), side, block), visible, block)
     out = layer.new_zeros(*busy.shape, channels, block, block)
     if bool(busy.any()):
-        mean = layer.detach().sum((2, 3), keepdim=True)
-        mean = mean / mean[:, 3:] * mean.new_tensor([1, 1, 1, 0]).view(1, 4, 1, 1)
+        mean = mean_colour(layer)
         layer = torch.addcmul(layer, mean, layer[:, 3:], value=-1)
         blocks = block_windows(layer, (height, width), side, block).permute(0, 2, 3, 1, 4, 5)[busy]
         many = len(blocks) * channels
@@ -720,6 +719,12 @@ def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
         out[busy] = torch.addcmul(blurred, mean, blurred[:, 3:])
     out = out.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
     return out[..., :height, :width]
+
+
+def mean_colour(layer: Tensor) -> Tensor:
+    """Of a layer (B,4,h,w), per alpha, (B,4,1,1); its own alpha is 0."""
+    mean = layer.detach().sum((2, 3), keepdim=True)
+    return mean / mean[:, 3:].clamp(min=EPS) * mean.new_tensor([1, 1, 1, 0]).view(1, 4, 1, 1)
 
 
 def block_windows(x: Tensor, size: Sequence[int], side: int, block: int) -> Tensor:

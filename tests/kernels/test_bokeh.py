@@ -1,5 +1,6 @@
 """The photo renderer: its physics, its gradients, its back ends, and a thin lens's true pictures to compare with."""
 
+import builtins
 import copy
 import math
 import sys
@@ -728,12 +729,44 @@ def test_numba_is_chosen_on_the_cpu_where_no_gradients_are_asked_for():
     torch.testing.assert_close(recorded.detach(), fast, rtol=0, atol=1e-5)
 
 
-def test_without_numba_the_reference_renders(monkeypatch):
-    monkeypatch.setattr(backend, "_installed", lambda package: package != "numba")
+def test_numba_refuses_to_record_gradients():
+    image, disparity = picture(8, 8)
+    radius = torch.ones(1, requires_grad=True)
+    for inputs in ((image.clone().requires_grad_(), disparity, 1.0), (image, disparity, radius)):
+        with pytest.raises(BackendUnavailable, match="gradients"):
+            render_bokeh(*inputs, impl="numba")
+
+
+def test_numba_compiles_where_nothing_can_be_kept(monkeypatch):
+    from argan.kernels.bokeh import numba as loops
+
+    njit = loops.numba.njit
+
+    def nowhere(function, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(function, **options)
+
+    monkeypatch.setattr(loops.numba, "njit", nowhere)
+    assert loops.compiled(loops.between_cells.py_func)(5, 4, 2) == (2, 3, 0.25)
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'numba'"), ImportError("needs another NumPy")])
+def test_without_numba_the_reference_renders(monkeypatch, error):
+    reason = "argan\\[fast\\]" if isinstance(error, ModuleNotFoundError) else "another NumPy"
+
+    def fail(name, *arguments, **options):
+        if name == "numba":
+            raise error
+        return found(name, *arguments, **options)
+
+    found = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", fail)
+    monkeypatch.setattr(backend, "_why_no_numba", backend._why_no_numba.__wrapped__)
     image, disparity = picture(20, 24)
     expected = render_bokeh(image, disparity, 5.0, 0.4, impl="reference")
     assert torch.equal(render_bokeh(image, disparity, 5.0, 0.4), expected)
-    with pytest.raises(BackendUnavailable, match=r"argan\[fast\]"):
+    with pytest.raises(BackendUnavailable, match=reason):
         render_bokeh(image, disparity, 5.0, 0.4, impl="numba")
 
 
