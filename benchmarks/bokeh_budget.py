@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -31,7 +32,7 @@ BANDWIDTH = 4.8e12  # bytes a second
 LINES = 132 * 1.755e9  # of 128 bytes, by level-1 caches a second: multiprocessors and clock
 LAUNCH = 5e-6  # seconds
 STEPS = ("unmix", "occurrences", "slab", "inpaint", "spread", "over", "behind", "add_group")  # the rest is "other"
-PROCESSOR = ("occurrences.<locals>.of", "bounding_area")
+PROCESSOR = ("bounding_areas",)
 WAITS = ("_local_scalar_dense", "nonzero", "equal")
 
 
@@ -151,7 +152,9 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
     plan = reference.Plan.of(coc, lens)
     tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
     with counter, torch.no_grad():
-        reference.render_tiles(image, coc, plan, reference.Steps(weigh, inpaint, spread, over, behind), tile)
+        fill = partial(reference.fill, inpaint)
+        steps = reference.Steps(reference.unmix, weigh, fill, spread, over, behind)
+        reference.render_tiles(image, coc, plan, steps, tile)
     return dict(counter.costs)
 
 

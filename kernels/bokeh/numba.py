@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from argan.kernels.bokeh import reference
-from argan.kernels.bokeh.reference import EPS, TRUST, Area
+from argan.kernels.bokeh.reference import BLOCK, DOUBT, EDGE, EPS, FADE, HELD, MIXED, NOISE, TRUST, Area
 
-BLOCK = reference.BLOCK
 SEGMENT = 64  # pixels of a row that are skipped together if nothing is there
+NEARNESS = np.array([math.exp(-(i * i + j * j) / 2) for i in range(-2, 3) for j in range(-2, 3)])
 WINDOWS: dict[str, Callable[[int], tuple[float, float]]] = {  # `reference.WEIGHTS` as low and high ends of slopes
     "seen": lambda k: (k - 1, k + 1),
     "known": lambda k: (-math.inf, k + 1),
@@ -34,7 +34,179 @@ def compiled(function: Callable) -> Any:
         return numba.njit(function, **options)
 
 
-# What slabs take of the surfaces ------------------------------------------------------------------------------------
+# Surfaces -----------------------------------------------------------------------------------------------------------
+
+
+def unmix(image: Tensor, spans: Tensor, plan: reference.Plan) -> reference.Sheets:
+    """The reference's `unmix`."""
+    cuts = np.array([r * abs(r) for r in plan.radii])
+    light, spans = image[0].contiguous().numpy(), spans[0].contiguous().numpy()
+    rgba, place, far, far_place, rows, columns = map(
+        torch.from_numpy, surfaces(light, *spans, cuts.astype(light.dtype))
+    )
+    return reference.Sheets(rgba[None], place[None, None], far, far_place[None], rows, columns, plan.cell)
+
+
+@compiled
+def surfaces(light, coc, highest, lowest, cuts):
+    """Near surfaces, RGBA (4,h,w) and place (h,w); far ones, RGBA (4,N), place, row and column (N,)."""
+    height, width = coc.shape
+    rgba, place = np.empty((4, height, width), light.dtype), np.empty_like(coc)
+    rgba[:3], rgba[3] = light, 1
+    for y in range(height):
+        find_places(coc[y], cuts, place[y])
+    mixed = np.empty_like(coc)
+    rows, columns, near, far = find_edges(highest, lowest, mixed)
+    far_rgba, far_place = np.empty((4, len(rows)), light.dtype), np.empty_like(far)
+    if len(rows):
+        first, second, colours = np.empty_like(coc), np.empty_like(coc), np.empty((6, len(rows)), light.dtype)
+        find_shares(light, coc, mixed, rows, columns, near, far, MIXED[0], first[:0], first, colours)
+        find_shares(light, coc, mixed, rows, columns, near, far, MIXED[1], first, second, colours)
+        share_out(light, coc, mixed, rows, columns, near, far, second, colours, rgba, far_rgba)
+        find_places(far, cuts, far_place)
+        find_places(near, cuts, near)
+        for i in range(len(rows)):
+            place[rows[i], columns[i]] = near[i]
+    return rgba, place, far_rgba, far_place, rows, columns
+
+
+@compiled
+def find_places(coc, cuts, out):
+    """`Plan.place`."""
+    k, last = 0, len(cuts) - 2
+    for x in range(len(coc)):
+        c2 = coc[x] * abs(coc[x])
+        while k < last and c2 >= cuts[k + 1]:
+            k += 1
+        while k > 0 and c2 < cuts[k]:
+            k -= 1
+        out[x] = out.dtype.type(k) + (c2 - cuts[k]) / (cuts[k + 1] - cuts[k])
+
+
+@compiled
+def find_edges(highest, lowest, mixed):
+    """How surely a pixel is `mixed` (h,w); row and column of those that may be, and the two surfaces' radii, (N,)."""
+    height, width = mixed.shape
+    high, low = np.empty(width, mixed.dtype), np.empty(width, mixed.dtype)
+    kind, count = mixed.dtype.type, 0
+    for y in range(height):
+        above, below, row = max(y - 1, 0), min(y + 1, height - 1), mixed[y]
+        for x in range(width):
+            high[x] = max(max(highest[above, x], highest[y, x]), highest[below, x])
+            low[x] = min(min(lowest[above, x], lowest[y, x]), lowest[below, x])
+        for x in range(width):
+            before, after = max(x - 1, 0), min(x + 1, width - 1)
+            apart = max(max(high[before], high[x]), high[after]) - min(min(low[before], low[x]), low[after])
+            row[x] = min(max((apart - kind(EDGE[0])) / kind(EDGE[1] - EDGE[0]), kind(0)), kind(1))
+        for x in range(width):
+            count += row[x] > 0
+    rows, columns = np.empty(count, np.int64), np.empty(count, np.int64)
+    near, far, i = np.empty(count, mixed.dtype), np.empty(count, mixed.dtype), 0
+    for y in range(height):
+        for x in range(width):
+            if mixed[y, x] > 0:
+                around = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
+                rows[i], columns[i], near[i], far[i] = y, x, highest[around].max(), lowest[around].min()
+                i += 1
+    return rows, columns, near, far
+
+
+@compiled
+def find_shares(light, coc, mixed, rows, columns, near, far, trust, known, shares, colours):
+    """The near surface's `shares` (h,w) of mixed pixels, and both surfaces' colours (6,N): a round of the reference's.
+
+    Where `known` (h,w), unless it is empty, has shares of mixed pixels around, these are taken.
+    """
+    share, weight, at = np.empty(25), np.empty(25), np.empty((25, 2), np.int64)
+    for i in range(len(rows)):
+        y, x = rows[i], columns[i]
+        look_around(coc, mixed, y, x, near[i], far[i], known, share, at)
+        total = a = aa = 0.0
+        for n in range(25):
+            weight[n] = NEARNESS[n] * (1 - (1 - trust) * mixed[at[n, 0], at[n, 1]])
+            total += weight[n]
+            a += weight[n] * share[n]
+            aa += weight[n] * share[n] ** 2
+        a, aa = a / total, aa / total
+        fit, contrast, doubt = 0.0, 0.0, 0.0
+        for c in range(3):
+            one, other = two_colours(light[c], at, share, weight, total, a, aa)
+            colours[c, i], colours[3 + c, i] = one, other
+            fit += (min(light[c, y, x], 1) - other) * (one - other)
+            contrast += (one - other) ** 2
+            doubt += DOUBT * (one**2 + other**2)
+        side = side_of(coc[y, x], near[i], far[i])
+        found = (fit + doubt * side) / max(contrast + doubt, EPS)
+        found = min(max(found, HELD * side), 1 - HELD * (1 - side))
+        shares[y, x] = side + mixed[y, x] * (found - side)
+
+
+@compiled
+def look_around(coc, mixed, y, x, near, far, known, share, at):
+    """Shares of the 5 x 5 pixels around one, between the surfaces there, and their rows and columns."""
+    height, width = coc.shape
+    for n in range(25):
+        row, column = min(max(y + n // 5 - 2, 0), height - 1), min(max(x + n % 5 - 2, 0), width - 1)
+        at[n, 0], at[n, 1] = row, column
+        if len(known) and mixed[row, column] > 0:
+            share[n] = known[row, column]
+        else:
+            share[n] = side_of(coc[row, column], near, far)
+
+
+@compiled
+def side_of(coc, near, far):
+    """On which side of an edge: 0 the far one, 1 the near one."""
+    return min(max((coc - far) / max(near - far, EPS), 0.0), 1.0)
+
+
+@compiled
+def two_colours(light, at, share, weight, total, a, aa):
+    """The reference's, of one channel."""
+    colour, product, darkest, brightest = 0.0, 0.0, np.inf, -np.inf
+    for n in range(25):
+        shown = min(light[at[n, 0], at[n, 1]], 1.0)
+        colour += weight[n] * shown
+        product += weight[n] * share[n] * shown
+        darkest, brightest = min(darkest, shown), max(brightest, shown)
+    colour, product = colour / total, product / total
+    slope = (product - a * colour) / (max(aa - a * a, 0.0) + 0.002)
+    near, far = colour + slope * (1 - a), colour - slope * a
+    return min(max(near, darkest), brightest), min(max(far, darkest), brightest)
+
+
+@compiled
+def share_out(light, coc, mixed, rows, columns, near, far, shares, colours, near_rgba, far_rgba):
+    """Mixed pixels' light for the near surface, into (4,h,w), and the far one (4,N): `variances` and `apart`."""
+    share, at = np.empty(25), np.empty((25, 2), np.int64)
+    for i in range(len(rows)):
+        y, x = rows[i], columns[i]
+        look_around(coc, mixed, y, x, near[i], far[i], shares, share, at)
+        near_weight = far_weight = near_variance = far_variance = 0.0
+        for n in range(25):
+            rest = 0.0
+            for c in range(3):
+                mean = share[n] * colours[c, i] + (1 - share[n]) * colours[3 + c, i]
+                rest += (light[c, at[n, 0], at[n, 1]] - mean) ** 2
+            to_near, to_far = NEARNESS[n] * share[n] ** 2, NEARNESS[n] * (1 - share[n]) ** 2
+            near_weight += to_near
+            far_weight += to_far
+            near_variance += to_near * rest
+            far_variance += to_far * rest
+        own = float(shares[y, x])
+        of_near = own**2 * (near_variance / max(near_weight, EPS) + NOISE)
+        of_far = (1 - own) ** 2 * (far_variance / max(far_weight, EPS) + NOISE)
+        for c in range(3):
+            whole, one, other = float(light[c, y, x]), max(colours[c, i], 0.0), max(colours[3 + c, i], 0.0)
+            rest = whole - own * one - (1 - own) * other
+            part = own * one + rest * (of_near / (of_near + of_far))
+            near_rgba[c, y, x] = min(max(part, min(whole, 0.0)), max(whole, 0.0))
+            far_rgba[c, i] = light[c, y, x] - near_rgba[c, y, x]
+        near_rgba[3, y, x] = shares[y, x]
+        far_rgba[3, i] = 1 - near_rgba[3, y, x]
+
+
+# What slabs take of them --------------------------------------------------------------------------------------------
 
 
 def weigh(sheets: reference.Sheets, what: str, k: int, area: Area, level: int) -> Tensor:
@@ -42,8 +214,9 @@ def weigh(sheets: reference.Sheets, what: str, k: int, area: Area, level: int) -
     first = 0 if what == "seen" else 3
     near, place = sheets.near[0, first:].numpy(), sheets.place[0, 0].numpy()
     far = sheets.far[first:].numpy(), sheets.far_place[0].numpy(), sheets.columns.numpy(), sheets.row_starts.numpy()
+    cells = (*(x.numpy() for x in sheets.extremes), sheets.cell)
     window = tuple(map(place.dtype.type, WINDOWS[what](k)))
-    weighed = (weighed_half if level else weighed_full)(near, place, *far, *window, *box(area))
+    weighed = (weighed_half if level else weighed_full)(near, place, *far, *cells, *window, *box(area))
     for _ in range(level - 1):
         weighed = half(weighed)
     return torch.from_numpy(weighed)[None]
@@ -54,17 +227,38 @@ def box(area: Area) -> tuple[int, int, int, int]:
 
 
 @compiled
-def weighed_full(near, place, far, far_place, columns, starts, low, high, top, bottom, left, right):
+def weighed_full(
+    near, place, far, far_place, columns, starts, nearest, farthest, cell, low, high, top, bottom, left, right
+):
     """Surfaces weighted by their places, (C,h,w)."""
     out = np.zeros((len(near), bottom - top, right - left), near.dtype)
     weight = np.empty(right - left, near.dtype)
     for y in range(top, bottom):
-        weigh_row(near, place, far, far_place, columns, starts, low, high, y, left, weight, out, y - top)
+        weigh_row(
+            near,
+            place,
+            far,
+            far_place,
+            columns,
+            starts,
+            nearest,
+            farthest,
+            cell,
+            low,
+            high,
+            y,
+            left,
+            weight,
+            out,
+            y - top,
+        )
     return out
 
 
 @compiled
-def weighed_half(near, place, far, far_place, columns, starts, low, high, top, bottom, left, right):
+def weighed_half(
+    near, place, far, far_place, columns, starts, nearest, farthest, cell, low, high, top, bottom, left, right
+):
     """`weighed_full`, `reduced` once."""
     channels, height, width = len(near), bottom - top, right - left
     out = np.zeros((channels, height // 2, width // 2), near.dtype)
@@ -75,7 +269,24 @@ def weighed_half(near, place, far, far_place, columns, starts, low, high, top, b
         while done < min(2 * j + 2, height - 1):
             done += 1
             y = top + done
-            some = weigh_row(near, place, far, far_place, columns, starts, low, high, y, left, weight, row, 0)
+            some = weigh_row(
+                near,
+                place,
+                far,
+                far_place,
+                columns,
+                starts,
+                nearest,
+                farthest,
+                cell,
+                low,
+                high,
+                y,
+                left,
+                weight,
+                row,
+                0,
+            )
             here[done % 4] = some
             if some:
                 halve_row(row, 0, rows, done % 4)
@@ -100,13 +311,17 @@ def half(x):
 
 
 @compiled
-def weigh_row(near, place, far, far_place, columns, starts, low, high, y, left, weight, out, to):
+def weigh_row(
+    near, place, far, far_place, columns, starts, nearest, farthest, cell, low, high, y, left, weight, out, to
+):
     """Adds the surfaces of a row of pixels to row `to` of out (C,h,w), which is 0; False: nothing was there."""
     channels, _, width = out.shape
-    some = False
+    nearest, farthest, some = nearest[y // cell], farthest[y // cell], False
     for start in range(0, width, SEGMENT):
-        end, total = min(start + SEGMENT, width), type(low)(0)
-        at, part = place[y, left + start : left + end], weight[start:end]
+        end = min(start + SEGMENT, width)
+        if not within(nearest, farthest, low, high, (left + start) // cell, (left + end - 1) // cell + 1):
+            continue
+        at, part, total = place[y, left + start : left + end], weight[start:end], type(low)(0)
         for x in range(end - start):
             part[x] = share_between(at[x], low, high)
             total += part[x]
@@ -122,6 +337,15 @@ def weigh_row(near, place, far, far_place, columns, starts, low, high, y, left, 
             some = True
             for c in range(channels):
                 out[c, to, x] += far[c, i] * share
+    return some
+
+
+@compiled
+def within(nearest, farthest, low, high, first, after):
+    """Whether some of a row's cells hold anything between two places."""
+    some = False
+    for i in range(first, after):
+        some |= nearest[i] > low and farthest[i] < high
     return some
 
 
@@ -166,35 +390,49 @@ def add_row(out, part, row):
 # Hidden surfaces ----------------------------------------------------------------------------------------------------
 
 
-def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
-    """The reference's `inpaint`."""
-    own = layer[0].contiguous().numpy(), known[0].contiguous().numpy()
-    pyramid = [pulled(*own)]
+def fill(layer: Tensor, known: Tensor, hidden: Tensor, levels: int, white: float, around: Area, hides: Area) -> None:
+    """The reference's `fill`."""
+    own, known, hidden = (x[0].numpy() for x in (layer, known, hidden))
+    white = own.dtype.type(min(white, np.finfo(own.dtype).max))
+    pyramid = [pulled(own, known, white, around.top, around.left)]
     for _ in range(levels - 1):
-        pyramid.append(pulled(pyramid[-1][:4], pyramid[-1][4:]))
+        pyramid.append(pulled(pyramid[-1][:4], pyramid[-1][4:], white, 0, 0))
     filled = pyramid.pop()
     while pyramid:
-        finer = pyramid.pop()
-        filled = pushed(finer[:4], finer[4:], filled, 0, finer.shape[1], 0, finer.shape[2])
-    return torch.from_numpy(pushed(*own, filled, *box(wanted)))[None]
+        filled = pushed(pyramid.pop(), filled)
+    put_hidden(own, known[0], hidden[0], filled, white, *box(hides), around.top, around.left)
 
 
 @compiled
-def pulled(layer, known):
-    """RGBA (4,h,w) and what it is known by (1,h,w) at half the size, (5,h/2,w/2)."""
-    height, width = layer.shape[1] // 2, layer.shape[2] // 2
-    out, scale = np.empty((5, height, width), layer.dtype), np.empty(width, layer.dtype)
+def pulled(layer, known, white, top, left):
+    """RGBA and what it is `known` by (1,h,w) at half the size, (5,h/2,w/2); known from (top, left) of the layer on."""
+    height, width = known.shape[1] // 2, known.shape[2] // 2
+    out, scale, row = (
+        np.empty((5, height, width), layer.dtype),
+        np.ones(width, layer.dtype),
+        slice(left, left + 2 * width),
+    )
+    upper, lower = np.empty(2 * width, layer.dtype), np.empty(2 * width, layer.dtype)
     trust, eps, one = layer.dtype.type(TRUST), layer.dtype.type(EPS), layer.dtype.type(1)
     for y in range(height):
-        for x in range(width):
-            scale[x] = one
+        scale[:] = one
         mean_of_four(known[0, 2 * y], known[0, 2 * y + 1], scale, out[4, y])
         for x in range(width):
             scale[x] = min(trust * out[4, y, x], one) / max(out[4, y, x], eps)
             out[4, y, x] *= scale[x]
+        at = top + 2 * y
         for c in range(4):
-            mean_of_four(layer[c, 2 * y], layer[c, 2 * y + 1], scale, out[c, y])
+            lit(layer[c, at, row], layer[3, at, row], white, upper)
+            lit(layer[c, at + 1, row], layer[3, at + 1, row], white, lower)
+            mean_of_four(upper, lower, scale, out[c, y])
     return out
+
+
+@compiled
+def lit(colour, alpha, white, out):
+    """Premultiplied colour that is no lamp's."""
+    for x in range(len(out)):
+        out[x] = min(colour[x], white * alpha[x])
 
 
 @compiled
@@ -205,25 +443,47 @@ def mean_of_four(upper, lower, scale, out):
 
 
 @compiled
-def pushed(layer, known, coarse, top, bottom, left, right):
-    """An area of RGBA (4,h,w), completed where it is not known from `coarse` (5,h/2,w/2): (5,bottom-top,right-left).
-
-    Sides of the area are even.
-    """
-    height, width = coarse.shape[1:]
-    out = np.empty((5, bottom - top, right - left), layer.dtype)
-    rest, row, one = np.empty(right - left, layer.dtype), np.empty(width + 2, layer.dtype), layer.dtype.type(1)
-    for y in range(top, bottom):
-        here, there = y // 2, min(max(y // 2 + 2 * (y % 2) - 1, 0), height - 1)
-        part = known[0, y, left:right]
-        for x in range(right - left):
-            rest[x] = one - part[x]
+def pushed(finer, coarse):
+    """RGBA and what it is known by, (5,h,w), completed where it is not known from `coarse` (5,h/2,w/2)."""
+    _, height, width = finer.shape
+    out, row = np.empty_like(finer), np.empty(width // 2 + 2, finer.dtype)
+    for y in range(height):
         for c in range(5):
-            between(coarse[c, here], coarse[c, there], row[1:-1])
-            row[0], row[-1] = row[1], row[-2]
-            double_row(row[left // 2 : right // 2 + 2], out[c, y - top])
-            complete(part if c == 4 else layer[c, y, left:right], rest, out[c, y - top])
+            double(coarse[c], y, row, out[c, y])
+            complete(finer[c, y], finer[4, y], out[c, y])
     return out
+
+
+@compiled
+def put_hidden(layer, known, hidden, coarse, white, top, bottom, left, right, first_row, first_column):
+    """Adds to an area of the layer what is `hidden` there: `known` and `coarse` begin at the first row and column."""
+    width = known.shape[1]
+    row, filled = np.empty(width // 2 + 2, layer.dtype), np.empty((2, width), layer.dtype)
+    own, scale = np.empty(width, layer.dtype), np.empty(right - left, layer.dtype)
+    start, fade = left - first_column, layer.dtype.type(FADE)
+    for y in range(top, bottom):
+        part, behind = known[y - first_row], hidden[y - top]
+        if not behind.any():
+            continue
+        double(coarse[4], y - first_row, row, filled[0])
+        complete(part, part, filled[0])
+        for x in range(right - left):
+            scale[x] = behind[x] / max(filled[0, start + x], fade)
+        alpha, span = layer[3, y, first_column : first_column + width], slice(start, start + right - left)
+        for c in range(4):  # alpha last: lamps are told by it
+            lit(layer[c, y, first_column : first_column + width], alpha, white, own)
+            double(coarse[c], y - first_row, row, filled[1])
+            complete(own, part, filled[1])
+            add_product(layer[c, y, left:right], filled[1, span], scale)
+
+
+@compiled
+def double(coarse, y, row, out):
+    """Row y of a plane (h/2,w/2) at twice the size; `row` (w/2+2) is for it to write to."""
+    here, there = y // 2, min(max(y // 2 + 2 * (y % 2) - 1, 0), len(coarse) - 1)
+    between(coarse[here], coarse[there], row[1:-1])
+    row[0], row[-1] = row[1], row[-2]
+    double_row(row, out)
 
 
 @compiled
@@ -243,9 +503,10 @@ def double_row(x, out):
 
 
 @compiled
-def complete(own, rest, out):
+def complete(own, known, out):
+    one = out.dtype.type(1)
     for x in range(len(out)):
-        out[x] = own[x] + rest[x] * out[x]
+        out[x] = own[x] + (one - known[x]) * out[x]
 
 
 # Discs --------------------------------------------------------------------------------------------------------------
@@ -258,48 +519,63 @@ def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
     one = kernels.shape[:2] == (1, 1)
     height, width = visible.shape[-2:]
     high, wide = (BLOCK, BLOCK) if one else (height // len(kernels), width // kernels.shape[1])
-    mean = reference.mean_colour(layer)[0, :, 0, 0]
     taps = kernels.flip(2, 3).to(layer)
-    arrays = (x.contiguous().numpy() for x in (layer[0], visible[0, 0], taps))
-    return torch.from_numpy(spread_blocks(*arrays, high, wide, mean.numpy()))[None]
+    arrays = [x.contiguous().numpy() for x in (layer[0], visible[0, 0], taps)]
+    exact = np.float64 if float(layer.amax()) > 1 else arrays[0].dtype  # lamps would round what is dark beside them
+    return torch.from_numpy(
+        spread_blocks(*arrays, high, wide, np.zeros((high + taps.shape[2], layer.shape[3]), exact))
+    )[None]
 
 
 @compiled
-def spread_blocks(layer, visible, kernels, high, wide, mean):
+def spread_blocks(layer, visible, kernels, high, wide, sums):
     """A layer (4,h+2n,w+2n) gathered by kernels (R,C,2n+1,2n+1), each for a block of the result, (4,h,w).
 
-    Down a column most of a kernel's taps are equal: what they gather is a difference of running sums.
+    Down a column most of a kernel's taps are equal: what they gather is a difference of running `sums`. Blocks side by
+    side that have the same kernel are worked together: long loops are fast ones.
     """
     (height, width), side = visible.shape, kernels.shape[-1]
-    out = np.zeros((4, height, width), layer.dtype)
-    light = np.empty((high + side - 1, wide + side - 1), layer.dtype)
-    sums = np.zeros((high + side, wide + side - 1), np.float64)  # lamps would round what is dark beside them
+    out, mean = np.zeros((4, height, width), layer.dtype), mean_colour(layer)
+    light = np.empty((high + side - 1, width + side - 1), layer.dtype)
     filled = np.zeros(high + side, np.int64)
-    runs, taps = np.empty((side, 2), np.uint64), np.empty((side * side, 2), np.uint64)
     for top in range(0, height, high):
-        for left in range(0, width, wide):
-            bottom, right = min(top + high, height), min(left + wide, width)
-            if not seen(visible, top, bottom, left, right):
-                continue
-            if not count_filled(layer[3], top, bottom + side - 1, left, right + side - 1, filled):
-                continue
-            kernel = kernels[min(top // high, len(kernels) - 1), min(left // wide, kernels.shape[1] - 1)]
-            others = taps[: take_apart(kernel, runs, taps)]
-            for c in (3, 0, 1, 2):
-                collect(layer, c, top, bottom + side - 1, left, right + side - 1, mean, light, sums)
-                for y in range(bottom - top):
-                    if filled[y + side] > filled[y]:
-                        total = out[c, top + y, left:right]
-                        gather(kernel, runs, others, light, sums, y, total)
-                        if c < 3:
-                            add_row(total, mean[c], out[3, top + y, left:right])
+        left, bottom = 0, min(top + high, height)
+        while left < width:
+            right = min(left + wide, width)
+            busy = seen(visible, top, bottom, left, right)
+            while busy and kernels.shape[1] == 1 and right < width and seen(visible, top, bottom, right, right + wide):
+                right = min(right + wide, width)
+            if busy and count_filled(layer[3], top, bottom + side - 1, left, right + side - 1, filled):
+                kernel = kernels[min(top // high, len(kernels) - 1), min(left // wide, kernels.shape[1] - 1)]
+                runs, run_parts, taps, tap_parts = take_apart(kernel)
+                for c in (3, 0, 1, 2):
+                    collect(layer, c, top, bottom + side - 1, left, right + side - 1, mean, light, sums)
+                    for y in range(bottom - top):
+                        if filled[y + side] > filled[y]:
+                            total = out[c, top + y, left:right]
+                            gather(runs, run_parts, taps, tap_parts, light, sums, y, total)
+                            if c < 3:
+                                add_row(total, mean[c], out[3, top + y, left:right])
+            left = right
     return out
+
+
+@compiled
+def mean_colour(layer):
+    """Of a layer (4,h,w), per alpha; its own alpha is 0."""
+    sums, mean = np.zeros(4), np.zeros(4, layer.dtype)
+    for c in range(4):
+        for y in range(layer.shape[1]):
+            sums[c] += layer[c, y].sum()
+    for c in range(3):
+        mean[c] = sums[c] / max(sums[3], EPS)
+    return mean
 
 
 @compiled
 def seen(visible, top, bottom, left, right):
     for y in range(top, bottom):
-        for x in range(left, right):
+        for x in range(left, min(right, visible.shape[1])):
             if visible[y, x] > 0:
                 return True
     return False
@@ -317,12 +593,14 @@ def count_filled(alpha, top, bottom, left, right, filled):
 
 
 @compiled
-def take_apart(kernel, runs, taps):
-    """A kernel's columns as runs of equal taps (from, to), the longest of each, and all other taps (row, column).
+def take_apart(kernel):
+    """A kernel's columns as runs of equal taps, the longest of each (from, to, column), and other taps (row, column).
 
-    Returns how many of `taps` there are.
+    And what they are multiplied by. The others are filled up to fours with taps of nothing.
     """
-    side, count = len(kernel), 0
+    side, n, m = len(kernel), 0, 0
+    runs, run_parts = np.zeros((side, 3), np.uint64), np.zeros(side, kernel.dtype)
+    taps, tap_parts = np.zeros((side * side + 3, 2), np.uint64), np.zeros(side * side + 3, kernel.dtype)
     for j in range(side):
         first, after, start = 0, 0, 0
         while start < side:
@@ -332,12 +610,15 @@ def take_apart(kernel, runs, taps):
             if end - start > max(after - first, 2) and kernel[start, j] != 0:
                 first, after = start, end
             start = end
-        runs[j, 0], runs[j, 1] = first, after
+        if after > first:
+            runs[n, 0], runs[n, 1], runs[n, 2], run_parts[n] = first, after, j, kernel[first, j]
+            n += 1
         for i in range(side):
             if not first <= i < after and kernel[i, j] != 0:
-                taps[count, 0], taps[count, 1] = i, j
-                count += 1
-    return count
+                taps[m, 0], taps[m, 1], tap_parts[m] = i, j, kernel[i, j]
+                m += 1
+    fours = (m + 3) // 4 * 4
+    return runs[:n], run_parts[:n], taps[:fours], tap_parts[:fours]
 
 
 @compiled
@@ -354,20 +635,22 @@ def collect(layer, c, top, bottom, left, right, mean, light, sums):
 
 
 @compiled
-def gather(kernel, runs, taps, light, sums, y, total):
-    """Adds to a row what a kernel gathers from the rows from y on. Indices without a sign: else loops check it."""
+def gather(runs, run_parts, taps, tap_parts, light, sums, y, total):
+    """Adds to a row what a kernel gathers from the rows from y on, four taps at once: the row is read and written once.
+
+    Indices have no sign: else loops check it.
+    """
     y, count = np.uint64(y), np.uint64(len(total))
-    for j in range(np.uint64(len(kernel))):
-        start, end = runs[j, 0], runs[j, 1]
-        if end > start:
-            part, first, after = kernel[start, j], y + start, y + end
-            for x in range(count):
-                total[x] += part * total.dtype.type(sums[after, j + x] - sums[first, j + x])
-    for t in range(len(taps)):
-        i, j = taps[t, 0], taps[t, 1]
-        part, row = kernel[i, j], y + i
+    for n in range(len(runs)):
+        part, first, after, j = run_parts[n], y + runs[n, 0], y + runs[n, 1], runs[n, 2]
         for x in range(count):
-            total[x] += part * light[row, j + x]
+            total[x] += part * total.dtype.type(sums[after, j + x] - sums[first, j + x])
+    for n in range(0, len(taps), 4):
+        a, b, c, d = tap_parts[n], tap_parts[n + 1], tap_parts[n + 2], tap_parts[n + 3]
+        ya, yb, yc, yd = y + taps[n, 0], y + taps[n + 1, 0], y + taps[n + 2, 0], y + taps[n + 3, 0]
+        xa, xb, xc, xd = taps[n, 1], taps[n + 1, 1], taps[n + 2, 1], taps[n + 3, 1]
+        for x in range(count):
+            total[x] += a * light[ya, xa + x] + b * light[yb, xb + x] + c * light[yc, xc + x] + d * light[yd, xd + x]
 
 
 # Compositing --------------------------------------------------------------------------------------------------------
@@ -386,10 +669,11 @@ def put_behind(rgba, through, nearer, radial, layer, radius, side, top, left):
     one, eps = rgba.dtype.type(1), rgba.dtype.type(EPS)
     _, height, width = layer.shape
     arrives = np.empty(width, rgba.dtype)
-    for row in range(rgba.shape[1]):
-        if top <= row < top + height:
-            y, here = row - top, slice(left, left + width)
-            alpha, passed, before = layer[3, y], through[0, row, here], nearer[0, row, here]
+    nearer[0, :top], nearer[0, top + height :] = 0, 0
+    for y in range(height):
+        row, here, alpha = top + y, slice(left, left + width), layer[3, y]
+        passed, before = through[0, row, here], nearer[0, row, here]
+        if alpha.any():
             for x in range(width):
                 arrives[x] = passed[x] / max(max(alpha[x], one - before[x]), eps)
             for x in range(width):
@@ -400,10 +684,8 @@ def put_behind(rgba, through, nearer, radial, layer, radius, side, top, left):
                 arrives[x] *= radius
             for c in range(len(radial)):
                 add_product(radial[c, row, here], arrives, layer[c if side < 0 else 3, y])
-            nearer[0, row] = 0
-            before[:] = alpha
-        else:
-            nearer[0, row] = 0
+        nearer[0, row] = 0
+        before[:] = alpha
 
 
 @compiled
@@ -468,4 +750,4 @@ def between_cells(at, cells, unit):
     return first, min(first + 1, cells - 1), place - first
 
 
-STEPS = reference.Steps(weigh, inpaint, spread, over, behind)
+STEPS = reference.Steps(unmix, weigh, fill, spread, over, behind)

@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 
 import torch
@@ -88,12 +88,12 @@ class Plan:
         own = range(OWN, OWN + 1) if self.shrunk else range(OWN + 1)
         return [k for k in reversed(range(len(levels))) if levels[k] in own]
 
-    @property
+    @cached_property
     def levels(self) -> int:
         """Levels that slabs are worked at."""
         return self.level_of(self.largest) + 1
 
-    @property
+    @cached_property
     def sides(self) -> bool:
         """Whether there are slabs on both sides of the focal plane."""
         return self.radii[0] < 0 < self.radii[-1]
@@ -102,13 +102,13 @@ class Plan:
         """Of the focal plane: 1 before it, -1 behind it; 0 for all if nothing is on the other side."""
         return self.sides * ((self.radii[k] > 0) - (self.radii[k] < 0))
 
-    @property
+    @cached_property
     def widest(self) -> float:
         """The largest radius of what is worked at this size; smaller pictures' slabs need the one before them too."""
         ends = [k + lead for k in self.own_slabs() for lead in range(1 + bool(self.shrunk))]
         return max(abs(self.radii[min(k, len(self.radii) - 1)]) for k in ends)
 
-    @property
+    @cached_property
     def fill(self) -> int:
         """Levels of the pyramid that fills in hidden surfaces.
 
@@ -117,12 +117,12 @@ class Plan:
         radius = max(self.widest, self.radii[-1], 1)
         return max(3, min(DEEPEST, math.ceil(math.log2(radius / 4))))
 
-    @property
+    @cached_property
     def cell(self) -> int:
         """The grid that regions are aligned to, so that they share all pyramids' cells and cat's eyes' blocks."""
         return max(2 ** (self.fill + 1), BLOCK) if self.aperture.cat_eye else 2**self.fill
 
-    @property
+    @cached_property
     def margin(self) -> int:
         """How far, at most, a pixel can lie from another that it depends on; a multiple of `cell`."""
         return round_up(reach(self.aperture, self.widest) + 2 * self.cell + self.cell // 4, self.cell)
@@ -412,7 +412,7 @@ class Region:
         self.plan, self.steps, self.area = plan, steps, area
         self.everything, self.view = Area.of(spans), view.seen_from(area)
         self.farthest, self.nearest = spans[:, :1].detach().aminmax()
-        self.sheets = unmix(image, spans, plan)
+        self.sheets = steps.unmix(image, spans, plan)
         self.occurring = occurrences(self.sheets, plan)
 
     def render(self, wide: dict[tuple[int, int], Composite]) -> Tensor:
@@ -462,11 +462,10 @@ class Region:
 
     def places(self, k: int) -> tuple[Area, Area | None, Area] | None:
         """Where slab k can be seen, may be hidden, and is shown in the view; None if it is not."""
-        seen, hidden = self.occurring(k)
-        bounds = bounding_area(seen, self.plan.cell)
-        if bounds is None or not (shown := bounds.grown(self.around(k)).within(self.view)).pixels:
+        seen, hidden = self.occurring[k]
+        if seen is None or not (shown := seen.grown(self.around(k)).within(self.view)).pixels:
             return None
-        return bounds, bounding_area(hidden, self.plan.cell), shown
+        return seen, hidden, shown
 
     def around(self, k: int) -> int:
         """How far from where slab k can be seen it may be shown."""
@@ -504,25 +503,30 @@ class Sheets:
     far_place: Tensor  # (1,N)
     rows: Tensor  # (N,)
     columns: Tensor  # (N,)
+    cell: int  # the side of `extremes`' cells
+
+    @cached_property
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """The nearest and the farthest place in every cell, (rows,columns)."""
+        place, far_place = self.place.detach()[0, 0], self.far_place.detach()[0]
+        least = place.index_put((self.rows, self.columns), far_place)
+        return largest(place, self.cell), -largest(-least, self.cell)
 
     @cached_property
     def row_starts(self) -> Tensor:
         """Where each row's far surfaces begin among all, (h+1,)."""
         return torch.searchsorted(self.rows, torch.arange(self.place.shape[-2] + 1, device=self.rows.device))
 
-    def crop(self, area: Area) -> Sheets:
+    def weighted(self, weight: Callable[[Tensor], Tensor], area: Area, channels: slice = slice(4)) -> Tensor:
+        """RGBA of all surfaces in an area, or some of its channels, each weighted by a function of its place."""
+        total = self.near[area.index()][:, channels] * weight(self.place[area.index()])
         rows, columns = self.rows - area.top, self.columns - area.left
-        height, width = area.bottom - area.top, area.right - area.left
+        height, width = area.size
         inside = ((rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)).nonzero()[:, 0]
-        far, far_place = self.far[:, inside], self.far_place[:, inside]
-        return Sheets(self.near[area.index()], self.place[area.index()], far, far_place, rows[inside], columns[inside])
-
-    def weighted(self, weight: Callable[[Tensor], Tensor], channels: slice = slice(4)) -> Tensor:
-        """RGBA of all surfaces, or some of its channels, each surface weighted by a function of its place."""
-        total = self.near[:, channels] * weight(self.place)
-        if self.far.shape[1]:
-            pixels = self.rows * total.shape[-1] + self.columns
-            total.view(total.shape[1], -1).index_add_(1, pixels, self.far[channels] * weight(self.far_place))
+        if len(inside):
+            pixels = (rows * width + columns)[inside]
+            far = self.far[channels, inside] * weight(self.far_place[:, inside])
+            total.view(total.shape[1], -1).index_add_(1, pixels, far)
         return total
 
     @cached_property
@@ -548,13 +552,13 @@ def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     rows, columns = (edge[0, 0].detach() > 0).nonzero().unbind(1)
     rgba, place = torch.cat([image, torch.ones_like(coc)], 1), plan.place(coc)
     if not len(rows):
-        return Sheets(rgba, place, rgba.new_zeros(4, 0), place.new_zeros(1, 0), rows, columns)
+        return Sheets(rgba, place, rgba.new_zeros(4, 0), place.new_zeros(1, 0), rows, columns, plan.cell)
 
     (height, width), pixels = image.shape[-2:], rows * image.shape[-1] + columns
     around = torch.arange(-2, 3, device=rows.device)
     row, column = (rows[:, None] + around).clamp(0, height - 1), (columns[:, None] + around).clamp(0, width - 1)
     square = (row[:, :, None] * width + column[:, None, :]).flatten()
-    nearness = torch.exp(-(around[:, None].square() + around.square()) / 2).flatten().to(coc)
+    nearness = torch.exp(-(around[:, None].square() + around.square()).to(coc) / 2).flatten()
     image, coc, edge, near, far = (x[0].flatten(1) for x in (image, coc, edge, near, far))
     near, far = near[:, pixels], far[:, pixels]
     colours = image[:, square].view(3, -1, 25)
@@ -570,7 +574,7 @@ def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     near_rgba, far_rgba = apart(image[:, pixels], found, *surfaces, *variances(colours, share, nearness, *surfaces))
     near_place = place.flatten(2)[0].index_copy(1, pixels, plan.place(near)).view_as(place)
     rgba = rgba.flatten(2)[0].index_copy(1, pixels, near_rgba).view_as(rgba)
-    return Sheets(rgba, near_place, far_rgba, plan.place(far), rows, columns)
+    return Sheets(rgba, near_place, far_rgba, plan.place(far), rows, columns, plan.cell)
 
 
 def two_colours(shown: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -640,19 +644,15 @@ def slab(sheets: Sheets, plan: Plan, steps: Steps, k: int, needed: Area, occurs:
         return layer
     around = hides.grown(2 * plan.cell).within(needed)
     known, hidden = steps.weigh(sheets, "known", k, around, level), steps.weigh(sheets, "hidden", k, hides, level)
-    part, whole = (area.seen_from(needed).at_level(level).index() for area in (hides, around))
-    shown = layer[whole]
-    if not math.isinf(plan.white):
-        shown = torch.minimum(shown.clone(), plan.white * shown[:, 3:])  # a copy: the layer is written to below
-    filled = steps.inpaint(shown, known, plan.fill - level, hides.seen_from(around).at_level(level))
-    layer[part] = torch.addcmul(layer[part], filled[:, :4], hidden / filled[:, 4:].clamp(min=FADE))
+    around, hides = (area.seen_from(needed).at_level(level) for area in (around, hides))
+    steps.fill(layer, known, hidden, plan.fill - level, plan.white, around, hides)
     return layer
 
 
 def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int) -> Tensor:
     """Surfaces weighted by WEIGHTS of their places, in an area of the region at a level: RGBA if seen, else alpha."""
     weight, channels = WEIGHTS[what], slice(4) if what == "seen" else slice(3, 4)
-    return reduced(sheets.crop(area).weighted(lambda place: weight(place, k), channels), level)
+    return reduced(sheets.weighted(lambda place: weight(place, k), area, channels), level)
 
 
 WEIGHTS: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -660,6 +660,25 @@ WEIGHTS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "known": lambda place, k: ((k + 1) - place).clamp_(0, 1),  # in no nearer slab
     "hidden": lambda place, k: (place - (k + 1)).clamp_(0, 1),  # nearer than the slab before
 }
+
+
+def fill(
+    inpaint: Callable[[Tensor, Tensor, int, Area], Tensor],
+    layer: Tensor,
+    known: Tensor,
+    hidden: Tensor,
+    levels: int,
+    white: float,
+    around: Area,
+    hides: Area,
+) -> None:
+    """Adds to `layer`, in the area `hides`, what of it is `hidden` there, from what is `known` of it `around` there."""
+    shown = layer[around.index()]
+    if not math.isinf(white):
+        shown = torch.minimum(shown.clone(), white * shown[:, 3:])  # a copy: the layer is written to below
+    filled = inpaint(shown, known, levels, hides.seen_from(around))
+    part = hides.index()
+    layer[part] = torch.addcmul(layer[part], filled[:, :4], hidden / filled[:, 4:].clamp(min=FADE))
 
 
 def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
@@ -745,8 +764,9 @@ def busy_blocks(alpha: Tensor, visible: Tensor, block: int) -> Tensor:
 class Steps:
     """The steps that every back end takes in its own way. All else is the same for all."""
 
+    unmix: Callable[[Tensor, Tensor, Plan], Sheets]
     weigh: Callable[[Sheets, str, int, Area, int], Tensor]
-    inpaint: Callable[[Tensor, Tensor, int, Area], Tensor]
+    fill: Callable[[Tensor, Tensor, Tensor, int, float, Area, Area], None]
     spread: Callable[[Tensor, Tensor, Tensor], Tensor]
     over: Callable[[Composite, Tensor, float, Area], None]
     behind: Callable[[Composite, Composite], None]
@@ -776,7 +796,7 @@ def behind(front: Composite, group: Composite) -> None:
     front.nearer = group.enlarged(group.nearer)
 
 
-STEPS = Steps(weigh, inpaint, spread, over, behind)
+STEPS = Steps(unmix, weigh, partial(fill, inpaint), spread, over, behind)
 
 RADIAL = {0: 0, 1: 1, -1: 4}  # channels whose slopes `Composite` needs, by its side: none, alpha, RGBA
 
@@ -864,27 +884,24 @@ def slopes(x: Tensor) -> list[Tensor]:
     return [F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))]
 
 
-def occurrences(sheets: Sheets, plan: Plan) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """A function: in which of the region's cells does slab k occur, and in which may it be hidden? (rows, columns)"""
-    place, far_place = sheets.place.detach()[0, 0], sheets.far_place.detach()[0]
-    least = place.index_put((sheets.rows, sheets.columns), far_place)
-    nearest, farthest = largest(place[None, None], plan.cell)[0, 0], -largest(-least[None, None], plan.cell)[0, 0]
-    nearest, farthest = nearest.cpu(), farthest.cpu()  # small, and asked about by every slab: a GPU is waited for once
-
-    def of(k: int) -> tuple[Tensor, Tensor]:
-        seen = (nearest > k - 1) & (farthest < k + 1)
-        near_by = F.max_pool2d(seen.to(nearest)[None], 5, 1, 2)[0] > 0  # as far as `inpaint` fills
-        return seen, near_by & (nearest > k + 1)
-
-    return of
+def occurrences(sheets: Sheets, plan: Plan) -> list[tuple[Area | None, Area | None]]:
+    """Of each slab: where in the region it occurs, and where it may be hidden, in whole cells; None: nowhere."""
+    nearest, farthest = (x.cpu() for x in sheets.extremes)  # small: a GPU is waited for once
+    k = torch.arange(len(plan.radii))[:, None, None]
+    seen = (nearest > k - 1) & (farthest < k + 1)
+    near_by = F.max_pool2d(seen.to(nearest), 5, 1, 2) > 0  # as far as `fill` fills
+    hidden = near_by & (nearest > k + 1)
+    return list(zip(bounding_areas(seen, plan.cell), bounding_areas(hidden, plan.cell), strict=True))
 
 
-def bounding_area(cells: Tensor, cell: int) -> Area | None:
-    """The rectangle of pixels around all cells that are true; None if none is."""
-    rows, columns = (cells.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-    if not rows:
-        return None
-    return Area(rows[0] * cell, (rows[-1] + 1) * cell, columns[0] * cell, (columns[-1] + 1) * cell)
+def bounding_areas(cells: Tensor, cell: int) -> list[Area | None]:
+    """The rectangle of pixels around all cells (K,rows,columns) that are true, for each k; None if none is."""
+    ends = []
+    for line in (cells.any(2), cells.any(1)):
+        line = line.byte()
+        ends += [line.argmax(1) * cell, (line.shape[1] - line.flip(1).argmax(1)) * cell]
+    some = cells.flatten(1).any(1).tolist()
+    return [Area(*area) if any_ else None for area, any_ in zip(torch.stack(ends, 1).tolist(), some, strict=True)]
 
 
 def halved(x: Tensor, times: int) -> Tensor:

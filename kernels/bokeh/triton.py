@@ -36,7 +36,8 @@ def render(
     """The reference's `render`, in larger tiles; taps are stored as `storage`."""
     plan = reference.Plan.of(coc, aperture)
     tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
-    steps = reference.Steps(weigh, inpaint, partial(spread, storage=storage), over, behind)
+    fill, taps = partial(reference.fill, inpaint), partial(spread, storage=storage)
+    steps = reference.Steps(reference.unmix, weigh, fill, taps, over, behind)
     return reference.render_tiles(image, coc, plan, steps, tile, develop)
 
 

@@ -124,7 +124,7 @@ def test_mixed_pixels_are_taken_apart():
     torch.testing.assert_close(sheets.near[0, 3, 10, 9:13], torch.tensor([0.5, 1, 1, 0.5]), rtol=0, atol=0.1)
     whole = sheets.near[:, :3].sum((-1, -2)) + sheets.far[:3].sum(1)
     torch.testing.assert_close(whole, image.sum((-1, -2)))
-    of_near = sheets.weighted(lambda place: (place > 3).float())[0, :, 10, 7:15].sum(1)
+    of_near = sheets.weighted(lambda place: (place > 3).float(), reference.Area.of(image))[0, :, 10, 7:15].sum(1)
     torch.testing.assert_close(of_near[:3] / of_near[3], near.flatten(), rtol=0, atol=0.05)
 
 
@@ -553,7 +553,7 @@ def surfaces(dtype: torch.dtype, device: str) -> tuple[reference.Sheets, list[Te
     places = torch.randint(0, 21, (1, 1, 24, 28), device=device).to(dtype) / 4
     far, far_places = torch.rand(4, 24, dtype=dtype, device=device), places[0, :, :, 3].floor()
     leaves = [x.contiguous().requires_grad_() for x in (rgba, places, far, far_places)]
-    return reference.Sheets(*leaves, rows, (5 * rows) % 28), leaves
+    return reference.Sheets(*leaves, rows, (5 * rows) % 28, cell=4), leaves
 
 
 @pytest.mark.triton
