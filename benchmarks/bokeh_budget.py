@@ -105,11 +105,18 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
         counter.costs[step].launches += launches
         counter.paused = False
 
-    def weigh(sheets: reference.Sheets, what: str, k: int, area: reference.Area, level: int) -> Tensor:
+    def weigh(
+        sheets: reference.Sheets,
+        what: str,
+        k: int,
+        area: reference.Area,
+        level: int,
+        part: reference.Area | None = None,
+    ) -> Tensor:
         _, far_place = sheets.far_planes
         with as_kernels("slab", 1) as cost:
-            out = reference.weigh(sheets, what, k, area, level)
-            places = sheets.place[area.index()], far_place[area.index()]
+            out = reference.weigh(sheets, what, k, area, level, part)
+            places = [x[(part or area).index()] for x in (sheets.place, far_place)]
             used = sum(int((reference.WEIGHTS[what](place, k) > 0).sum()) for place in places)
             cost.bytes += out.nbytes + sum(place.nbytes for place in places) + 4 * used * out.shape[1]
         return out
@@ -133,8 +140,9 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
             reference.behind(front, group)
             cost.bytes += 4 * (front.through.numel() * (8 + 2 + 1) + 6 * group.through.numel())
 
-    def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
+    def spread(layer: Tensor, area: reference.Area, visible: Tensor, kernels: Tensor) -> Tensor:
         n = kernels.shape[-1] // 2
+        layer = reference.window(layer, area.grown(n))
         height, width = visible.shape[-2:]
         shown = layer[..., n : n + height, n : n + width]
         if n:

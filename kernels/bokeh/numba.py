@@ -16,6 +16,7 @@ from torch import Tensor
 from argan.kernels.bokeh import reference
 from argan.kernels.bokeh.reference import BLOCK, DOUBT, EDGE, EPS, FADE, HELD, MIXED, NOISE, TRUST, Area
 
+LAMP = 2.0  # running sums of brighter light in single precision would round what is dark beside it
 SEGMENT = 64  # pixels of a row that are skipped together if nothing is there
 NEARNESS = np.array([math.exp(-(i * i + j * j) / 2) for i in range(-2, 3) for j in range(-2, 3)])
 WINDOWS: dict[str, Callable[[int], tuple[float, float]]] = {  # `reference.WEIGHTS` as low and high ends of slopes
@@ -39,35 +40,24 @@ def compiled(function: Callable) -> Any:
 
 def unmix(image: Tensor, spans: Tensor, plan: reference.Plan) -> reference.Sheets:
     """The reference's `unmix`."""
-    cuts = np.array([r * abs(r) for r in plan.radii])
-    light, spans = image[0].contiguous().numpy(), spans[0].contiguous().numpy()
-    rgba, place, far, far_place, rows, columns = map(
-        torch.from_numpy, surfaces(light, *spans, cuts.astype(light.dtype))
-    )
-    return reference.Sheets(rgba[None], place[None, None], far, far_place[None], rows, columns, plan.cell)
-
-
-@compiled
-def surfaces(light, coc, highest, lowest, cuts):
-    """Near surfaces, RGBA (4,h,w) and place (h,w); far ones, RGBA (4,N), place, row and column (N,)."""
-    height, width = coc.shape
-    rgba, place = np.empty((4, height, width), light.dtype), np.empty_like(coc)
-    rgba[:3], rgba[3] = light, 1
-    for y in range(height):
-        find_places(coc[y], cuts, place[y])
-    mixed = np.empty_like(coc)
+    rgba = torch.cat([image, torch.ones_like(image[:, :1])], 1)
+    light, (coc, highest, lowest) = image[0].contiguous().numpy(), spans[0].contiguous().numpy()
+    cuts, place, mixed = np.array([r * abs(r) for r in plan.radii], coc.dtype), np.empty_like(coc), np.empty_like(coc)
+    find_places(coc.reshape(-1), cuts, place.reshape(-1))
     rows, columns, near, far = find_edges(highest, lowest, mixed)
     far_rgba, far_place = np.empty((4, len(rows)), light.dtype), np.empty_like(far)
     if len(rows):
-        first, second, colours = np.empty_like(coc), np.empty_like(coc), np.empty((6, len(rows)), light.dtype)
-        find_shares(light, coc, mixed, rows, columns, near, far, MIXED[0], first[:0], first, colours)
-        find_shares(light, coc, mixed, rows, columns, near, far, MIXED[1], first, second, colours)
-        share_out(light, coc, mixed, rows, columns, near, far, second, colours, rgba, far_rgba)
+        pixels, colours = (light, coc, mixed, rows, columns, near, far), np.empty((6, len(rows)), light.dtype)
+        first, second = np.empty_like(coc), np.empty_like(coc)
+        find_shares(*pixels, MIXED[0], first[:0], first, colours)
+        find_shares(*pixels, MIXED[1], first, second, colours)
+        share_out(*pixels, second, colours, rgba[0].numpy(), far_rgba)
         find_places(far, cuts, far_place)
         find_places(near, cuts, near)
-        for i in range(len(rows)):
-            place[rows[i], columns[i]] = near[i]
-    return rgba, place, far_rgba, far_place, rows, columns
+        place[rows, columns] = near
+    places, far_surfaces, far_places = (torch.from_numpy(x) for x in (place[None, None], far_rgba, far_place[None]))
+    where = torch.from_numpy(rows), torch.from_numpy(columns)
+    return reference.Sheets(rgba, places, far_surfaces, far_places, *where, plan.cell)
 
 
 @compiled
@@ -105,8 +95,10 @@ def find_edges(highest, lowest, mixed):
     for y in range(height):
         for x in range(width):
             if mixed[y, x] > 0:
-                around = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
-                rows[i], columns[i], near[i], far[i] = y, x, highest[around].max(), lowest[around].min()
+                rows[i], columns[i], near[i], far[i] = y, x, highest[y, x], lowest[y, x]
+                for row in range(max(y - 1, 0), min(y + 2, height)):
+                    for column in range(max(x - 1, 0), min(x + 2, width)):
+                        near[i], far[i] = max(near[i], highest[row, column]), min(far[i], lowest[row, column])
                 i += 1
     return rows, columns, near, far
 
@@ -209,7 +201,7 @@ def share_out(light, coc, mixed, rows, columns, near, far, shares, colours, near
 # What slabs take of them --------------------------------------------------------------------------------------------
 
 
-def weigh(sheets: reference.Sheets, what: str, k: int, area: Area, level: int) -> Tensor:
+def weigh(sheets: reference.Sheets, what: str, k: int, area: Area, level: int, part: Area | None = None) -> Tensor:
     """The reference's `weigh`: at full size or half of it, and made smaller from there."""
     first = 0 if what == "seen" else 3
     near, place = sheets.near[0, first:].numpy(), sheets.place[0, 0].numpy()
@@ -300,7 +292,7 @@ def half(x):
     """(C,h,w) `reduced` once."""
     channels, height, width = x.shape
     out = np.zeros((channels, height // 2, width // 2), x.dtype)
-    rows, here = np.empty((channels, 4, width // 2), x.dtype), np.ones(4, np.bool_)
+    rows, here = np.empty((channels, 4, width // 2), x.dtype), np.full(4, True)
     done = -1
     for j in range(height // 2):
         while done < min(2 * j + 2, height - 1):
@@ -392,26 +384,23 @@ def add_row(out, part, row):
 
 def fill(layer: Tensor, known: Tensor, hidden: Tensor, levels: int, white: float, around: Area, hides: Area) -> None:
     """The reference's `fill`."""
-    own, known, hidden = (x[0].numpy() for x in (layer, known, hidden))
+    own, shown, behind = (x[0].numpy() for x in (layer, known, hidden))
     white = own.dtype.type(min(white, np.finfo(own.dtype).max))
-    pyramid = [pulled(own, known, white, around.top, around.left)]
+    pyramid = [pulled(own, shown, white, around.top, around.left)]
     for _ in range(levels - 1):
         pyramid.append(pulled(pyramid[-1][:4], pyramid[-1][4:], white, 0, 0))
     filled = pyramid.pop()
     while pyramid:
         filled = pushed(pyramid.pop(), filled)
-    put_hidden(own, known[0], hidden[0], filled, white, *box(hides), around.top, around.left)
+    put_hidden(own, shown[0], behind[0], filled, white, *box(hides), around.top, around.left)
 
 
 @compiled
 def pulled(layer, known, white, top, left):
     """RGBA and what it is `known` by (1,h,w) at half the size, (5,h/2,w/2); known from (top, left) of the layer on."""
     height, width = known.shape[1] // 2, known.shape[2] // 2
-    out, scale, row = (
-        np.empty((5, height, width), layer.dtype),
-        np.ones(width, layer.dtype),
-        slice(left, left + 2 * width),
-    )
+    out, scale = np.empty((5, height, width), layer.dtype), np.empty(width, layer.dtype)
+    row = slice(left, left + 2 * width)
     upper, lower = np.empty(2 * width, layer.dtype), np.empty(2 * width, layer.dtype)
     trust, eps, one = layer.dtype.type(TRUST), layer.dtype.type(EPS), layer.dtype.type(1)
     for y in range(height):
@@ -463,7 +452,7 @@ def put_hidden(layer, known, hidden, coarse, white, top, bottom, left, right, fi
     start, fade = left - first_column, layer.dtype.type(FADE)
     for y in range(top, bottom):
         part, behind = known[y - first_row], hidden[y - top]
-        if not behind.any():
+        if empty(behind):
             continue
         double(coarse[4], y - first_row, row, filled[0])
         complete(part, part, filled[0])
@@ -512,30 +501,31 @@ def complete(own, known, out):
 # Discs --------------------------------------------------------------------------------------------------------------
 
 
-def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
+def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tensor:
     """The reference's `spread`."""
-    if kernels.shape[-1] == 1:
+    side, source = kernels.shape[-1], area.grown(kernels.shape[-1] // 2)
+    if side == 1 or source != source.within(Area.of(layer)):
+        layer, source = reference.window(layer, source), source.seen_from(source)
+    if side == 1:
         return layer
     one = kernels.shape[:2] == (1, 1)
-    height, width = visible.shape[-2:]
-    high, wide = (BLOCK, BLOCK) if one else (height // len(kernels), width // kernels.shape[1])
-    taps = kernels.flip(2, 3).to(layer)
-    arrays = [x.contiguous().numpy() for x in (layer[0], visible[0, 0], taps)]
-    exact = np.float64 if float(layer.amax()) > 1 else arrays[0].dtype  # lamps would round what is dark beside them
-    return torch.from_numpy(
-        spread_blocks(*arrays, high, wide, np.zeros((high + taps.shape[2], layer.shape[3]), exact))
-    )[None]
+    high, wide = (BLOCK, BLOCK) if one else (area.size[0] // len(kernels), area.size[1] // kernels.shape[1])
+    arrays = [x.contiguous().numpy() for x in (layer[0], visible[0, 0], kernels.flip(2, 3).to(layer))]
+    mean, brightest = mean_colour(arrays[0])
+    exact = np.float64 if brightest > LAMP else mean.dtype
+    sums = np.zeros((high + side, source.size[1]), exact)
+    return torch.from_numpy(spread_blocks(*arrays, source.top, source.left, high, wide, mean, sums))[None]
 
 
 @compiled
-def spread_blocks(layer, visible, kernels, high, wide, sums):
-    """A layer (4,h+2n,w+2n) gathered by kernels (R,C,2n+1,2n+1), each for a block of the result, (4,h,w).
+def spread_blocks(layer, visible, kernels, first_row, first_column, high, wide, mean, sums):
+    """A layer (4,H,W) gathered from a row and a column on by kernels (R,C,n,n), each for a block of the result (4,h,w).
 
     Down a column most of a kernel's taps are equal: what they gather is a difference of running `sums`. Blocks side by
     side that have the same kernel are worked together: long loops are fast ones.
     """
     (height, width), side = visible.shape, kernels.shape[-1]
-    out, mean = np.zeros((4, height, width), layer.dtype), mean_colour(layer)
+    out = np.zeros((4, height, width), layer.dtype)
     light = np.empty((high + side - 1, width + side - 1), layer.dtype)
     filled = np.zeros(high + side, np.int64)
     for top in range(0, height, high):
@@ -545,11 +535,15 @@ def spread_blocks(layer, visible, kernels, high, wide, sums):
             busy = seen(visible, top, bottom, left, right)
             while busy and kernels.shape[1] == 1 and right < width and seen(visible, top, bottom, right, right + wide):
                 right = min(right + wide, width)
-            if busy and count_filled(layer[3], top, bottom + side - 1, left, right + side - 1, filled):
+            rows, columns = (
+                (first_row + top, first_row + bottom + side - 1),
+                (first_column + left, first_column + right + side - 1),
+            )
+            if busy and count_filled(layer[3], *rows, *columns, filled):
                 kernel = kernels[min(top // high, len(kernels) - 1), min(left // wide, kernels.shape[1] - 1)]
                 runs, run_parts, taps, tap_parts = take_apart(kernel)
                 for c in (3, 0, 1, 2):
-                    collect(layer, c, top, bottom + side - 1, left, right + side - 1, mean, light, sums)
+                    collect(layer, c, *rows, *columns, mean, light, sums)
                     for y in range(bottom - top):
                         if filled[y + side] > filled[y]:
                             total = out[c, top + y, left:right]
@@ -562,14 +556,23 @@ def spread_blocks(layer, visible, kernels, high, wide, sums):
 
 @compiled
 def mean_colour(layer):
-    """Of a layer (4,h,w), per alpha; its own alpha is 0."""
-    sums, mean = np.zeros(4), np.zeros(4, layer.dtype)
+    """Of a layer (4,h,w), per alpha, and how bright it is at most; the mean's own alpha is 0."""
+    sums, mean, most = np.zeros(4), np.zeros(4, layer.dtype), np.zeros(layer.shape[2], layer.dtype)
     for c in range(4):
         for y in range(layer.shape[1]):
-            sums[c] += layer[c, y].sum()
+            sums[c] += sum_row(layer[c, y], most)
     for c in range(3):
         mean[c] = sums[c] / max(sums[3], EPS)
-    return mean
+    return mean, most.max()
+
+
+@compiled
+def sum_row(row, most):
+    total = row.dtype.type(0)
+    for x in range(len(row)):
+        total += row[x]
+        most[x] = max(most[x], row[x])
+    return total
 
 
 @compiled
@@ -673,7 +676,7 @@ def put_behind(rgba, through, nearer, radial, layer, radius, side, top, left):
     for y in range(height):
         row, here, alpha = top + y, slice(left, left + width), layer[3, y]
         passed, before = through[0, row, here], nearer[0, row, here]
-        if alpha.any():
+        if not empty(alpha):
             for x in range(width):
                 arrives[x] = passed[x] / max(max(alpha[x], one - before[x]), eps)
             for x in range(width):
@@ -685,7 +688,21 @@ def put_behind(rgba, through, nearer, radial, layer, radius, side, top, left):
             for c in range(len(radial)):
                 add_product(radial[c, row, here], arrives, layer[c if side < 0 else 3, y])
         nearer[0, row] = 0
-        before[:] = alpha
+        copy(alpha, before)
+
+
+@compiled
+def empty(row):
+    most = row.dtype.type(0)
+    for x in range(len(row)):
+        most = max(most, row[x])
+    return most == 0
+
+
+@compiled
+def copy(row, out):
+    for x in range(len(row)):
+        out[x] = row[x]
 
 
 @compiled
@@ -727,7 +744,7 @@ def put_group_behind(rgba, through, nearer, group, unit, top, left):
             add_product(rgba[c, y], passed, wide[2, c])
         for x in range(width):
             passed[x] *= wide[2, 4, x]
-        nearer[0, y] = wide[2, 5]
+        copy(wide[2, 5], nearer[0, y])
 
 
 @compiled

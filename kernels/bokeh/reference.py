@@ -483,11 +483,11 @@ class Region:
         needed = shown.grown(around).within(bounds.grown(around)).within(self.everything)
         layer = slab(self.sheets, plan, self.steps, k, needed, bounds, hides)
         kernels = plan.kernels(k, shown.moved_from(self.area), layer)
-        layer = window(layer, shown.seen_from(needed).at_level(level).grown(kernels.shape[-1] // 2))
+        source = shown.seen_from(needed).at_level(level)
         here = shown.seen_from(self.view).at_level(level)
         passing = group.through.detach()[here.index()]
         passing = passing if visible is None else visible[here.index()] * passing
-        return self.steps.spread(layer, passing, kernels), here
+        return self.steps.spread(layer, source, passing, kernels), here
 
 
 @dataclass
@@ -637,9 +637,7 @@ def slab(sheets: Sheets, plan: Plan, steps: Steps, k: int, needed: Area, occurs:
     In the `needed` part of the region. It is seen within `occurs` and hidden within `hides` only, if anywhere.
     """
     level = plan.level(k)
-    layer = sheets.near.new_zeros(1, 4, *needed.at_level(level).size)
-    occurs = occurs.grown(plan.cell if level else 0).within(needed)
-    layer[occurs.seen_from(needed).at_level(level).index()] = steps.weigh(sheets, "seen", k, occurs, level)
+    layer = steps.weigh(sheets, "seen", k, needed, level, occurs.grown(plan.cell if level else 0).within(needed))
     if hides is None or not (hides := hides.grown(plan.cell if level else 0).within(needed)).pixels:
         return layer
     around = hides.grown(2 * plan.cell).within(needed)
@@ -649,10 +647,23 @@ def slab(sheets: Sheets, plan: Plan, steps: Steps, k: int, needed: Area, occurs:
     return layer
 
 
-def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int) -> Tensor:
-    """Surfaces weighted by WEIGHTS of their places, in an area of the region at a level: RGBA if seen, else alpha."""
+def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int, part: Area | None = None) -> Tensor:
+    """Surfaces weighted by WEIGHTS of their places, in an area of the region at a level: RGBA if seen, else alpha.
+
+    Nothing weighs anything beyond the `part` of it, if that is given.
+    """
     weight, channels = WEIGHTS[what], slice(4) if what == "seen" else slice(3, 4)
-    return reduced(sheets.weighted(lambda place: weight(place, k), area, channels), level)
+    weighed = reduced(sheets.weighted(lambda place: weight(place, k), part or area, channels), level)
+    return within_zeros(weighed, part or area, area, level)
+
+
+def within_zeros(x: Tensor, part: Area, area: Area, level: int) -> Tensor:
+    """x, at a level, of a part of an area, as of all of it."""
+    if part == area:
+        return x
+    whole = x.new_zeros(*x.shape[:2], *area.at_level(level).size)
+    whole[part.seen_from(area).at_level(level).index()] = x
+    return whole
 
 
 WEIGHTS: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -710,16 +721,17 @@ def window(x: Tensor, area: Area) -> Tensor:
     return F.pad(x[inside.index()], beyond, mode="replicate") if any(beyond) else x[inside.index()]
 
 
-def spread(layer: Tensor, visible: Tensor, kernels: Tensor) -> Tensor:
+def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tensor:
     """Every pixel's light spread over the image of a point, as (R,C,2n+1,2n+1) has it for R x C equal blocks.
 
-    `layer` (B,4,h+2n,w+2n) is n pixels larger on every side than the result. A pixel of the result is a mean of those
+    The result is of an area (h,w) of the layer (B,4,H,W), `visible` (B,1,h,w). A pixel of the result is a mean of those
     around it, by its own block's kernel: what is the same everywhere stays as it is. Worked in blocks, side by side as
     channels of one depthwise convolution. Blocks that nothing reaches, or of which nothing is `visible`, are left
     empty. What is spread is how colours differ from their mean: sums of hundreds of taps do not round what is the same
     everywhere.
     """
     side = kernels.shape[-1]
+    layer = window(layer, area.grown(side // 2))
     if side == 1:
         return layer
     channels, (height, width) = layer.shape[1], visible.shape[-2:]
@@ -765,9 +777,9 @@ class Steps:
     """The steps that every back end takes in its own way. All else is the same for all."""
 
     unmix: Callable[[Tensor, Tensor, Plan], Sheets]
-    weigh: Callable[[Sheets, str, int, Area, int], Tensor]
+    weigh: Callable[..., Tensor]
     fill: Callable[[Tensor, Tensor, Tensor, int, float, Area, Area], None]
-    spread: Callable[[Tensor, Tensor, Tensor], Tensor]
+    spread: Callable[[Tensor, Area, Tensor, Tensor], Tensor]
     over: Callable[[Composite, Tensor, float, Area], None]
     behind: Callable[[Composite, Composite], None]
 
@@ -942,7 +954,7 @@ def enlarged(x: Tensor, times: int) -> Tensor:
 
 def largest(x: Tensor, side: int) -> Tensor:
     """The largest value in every square of `side` pixels."""
-    return x.unflatten(-1, (-1, side)).amax(-1).unflatten(-2, (-1, side)).amax(-2)
+    return x if side == 1 else x.unflatten(-1, (-1, side)).amax(-1).unflatten(-2, (-1, side)).amax(-2)
 
 
 def largest_around(x: Tensor) -> Tensor:

@@ -44,10 +44,12 @@ def render(
 # What slabs take of the surfaces ------------------------------------------------------------------------------------
 
 
-def weigh(sheets: reference.Sheets, what: str, k: int, area: reference.Area, level: int) -> Tensor:
+def weigh(
+    sheets: reference.Sheets, what: str, k: int, area: reference.Area, level: int, part: reference.Area | None = None
+) -> Tensor:
     """The reference's `weigh`: the kernel's at full size or half of it, made smaller from there."""
-    weighed = _Weigh.apply(sheets.near, sheets.place, *sheets.far_planes, what, k, area, min(level, 1))
-    return reference.reduced(weighed, max(level - 1, 0))
+    weighed = _Weigh.apply(sheets.near, sheets.place, *sheets.far_planes, what, k, part or area, min(level, 1))
+    return reference.within_zeros(reference.reduced(weighed, max(level - 1, 0)), part or area, area, level)
 
 
 class _Weigh(torch.autograd.Function):
@@ -312,8 +314,11 @@ def push_kernel(
 # Discs --------------------------------------------------------------------------------------------------------------
 
 
-def spread(layer: Tensor, visible: Tensor, kernels: Tensor, storage: torch.dtype | None = None) -> Tensor:
+def spread(
+    layer: Tensor, area: reference.Area, visible: Tensor, kernels: Tensor, storage: torch.dtype | None = None
+) -> Tensor:
     """The reference's `spread`; taps are stored as `storage`, None: as the layer is."""
+    layer = reference.window(layer, area.grown(kernels.shape[-1] // 2))
     if kernels.shape[-1] == 1:
         return layer
     one = kernels.shape[:2] == (1, 1)

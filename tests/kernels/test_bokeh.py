@@ -248,7 +248,8 @@ def test_triton_spreads_by_the_kernels_of_blocks(device, poisoned_memory):
     layer = torch.rand(1, 4, 16 + 4, 24 + 4, dtype=torch.float64, device=device).requires_grad_()
     visible = torch.ones(1, 1, 16, 24, device=device)
     visible[..., :8, 8:16] = 0
-    expected, out = (spread(layer, visible, kernels) for spread in (reference.spread, triton.spread))
+    area = reference.Area(2, 18, 2, 26)
+    expected, out = (spread(layer, area, visible, kernels) for spread in (reference.spread, triton.spread))
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
     weights = torch.rand_like(expected) * visible
     grads = [torch.autograd.grad((x * weights).sum(), layer)[0] for x in (expected, out)]
@@ -537,11 +538,12 @@ def test_triton_stores_half_precision_as_it_is(device):
     layer = torch.rand(1, 4, 20, 23, device=device)
     layer[..., 10, 10] = 1e6
     kernel = aperture_kernel("hexagon", -3.0)[None, None].to(layer)
-    height, width = (size + 1 - kernel.shape[-1] for size in layer.shape[-2:])
-    visible = torch.ones(1, 1, height, width, device=device)
-    stored, whole = triton.spread(layer, visible, kernel, torch.float16), reference.spread(layer, visible, kernel)
+    area = reference.Area.of(layer).grown(-(kernel.shape[-1] // 2))
+    visible = torch.ones(1, 1, *area.size, device=device)
+    stored = triton.spread(layer, area, visible, kernel, torch.float16)
+    whole = reference.spread(layer, area, visible, kernel)
     layer[..., 10, 10] = 65504
-    clamped = reference.spread(layer, visible, kernel)
+    clamped = reference.spread(layer, area, visible, kernel)
     assert float((stored - clamped).abs().max()) > 0
     torch.testing.assert_close(stored, clamped, rtol=1e-3, atol=1e-6)
     assert bool(whole.amax() > 2 * stored.amax())
