@@ -64,5 +64,11 @@ def build_app() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code (DESIGN: 0 done, 1 failed, 2 usage, 3, 4, 130)."""
-    atexit.register(gc.freeze)  # else Python looks all of torch through for garbage, for half a second, before it ends
+    atexit.register(leave)
     sys.exit(exit_code_of(lambda: build_app()(arguments, prog_name="argan", standalone_mode=False)))
+
+
+def leave() -> None:
+    """Before it ends, Python would look all of torch through for garbage, for half a second."""
+    if not {"triton", "onnx"} & sys.modules.keys():  # their bindings would report what is not looked through as leaks
+        gc.freeze()
