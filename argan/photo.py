@@ -20,7 +20,7 @@ from argan.guided import FINE, guided_upsample, resize
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh import Aperture, develop_bokeh
-from argan.kernels.bokeh.reference import Area
+from argan.kernels.bokeh.areas import Area
 from argan.models.hub import Model, load
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
@@ -196,7 +196,7 @@ def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -
 
 def show(what: str, photo: Photo, disparity: Tensor, look: Look) -> Image.Image:
     """A picture to judge by (argan/views.py): "depth", "coc", "layers" or "focus"."""
-    from argan.kernels.bokeh.reference import Plan
+    from argan.kernels.bokeh.plan import Plan
 
     pixels = _to_tensor(photo.pixels).to(disparity.device)
     coc = look.coc(disparity, pixels)

@@ -26,6 +26,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from argan.kernels.bokeh import Aperture, aperture, reference
+from argan.kernels.bokeh.areas import Area, round_up, window
+from argan.kernels.bokeh.layers import Composite, Sheets
+from argan.kernels.bokeh.plan import BLOCK, Plan
+from argan.kernels.bokeh.regions import Steps, render_tiles
 from argan.kernels.bokeh.triton import TILE
 
 BANDWIDTH = 4.8e12  # bytes a second
@@ -96,7 +100,7 @@ def tensors_in(values) -> list[Tensor]:
 
 def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[str, Cost]:
     """The costs of one render by its steps, (1,3,H,W) with signed radii (1,1,H,W) in pixels."""
-    counter, block = Counter(), reference.BLOCK
+    counter, block = Counter(), BLOCK
 
     @contextmanager
     def as_kernels(step: str, launches: int) -> Iterator[Cost]:
@@ -106,12 +110,12 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
         counter.paused = False
 
     def weigh(
-        sheets: reference.Sheets,
+        sheets: Sheets,
         what: str,
         k: int,
-        area: reference.Area,
+        area: Area,
         level: int,
-        part: reference.Area | None = None,
+        part: Area | None = None,
     ) -> Tensor:
         _, far_place = sheets.far_planes
         with as_kernels("slab", 1) as cost:
@@ -121,7 +125,7 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
             cost.bytes += out.nbytes + sum(place.nbytes for place in places) + 4 * used * out.shape[1]
         return out
 
-    def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: reference.Area) -> Tensor:
+    def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
         with as_kernels("inpaint", 2 * levels) as cost:
             out = reference.inpaint(layer, known, levels, wanted)
             sizes = [5 * known.nbytes / 4**level for level in range(levels + 1)]  # RGBA and weight
@@ -130,19 +134,19 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
             cost.bytes += round(down + up + 2.25 * out.nbytes)
         return out
 
-    def over(front: reference.Composite, layer: Tensor, radius: float, area: reference.Area) -> None:
+    def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
         with as_kernels("over", 1) as cost:
             reference.over(front, layer, radius, area)
             cost.bytes += 4 * (layer[0, 0].numel() * (4 + 8 + 3 + 2 * front.radial.shape[1]) + front.through.numel())
 
-    def behind(front: reference.Composite, group: reference.Composite) -> None:
+    def behind(front: Composite, group: Composite) -> None:
         with as_kernels("behind", 1) as cost:
             reference.behind(front, group)
             cost.bytes += 4 * (front.through.numel() * (8 + 2 + 1) + 6 * group.through.numel())
 
-    def spread(layer: Tensor, area: reference.Area, visible: Tensor, kernels: Tensor) -> Tensor:
+    def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tensor:
         n = kernels.shape[-1] // 2
-        layer = reference.window(layer, area.grown(n))
+        layer = window(layer, area.grown(n))
         height, width = visible.shape[-2:]
         shown = layer[..., n : n + height, n : n + width]
         if n:
@@ -157,12 +161,12 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
                 cost.tap_lines += taps * tap_bytes / 128
         return shown
 
-    plan = reference.Plan.of(coc, lens)
-    tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
+    plan = Plan.of(coc, lens)
+    tile = round_up(max(TILE, 2 * plan.margin), plan.cell)
     with counter, torch.no_grad():
         fill = partial(reference.fill, inpaint)
-        steps = reference.Steps(reference.unmix, weigh, fill, spread, over, behind)
-        reference.render_tiles(image, coc, plan, steps, tile)
+        steps = Steps(reference.unmix, weigh, fill, spread, over, behind)
+        render_tiles(image, coc, plan, steps, tile)
     return dict(counter.costs)
 
 

@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from argan.kernels.bokeh import reference
-from argan.kernels.bokeh.reference import BLOCK, DOUBT, EDGE, EPS, FADE, HELD, MIXED, NOISE, TRUST, Area
+from argan.kernels.bokeh.areas import Area, window
+from argan.kernels.bokeh.layers import Composite, Sheets
+from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
+from argan.kernels.bokeh.reference import DOUBT, EDGE, FADE, HELD, MIXED, NOISE, TRUST
+from argan.kernels.bokeh.regions import Steps
 
 LAMP = 2.0  # running sums of brighter light in single precision would round what is dark beside it
 SEGMENT = 64  # pixels of a row that are skipped together if nothing is there
@@ -38,7 +41,7 @@ def compiled(function: Callable) -> Any:
 # Surfaces -----------------------------------------------------------------------------------------------------------
 
 
-def unmix(image: Tensor, spans: Tensor, plan: reference.Plan) -> reference.Sheets:
+def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     """The reference's `unmix`."""
     rgba = torch.cat([image, torch.ones_like(image[:, :1])], 1)
     light, (coc, highest, lowest) = image[0].contiguous().numpy(), spans[0].contiguous().numpy()
@@ -57,7 +60,7 @@ def unmix(image: Tensor, spans: Tensor, plan: reference.Plan) -> reference.Sheet
         place[rows, columns] = near
     places, far_surfaces, far_places = (torch.from_numpy(x) for x in (place[None, None], far_rgba, far_place[None]))
     where = torch.from_numpy(rows), torch.from_numpy(columns)
-    return reference.Sheets(rgba, places, far_surfaces, far_places, *where, plan.cell)
+    return Sheets(rgba, places, far_surfaces, far_places, *where, plan.cell)
 
 
 @compiled
@@ -201,14 +204,14 @@ def share_out(light, coc, mixed, rows, columns, near, far, shares, colours, near
 # What slabs take of them --------------------------------------------------------------------------------------------
 
 
-def weigh(sheets: reference.Sheets, what: str, k: int, area: Area, level: int, part: Area | None = None) -> Tensor:
+def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int, part: Area | None = None) -> Tensor:
     """The reference's `weigh`: at full size or half of it, and made smaller from there."""
     first = 0 if what == "seen" else 3
     near, place = sheets.near[0, first:].numpy(), sheets.place[0, 0].numpy()
     far = sheets.far[first:].numpy(), sheets.far_place[0].numpy(), sheets.columns.numpy(), sheets.row_starts.numpy()
     cells = (*(x.numpy() for x in sheets.extremes), sheets.cell)
-    window = tuple(map(place.dtype.type, WINDOWS[what](k)))
-    weighed = (weighed_half if level else weighed_full)(near, place, *far, *cells, *window, *box(area))
+    ends = tuple(map(place.dtype.type, WINDOWS[what](k)))
+    weighed = (weighed_half if level else weighed_full)(near, place, *far, *cells, *ends, *box(area))
     for _ in range(level - 1):
         weighed = half(weighed)
     return torch.from_numpy(weighed)[None]
@@ -505,7 +508,7 @@ def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tenso
     """The reference's `spread`."""
     side, source = kernels.shape[-1], area.grown(kernels.shape[-1] // 2)
     if side == 1 or source != source.within(Area.of(layer)):
-        layer, source = reference.window(layer, source), source.seen_from(source)
+        layer, source = window(layer, source), source.seen_from(source)
     if side == 1:
         return layer
     one = kernels.shape[:2] == (1, 1)
@@ -659,7 +662,7 @@ def gather(runs, run_parts, taps, tap_parts, light, sums, y, total):
 # Compositing --------------------------------------------------------------------------------------------------------
 
 
-def over(front: reference.Composite, layer: Tensor, radius: float, area: Area) -> None:
+def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
     """The reference's `over`, in place."""
     planes = (x[0].numpy() for x in (front.rgba, front.through, front.nearer, front.radial))
     radius = front.rgba.numpy().dtype.type(radius / 2**front.level)
@@ -711,7 +714,7 @@ def add_product(out, a, b):
         out[x] += a[x] * b[x]
 
 
-def behind(front: reference.Composite, group: reference.Composite) -> None:
+def behind(front: Composite, group: Composite) -> None:
     """The reference's `behind`, in place."""
     front.rgba, front.through, front.nearer = (x.contiguous() for x in (front.rgba, front.through, front.nearer))
     view = group.view or Area.of(front.rgba)
@@ -767,4 +770,4 @@ def between_cells(at, cells, unit):
     return first, min(first + 1, cells - 1), place - first
 
 
-STEPS = reference.Steps(unmix, weigh, fill, spread, over, behind)
+STEPS = Steps(unmix, weigh, fill, spread, over, behind)

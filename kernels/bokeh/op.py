@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from argan.kernels import backend
-from argan.kernels.bokeh import reference
+from argan.kernels.bokeh import reference, regions
 from argan.kernels.bokeh.aperture import Aperture, check_aperture
 
 
@@ -60,9 +60,9 @@ def render_bokeh(
 
 
 def develop_bokeh(
-    light: reference.Light,
+    light: regions.Light,
     coc: Tensor,
-    develop: reference.Develop,
+    develop: regions.Develop,
     *,
     aperture: Aperture | str | Tensor = "disk",
     impl: str = "auto",
@@ -82,7 +82,7 @@ def develop_bokeh(
             from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
 
             return triton.render(light, coc, aperture, coc.dtype, develop)
-        return reference.render(light, coc, aperture, develop=develop, steps=_steps(impl))
+        return regions.render(light, coc, aperture, _steps(impl), develop=develop)
 
 
 def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor:
@@ -94,10 +94,10 @@ def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor
 
         storage = torch.float16 if image.dtype in (torch.float16, torch.bfloat16) else coc.dtype
         return triton.render(image.to(coc.dtype), coc, aperture, storage).to(image.dtype)
-    return reference.render(image.to(coc.dtype), coc, aperture, steps=_steps(impl)).to(image.dtype)
+    return regions.render(image.to(coc.dtype), coc, aperture, _steps(impl)).to(image.dtype)
 
 
-def _steps(impl: str) -> reference.Steps:
+def _steps(impl: str) -> regions.Steps:
     """Of the back ends that work in the reference's tiles."""
     if impl == "numba":
         from argan.kernels.bokeh import numba  # takes a while: no sooner than needed

@@ -18,8 +18,12 @@ from torch import Tensor
 
 from argan.kernels.bokeh import reference
 from argan.kernels.bokeh.aperture import Aperture
+from argan.kernels.bokeh.areas import Area, reduced, round_up, window
+from argan.kernels.bokeh.layers import NOWHERE, Composite, Sheets
+from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
+from argan.kernels.bokeh.regions import Develop, Light, Steps, render_tiles
 
-BLOCK = reference.BLOCK
+BLOCK = BLOCK
 BLOCK_C = 256  # cells or pixels of a program of the other kernels
 BLOCK_P = 256  # pixels of a program, at most: rows of a block
 PER_THREAD = 4  # pixels: they share a weight's load, and wait for their own together
@@ -27,36 +31,34 @@ TILE = 4096
 
 
 def render(
-    image: Tensor | reference.Light,
+    image: Tensor | Light,
     coc: Tensor,
     aperture: Aperture,
     storage: torch.dtype,
-    develop: reference.Develop | None = None,
+    develop: Develop | None = None,
 ) -> Tensor:
     """The reference's `render`, in larger tiles; taps are stored as `storage`."""
-    plan = reference.Plan.of(coc, aperture)
-    tile = reference.round_up(max(TILE, 2 * plan.margin), plan.cell)
+    plan = Plan.of(coc, aperture)
+    tile = round_up(max(TILE, 2 * plan.margin), plan.cell)
     fill, taps = partial(reference.fill, inpaint), partial(spread, storage=storage)
-    steps = reference.Steps(reference.unmix, weigh, fill, taps, over, behind)
-    return reference.render_tiles(image, coc, plan, steps, tile, develop)
+    steps = Steps(reference.unmix, weigh, fill, taps, over, behind)
+    return render_tiles(image, coc, plan, steps, tile, develop)
 
 
 # What slabs take of the surfaces ------------------------------------------------------------------------------------
 
 
-def weigh(
-    sheets: reference.Sheets, what: str, k: int, area: reference.Area, level: int, part: reference.Area | None = None
-) -> Tensor:
+def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int, part: Area | None = None) -> Tensor:
     """The reference's `weigh`: the kernel's at full size or half of it, made smaller from there."""
     weighed = _Weigh.apply(sheets.near, sheets.place, *sheets.far_planes, what, k, part or area, min(level, 1))
-    return reference.within_zeros(reference.reduced(weighed, max(level - 1, 0)), part or area, area, level)
+    return reference.within_zeros(reduced(weighed, max(level - 1, 0)), part or area, area, level)
 
 
 class _Weigh(torch.autograd.Function):
     """Near and far surfaces, weighted by functions of their places and added up."""
 
     @staticmethod
-    def forward(ctx, near, near_place, far, far_place, what: str, k: int, area: reference.Area, level: int):
+    def forward(ctx, near, near_place, far, far_place, what: str, k: int, area: Area, level: int):
         surfaces = [x.contiguous() for x in (near, near_place, far, far_place)]
         ctx.save_for_backward(*surfaces)
         ctx.constants = what, k, area, level
@@ -65,7 +67,7 @@ class _Weigh(torch.autograd.Function):
         with torch.cuda.device_of(near):
             weigh_kernel[(triton.cdiv(cells, BLOCK_C),)](
                 *surfaces, out, float(k), near[0, 0].numel(), near.shape[-1], area.top, area.left, *area.size,
-                WHAT=what, LEVEL=level, NOWHERE=reference.NOWHERE, BLOCK=BLOCK_C,
+                WHAT=what, LEVEL=level, NOWHERE=NOWHERE, BLOCK=BLOCK_C,
             )  # fmt: skip
         return out
 
@@ -77,7 +79,7 @@ class _Weigh(torch.autograd.Function):
         with torch.cuda.device_of(grad):
             weigh_backward_kernel[(triton.cdiv(area.pixels, BLOCK_C),)](
                 grad.contiguous(), *surfaces, *grads, float(k), surfaces[0][0, 0].numel(), surfaces[0].shape[-1],
-                area.top, area.left, *area.size, WHAT=what, LEVEL=level, NOWHERE=reference.NOWHERE, BLOCK=BLOCK_C,
+                area.top, area.left, *area.size, WHAT=what, LEVEL=level, NOWHERE=NOWHERE, BLOCK=BLOCK_C,
             )  # fmt: skip
         return *grads, None, None, None, None
 
@@ -108,7 +110,7 @@ def weigh_kernel(
     near, near_place, far, far_place, out, k, plane, pitch, top, left, height, width,
     WHAT: tl.constexpr, LEVEL: tl.constexpr, NOWHERE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Surfaces of an area of a region's planes times their weights, shared by the cells around: `reference.reduced`.
+    """Surfaces of an area of a region's planes times their weights, shared by the cells around: `reduced`.
 
     What weighs nothing is not read: most of a picture belongs to other slabs, and most of it has no far surface.
     """
@@ -154,7 +156,7 @@ def weigh_kernel(
 
 @triton.jit
 def shared_gradient(grad, y, x, height, width, exists, LEVEL: tl.constexpr):
-    """The gradient that comes to a pixel from the cells which it was shared by: the adjoint of `reference.reduced`."""
+    """The gradient that comes to a pixel from the cells which it was shared by: the adjoint of `reduced`."""
     columns = width >> LEVEL
     if not LEVEL:
         return tl.load(grad + y * columns + x, exists, other=0)
@@ -198,14 +200,14 @@ def weigh_backward_kernel(
 # Hidden surfaces ----------------------------------------------------------------------------------------------------
 
 
-def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: reference.Area) -> Tensor:
+def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
     """The reference's `inpaint`, of one picture."""
     return _Inpaint.apply(layer, known, levels, wanted)
 
 
 class _Inpaint(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, layer: Tensor, known: Tensor, levels: int, wanted: reference.Area):
+    def forward(ctx, layer: Tensor, known: Tensor, levels: int, wanted: Area):
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(layer.clone(), known)  # the layer is written to afterwards
         ctx.constants = levels, wanted
@@ -214,7 +216,7 @@ class _Inpaint(torch.autograd.Function):
             pyramid.append(pulled(pyramid[-1][:, :4], pyramid[-1][:, 4:]))
         filled = pyramid.pop()
         for finer in reversed(pyramid):
-            filled = pushed(finer[:, :4], finer[:, 4:], filled, reference.Area.of(finer))
+            filled = pushed(finer[:, :4], finer[:, 4:], filled, Area.of(finer))
         return pushed(layer, known, filled, wanted)
 
     @staticmethod
@@ -231,12 +233,12 @@ def pulled(rgba: Tensor, known: Tensor) -> Tensor:
     out = rgba.new_empty(1, 5, height, width)
     with torch.cuda.device_of(rgba):
         pull_kernel[(triton.cdiv(height * width, BLOCK_C),)](
-            *strided(rgba), *strided(known), out, height, width, TRUST=reference.TRUST, EPS=reference.EPS, BLOCK=BLOCK_C
+            *strided(rgba), *strided(known), out, height, width, TRUST=reference.TRUST, EPS=EPS, BLOCK=BLOCK_C
         )
     return out
 
 
-def pushed(rgba: Tensor, known: Tensor, coarse: Tensor, wanted: reference.Area) -> Tensor:
+def pushed(rgba: Tensor, known: Tensor, coarse: Tensor, wanted: Area) -> Tensor:
     """What is unknown of the `wanted` area, from `coarse` (1,5,h,w) of half the size: (1,5,H,W)."""
     rgba, known = rgba[wanted.index()], known[wanted.index()]
     out = rgba.new_empty(1, 5, *wanted.size)
@@ -290,7 +292,7 @@ def push_kernel(
     rgba, rgba_plane, rgba_pitch, known, known_plane, known_pitch, coarse, out,
     height, width, top, left, coarse_height, coarse_width, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """What is known, and beside it what the coarser size says, bilinearly: `reference.doubled`."""
+    """What is known, and beside it what the coarser size says, bilinearly: `doubled`."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     exists = pixel < height * width
     y, x = pixel // width, pixel % width
@@ -314,17 +316,15 @@ def push_kernel(
 # Discs --------------------------------------------------------------------------------------------------------------
 
 
-def spread(
-    layer: Tensor, area: reference.Area, visible: Tensor, kernels: Tensor, storage: torch.dtype | None = None
-) -> Tensor:
+def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor, storage: torch.dtype | None = None) -> Tensor:
     """The reference's `spread`; taps are stored as `storage`, None: as the layer is."""
-    layer = reference.window(layer, area.grown(kernels.shape[-1] // 2))
+    layer = window(layer, area.grown(kernels.shape[-1] // 2))
     if kernels.shape[-1] == 1:
         return layer
     one = kernels.shape[:2] == (1, 1)
     block = BLOCK if one else visible.shape[-2] // len(kernels)
-    window = reference.block_windows(layer[:, 3], visible.shape[-2:], kernels.shape[-1], block)
-    busy = reference.busy_blocks(window, visible, block)
+    windows = reference.block_windows(layer[:, 3], visible.shape[-2:], kernels.shape[-1], block)
+    busy = reference.busy_blocks(windows, visible, block)
     return _Spread.apply(layer, busy, kernels.to(layer), spans(kernels).to(layer.device), block, storage or layer.dtype)
 
 
@@ -430,7 +430,7 @@ def spread_kernel(
 # Compositing --------------------------------------------------------------------------------------------------------
 
 
-def over(front: reference.Composite, layer: Tensor, radius: float, area: reference.Area) -> None:
+def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
     """The reference's `over`, in place; where gradients are recorded, the reference's own."""
     if torch.is_grad_enabled() and (layer.requires_grad or front.rgba.requires_grad):
         reference.over(front, layer, radius, area)
@@ -441,18 +441,18 @@ def over(front: reference.Composite, layer: Tensor, radius: float, area: referen
     with torch.cuda.device_of(layer):
         over_kernel[(triton.cdiv(height * width, BLOCK_C),)](
             layer.contiguous(), *planes, radius / 2**front.level, height, width, area.top, area.left, *area.size,
-            SIDE=front.side, EPS=reference.EPS, BLOCK=BLOCK_C,
+            SIDE=front.side, EPS=EPS, BLOCK=BLOCK_C,
         )  # fmt: skip
 
 
-def behind(front: reference.Composite, group: reference.Composite) -> None:
+def behind(front: Composite, group: Composite) -> None:
     """The reference's `behind`, in place; where gradients are recorded, the reference's own."""
     if torch.is_grad_enabled() and (group.rgba.requires_grad or front.rgba.requires_grad):
         reference.behind(front, group)
         return
     front.rgba, front.through, front.nearer = (x.contiguous() for x in (front.rgba, front.through, front.nearer))
     parts = [x.contiguous() for x in (group.rgba, group.through, group.nearer)]
-    view = group.view or reference.Area.of(front.rgba)
+    view = group.view or Area.of(front.rgba)
     with torch.cuda.device_of(front.rgba):
         behind_kernel[(triton.cdiv(front.through.numel(), BLOCK_C),)](
             front.rgba, front.through, front.nearer, *parts, *front.through.shape[-2:], view.top, view.left,

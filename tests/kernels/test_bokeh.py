@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from argan.kernels import BackendUnavailable, backend, render_bokeh, resolve
-from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, develop_bokeh, reference
+from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, develop_bokeh, reference, regions
+from argan.kernels.bokeh.areas import Area, halved
+from argan.kernels.bokeh.layers import Composite, Sheets
+from argan.kernels.bokeh.plan import OWN, Plan
+from argan.kernels.bokeh.regions import render_tiles
 
 sys.path.insert(0, str(Path(__file__).parent))
 import truth
@@ -103,7 +107,7 @@ def test_twice_the_photo_is_the_same_picture(aperture):
     image = image.clamp(max=1)
     large = [torch.repeat_interleave(torch.repeat_interleave(x, 2, -1), 2, -2) for x in (image, disparity)]
     small = render_bokeh(image, disparity, truth.RADIUS, 0.3, aperture=aperture)
-    back = reference.halved(render_bokeh(*large, 2 * truth.RADIUS, 0.3, aperture=aperture), 1)
+    back = halved(render_bokeh(*large, 2 * truth.RADIUS, 0.3, aperture=aperture), 1)
     assert truth.psnr(truth.crop(small)[0], truth.crop(back)[0]) > 40
 
 
@@ -120,11 +124,11 @@ def test_mixed_pixels_are_taken_apart():
     share[..., 9:13] = torch.tensor([0.5, 1, 1, 0.5])
     near, far = (torch.tensor(c).view(1, 3, 1, 1) for c in ([0.8, 0.3, 0.1], [0.1, 0.2, 0.4]))
     image, coc = share * near + (1 - share) * far, 6 * (share > 0.6).float()
-    sheets = reference.unmix(image, coc.expand(-1, 3, -1, -1), reference.Plan.of(coc, "disk"))
+    sheets = reference.unmix(image, coc.expand(-1, 3, -1, -1), Plan.of(coc, "disk"))
     torch.testing.assert_close(sheets.near[0, 3, 10, 9:13], torch.tensor([0.5, 1, 1, 0.5]), rtol=0, atol=0.1)
     whole = sheets.near[:, :3].sum((-1, -2)) + sheets.far[:3].sum(1)
     torch.testing.assert_close(whole, image.sum((-1, -2)))
-    of_near = sheets.weighted(lambda place: (place > 3).float(), reference.Area.of(image))[0, :, 10, 7:15].sum(1)
+    of_near = sheets.weighted(lambda place: (place > 3).float(), Area.of(image))[0, :, 10, 7:15].sum(1)
     torch.testing.assert_close(of_near[:3] / of_near[3], near.flatten(), rtol=0, atol=0.05)
 
 
@@ -220,10 +224,8 @@ def test_cat_s_eyes_are_the_rays_that_pass():
 
 def test_cat_s_eyes_have_no_seams():
     image, disparity = picture(150, 190)
-    plan = reference.Plan.of(14 * (disparity - 0.4), Aperture("hexagon", cat_eye=0.8))
-    whole, tiles = (
-        reference.render_tiles(image, 14 * (disparity - 0.4), plan, reference.STEPS, tile) for tile in (256, 64)
-    )
+    plan = Plan.of(14 * (disparity - 0.4), Aperture("hexagon", cat_eye=0.8))
+    whole, tiles = (render_tiles(image, 14 * (disparity - 0.4), plan, reference.STEPS, tile) for tile in (256, 64))
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
 
@@ -248,7 +250,7 @@ def test_triton_spreads_by_the_kernels_of_blocks(device, poisoned_memory):
     layer = torch.rand(1, 4, 16 + 4, 24 + 4, dtype=torch.float64, device=device).requires_grad_()
     visible = torch.ones(1, 1, 16, 24, device=device)
     visible[..., :8, 8:16] = 0
-    area = reference.Area(2, 18, 2, 26)
+    area = Area(2, 18, 2, 26)
     expected, out = (spread(layer, area, visible, kernels) for spread in (reference.spread, triton.spread))
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
     weights = torch.rand_like(expected) * visible
@@ -336,7 +338,7 @@ def test_any_size(size):
 def test_tiles_have_no_seams():
     image, disparity = picture(150, 190)
     coc = 14 * (disparity - 0.4)
-    whole, tiles = (reference.render(image, coc, "disk", tile) for tile in (1024, 48))
+    whole, tiles = (regions.render(image, coc, "disk", reference.STEPS, tile) for tile in (1024, 48))
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
 
@@ -345,18 +347,18 @@ def test_tiles_in_threads_are_the_same_tiles():
     coc, cores = 14 * (disparity - 0.4), torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = reference.render(image, coc, "disk", 48)
+        alone = regions.render(image, coc, "disk", reference.STEPS, 48)
         torch.set_num_threads(3)
         with torch.inference_mode():
-            inferred = reference.render(image, coc, "disk", 48)
-        together = reference.render(image, coc, "disk", 48)
+            inferred = regions.render(image, coc, "disk", reference.STEPS, 48)
+        together = regions.render(image, coc, "disk", reference.STEPS, 48)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(cores)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
     torch.testing.assert_close(inferred, alone, rtol=0, atol=1e-6)
     wanted = image.clone().requires_grad_()
-    assert reference.render(wanted, coc, "disk", 48).requires_grad
+    assert regions.render(wanted, coc, "disk", reference.STEPS, 48).requires_grad
 
 
 def test_tiles_are_developed_one_by_one():
@@ -364,15 +366,15 @@ def test_tiles_are_developed_one_by_one():
     image, disparity = picture(150, 190)
     coc, asked, developed = 6 * (disparity - 0.4), [], torch.zeros(150, 190)
 
-    def light(area: reference.Area) -> Tensor:
+    def light(area: Area) -> Tensor:
         asked.append(area.pixels)
         return image[area.index()]
 
-    def develop(rendered: Tensor, area: reference.Area) -> Tensor:
+    def develop(rendered: Tensor, area: Area) -> Tensor:
         developed[area.index()] += 1
         return 2 * rendered[:, :1] + coc[area.index()]
 
-    out = reference.render(light, coc, "disk", 32, develop)
+    out = regions.render(light, coc, "disk", reference.STEPS, 32, develop)
     assert max(asked) < image[0, 0].numel()
     assert bool((developed == 1).all())
     expected = 2 * render_bokeh(image, disparity, 6.0, 0.4)[:, :1] + coc
@@ -386,22 +388,22 @@ def test_tiles_in_focus_are_taken_as_they_are():
     coc, asked = torch.zeros(1, 1, 96, 256), []
     coc[..., 200:] = 3
 
-    def light(area: reference.Area) -> Tensor:
+    def light(area: Area) -> Tensor:
         asked.append((area.left, area.right))
         return image[area.index()]
 
-    out = reference.render(light, coc, "disk", 32)
+    out = regions.render(light, coc, "disk", reference.STEPS, 32)
     assert asked.count((32, 64)) == 3
     assert torch.equal(out[..., :160], image[..., :160])
-    torch.testing.assert_close(out, reference.render(image, coc, "disk", 256), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out, regions.render(image, coc, "disk", reference.STEPS, 256), rtol=0, atol=1e-5)
 
 
 def test_levels_agree_with_full_size():
     image, disparity = truth.scenes()[0].all_in_focus()
     coc = 40 * (disparity - 0.1)
-    levels, full = (reference.Plan.of(coc, "disk", full_size) for full_size in (False, True))
+    levels, full = (Plan.of(coc, "disk", full_size) for full_size in (False, True))
     assert max(levels.level(k) for k in range(len(levels.radii))) >= 2
-    a, b = (reference.render_tiles(image, coc, plan, reference.STEPS, 256) for plan in (levels, full))
+    a, b = (render_tiles(image, coc, plan, reference.STEPS, 256) for plan in (levels, full))
     assert truth.psnr(a[0], b[0]) > 45
 
 
@@ -410,9 +412,9 @@ def test_wide_discs_from_smaller_photos_agree_with_full_size(focus, least):
     """Radii up to 60 in a picture of 152 pixels; the slabs beyond 48 are from the picture at half the size."""
     image, disparity = truth.scenes()[0].all_in_focus()
     coc = 60 * (disparity - focus)
-    levels, full = (reference.Plan.of(coc, "disk", full_size) for full_size in (False, True))
+    levels, full = (Plan.of(coc, "disk", full_size) for full_size in (False, True))
     assert len(levels.own_slabs()) < len(levels.radii)
-    a, b = (reference.render_tiles(image, coc, plan, reference.STEPS, 512) for plan in (levels, full))
+    a, b = (render_tiles(image, coc, plan, reference.STEPS, 512) for plan in (levels, full))
     assert truth.psnr(truth.crop(a)[0], truth.crop(b)[0]) > least
 
 
@@ -420,11 +422,9 @@ def test_wide_discs_from_smaller_photos_agree_with_full_size(focus, least):
 def test_tiles_of_wide_discs_leave_no_seams(lens):
     image, disparity = picture(300, 420)
     coc = 130 * (disparity - 0.5)
-    plan = reference.Plan.of(coc, lens)
-    assert plan.levels == reference.OWN + 2
-    tiles, whole = (
-        reference.render_tiles(image, coc, plan, reference.STEPS, tile) for tile in (8 * plan.cell, 32 * plan.cell)
-    )
+    plan = Plan.of(coc, lens)
+    assert plan.levels == OWN + 2
+    tiles, whole = (render_tiles(image, coc, plan, reference.STEPS, tile) for tile in (8 * plan.cell, 32 * plan.cell))
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
 
@@ -538,7 +538,7 @@ def test_triton_stores_half_precision_as_it_is(device):
     layer = torch.rand(1, 4, 20, 23, device=device)
     layer[..., 10, 10] = 1e6
     kernel = aperture_kernel("hexagon", -3.0)[None, None].to(layer)
-    area = reference.Area.of(layer).grown(-(kernel.shape[-1] // 2))
+    area = Area.of(layer).grown(-(kernel.shape[-1] // 2))
     visible = torch.ones(1, 1, *area.size, device=device)
     stored = triton.spread(layer, area, visible, kernel, torch.float16)
     whole = reference.spread(layer, area, visible, kernel)
@@ -549,13 +549,13 @@ def test_triton_stores_half_precision_as_it_is(device):
     assert bool(whole.amax() > 2 * stored.amax())
 
 
-def surfaces(dtype: torch.dtype, device: str) -> tuple[reference.Sheets, list[Tensor]]:
+def surfaces(dtype: torch.dtype, device: str) -> tuple[Sheets, list[Tensor]]:
     """Near surfaces in 24 x 28 pixels and far ones in some, at places from 0 to 5, many on a slab; and the leaves."""
     rgba, rows = torch.rand(1, 4, 24, 28, dtype=dtype, device=device), torch.arange(24, device=device)
     places = torch.randint(0, 21, (1, 1, 24, 28), device=device).to(dtype) / 4
     far, far_places = torch.rand(4, 24, dtype=dtype, device=device), places[0, :, :, 3].floor()
     leaves = [x.contiguous().requires_grad_() for x in (rgba, places, far, far_places)]
-    return reference.Sheets(*leaves, rows, (5 * rows) % 28, cell=4), leaves
+    return Sheets(*leaves, rows, (5 * rows) % 28, cell=4), leaves
 
 
 @pytest.mark.triton
@@ -567,7 +567,7 @@ def test_triton_weighs_surfaces(what, level, dtype, device, poisoned_memory):
     from argan.kernels.bokeh import triton
 
     sheets, leaves = surfaces(dtype, device)
-    for area in (reference.Area(0, 24, 0, 28), reference.Area(4, 12, 8, 28), reference.Area(20, 24, 0, 4)):
+    for area in (Area(0, 24, 0, 28), Area(4, 12, 8, 28), Area(20, 24, 0, 4)):
         expected, out = (weigh(sheets, what, 2, area, level) for weigh in (reference.weigh, triton.weigh))
         tolerance = 1e-6 if dtype == torch.float32 else 1e-14
         torch.testing.assert_close(out, expected, rtol=0, atol=tolerance)
@@ -591,7 +591,7 @@ def test_triton_fills_in_hidden_surfaces(levels, dtype, device, poisoned_memory)
     known[..., 20:] = 0
     layer = torch.rand(1, 4, 48, 50, dtype=dtype, device=device) * known
     leaves = [layer.requires_grad_(), known.requires_grad_()]
-    for wanted in (reference.Area(0, 40, 0, 32), reference.Area(8, 24, 16, 24)):
+    for wanted in (Area(0, 40, 0, 32), Area(8, 24, 16, 24)):
         expected, out = (
             inpaint(layer[..., 2:42, 5:37], known[..., 2:42, 5:37], levels, wanted)
             for inpaint in (reference.inpaint, triton.inpaint)
@@ -606,9 +606,9 @@ def test_triton_fills_in_hidden_surfaces(levels, dtype, device, poisoned_memory)
             torch.testing.assert_close(gradient, right, rtol=1e-6, atol=1e-9)
 
 
-def composite(height: int, width: int, level: int, side: int, device: str) -> reference.Composite:
+def composite(height: int, width: int, level: int, side: int, device: str) -> Composite:
     """With something in it everywhere."""
-    made = reference.Composite(torch.rand(1, 1, height, width, device=device), level, side)
+    made = Composite(torch.rand(1, 1, height, width, device=device), level, side)
     made.rgba, made.through = torch.rand_like(made.rgba), torch.rand_like(made.through)
     made.radial = torch.rand_like(made.radial)
     return made
@@ -622,7 +622,7 @@ def test_triton_composites_layers(side, device, poisoned_memory):
 
     both = [composite(13, 21, 1, side, device)] * 2
     both = [copy.deepcopy(made) for made in both]
-    for area in (reference.Area(3, 11, 5, 12), reference.Area(0, 13, 0, 21)):
+    for area in (Area(3, 11, 5, 12), Area(0, 13, 0, 21)):
         layer = torch.rand(1, 4, *area.size[::-1], device=device).mT
         for made, over in zip(both, (reference.over, triton.over), strict=True):
             over(made, layer, -7.5, area)
@@ -638,7 +638,7 @@ def test_triton_puts_groups_behind(level, device, poisoned_memory):
     unit = 2**level
     group = composite(7, 9, level, 0, device)
     part = copy.deepcopy(group)
-    part.view = reference.Area(2, 5 * unit, 3, 6 * unit + 1)
+    part.view = Area(2, 5 * unit, 3, 6 * unit + 1)
     for behind_all, size in ((group, (7 * unit, 9 * unit)), (part, part.view.size)):
         both = [copy.deepcopy(made) for made in [composite(*size, 0, 0, device)] * 2]
         for made, behind in zip(both, (reference.behind, triton.behind), strict=True):
@@ -712,7 +712,7 @@ def test_numba_weighs_surfaces_as_the_reference_does(what, level):
     from argan.kernels.bokeh import numba
 
     sheets, _ = surfaces(torch.float64, "cpu")
-    area = reference.Area(4, 20, 8, 24)
+    area = Area(4, 20, 8, 24)
     with torch.no_grad():
         for k in range(6):
             expected, out = (steps.weigh(sheets, what, k, area, level) for steps in (reference.STEPS, numba.STEPS))

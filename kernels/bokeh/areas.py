@@ -1,0 +1,167 @@
+"""Areas of pictures: rectangles, tiles that are worked at the same time, and other sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
+
+
+@dataclass(frozen=True)
+class Area:
+    """A rectangle of pixels."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @classmethod
+    def of(cls, x: Tensor) -> Area:
+        return cls(0, x.shape[-2], 0, x.shape[-1])
+
+    def grown(self, by: int) -> Area:
+        return Area(self.top - by, self.bottom + by, self.left - by, self.right + by)
+
+    def within(self, other: Area) -> Area:
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        return Area(top, max(top, min(self.bottom, other.bottom)), left, max(left, min(self.right, other.right)))
+
+    def seen_from(self, other: Area) -> Area:
+        """In coordinates that begin at the other's corner."""
+        return Area(self.top - other.top, self.bottom - other.top, self.left - other.left, self.right - other.left)
+
+    def moved_from(self, other: Area) -> Area:
+        """The inverse of `seen_from`."""
+        return Area(self.top + other.top, self.bottom + other.top, self.left + other.left, self.right + other.left)
+
+    def at_level(self, level: int) -> Area:
+        return Area(self.top >> level, self.bottom >> level, self.left >> level, self.right >> level)
+
+    def from_level(self, level: int) -> Area:
+        """The inverse of `at_level`."""
+        return Area(self.top << level, self.bottom << level, self.left << level, self.right << level)
+
+    def rounded_up(self, unit: int) -> Area:
+        """An area from (0, 0) made whole cells of."""
+        return Area(0, round_up(self.bottom, unit), 0, round_up(self.right, unit))
+
+    def index(self) -> tuple:
+        """An index into pictures."""
+        return (..., slice(self.top, self.bottom), slice(self.left, self.right))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.size)
+
+
+def window(x: Tensor, area: Area) -> Tensor:
+    """The part of x in `area`, which may reach beyond it: its edge is extended."""
+    height, width = x.shape[-2:]
+    inside = area.within(Area(0, height, 0, width))
+    beyond = inside.left - area.left, area.right - inside.right, inside.top - area.top, area.bottom - inside.bottom
+    return F.pad(x[inside.index()], beyond, mode="replicate") if any(beyond) else x[inside.index()]
+
+
+def by_tiles(
+    work: Callable[[Area], Tensor], whole: Area, tile: int, *, recorded: bool, threads: bool, level: int = 0
+) -> Tensor:
+    """What `work` makes of the tiles of an area that begins at (0, 0), put together; results may be of a level."""
+    tops, lefts = range(0, whole.bottom, tile), range(0, whole.right, tile)
+    areas = [Area(top, top + tile, left, left + tile).within(whole) for top in tops for left in lefts]
+    if recorded:
+        every = [work(area) for area in areas]
+        return torch.cat([torch.cat(every[i : i + len(lefts)], -1) for i in range(0, len(every), len(lefts))], -2)
+    result: Tensor | None = None
+    for area, done in zip(areas, in_threads(work, areas, threads), strict=True):
+        if result is None:
+            result = done.new_empty(*done.shape[:2], *whole.at_level(level).size)
+        result[area.at_level(level).index()] = done
+    assert result is not None
+    return result
+
+
+def in_threads(function: Callable[[Area], Tensor], arguments: Sequence[Area], useful: bool) -> Iterator[Tensor]:
+    """function(a) for a in arguments, two or more at a time: many small operations use cores badly otherwise.
+
+    PyTorch's threads are shared out; what is computed does not depend on it. No gradients are recorded in threads.
+    """
+    cores = torch.get_num_threads()
+    workers = min(cores, len(arguments), WORKERS)
+    if not useful or workers < 2:
+        yield from map(function, arguments)
+        return
+
+    def start() -> None:  # of a thread: both settings are its own
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(cores // workers)
+
+    try:
+        with ThreadPoolExecutor(workers, initializer=start) as pool:
+            yield from pool.map(function, arguments)
+    finally:
+        torch.set_num_threads(cores)
+
+
+def halved(x: Tensor, times: int) -> Tensor:
+    """Means over squares of 2^times pixels."""
+    for _ in range(times):
+        x = x[..., ::2, :] + x[..., 1::2, :]
+        x = (x[..., ::2] + x[..., 1::2]) * 0.25
+    return x
+
+
+def reduced(x: Tensor, times: int) -> Tensor:
+    """x at 1 / 2^times of the size; pixels are shared by the two nearest in each direction: light keeps its place."""
+    for _ in range(times):
+        x = F.pad(x, (1,) * 4, mode="replicate")
+        x = torch.lerp(x[..., 1:-1:2, :] + x[..., 2::2, :], x[..., :-2:2, :] + x[..., 3::2, :], 0.25)
+        x = torch.lerp(x[..., 1:-1:2] + x[..., 2::2], x[..., :-2:2] + x[..., 3::2], 0.25) * 0.25
+    return x
+
+
+def doubled(x: Tensor) -> Tensor:
+    """x without its rim of one pixel at twice the size, bilinearly: as `enlarged`, but faster without gradients."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        return enlarged(x, 2)[..., 2:-2, 2:-2]
+    *count, height, width = x.shape
+    columns = x.new_empty(*count, height, width - 2, 2)
+    torch.lerp(x[..., 1:-1], x[..., :-2], 0.25, out=columns[..., 0])
+    torch.lerp(x[..., 1:-1], x[..., 2:], 0.25, out=columns[..., 1])
+    x = columns.flatten(-2)
+    rows = x.new_empty(*count, height - 2, 2, x.shape[-1])
+    torch.lerp(x[..., 1:-1, :], x[..., :-2, :], 0.25, out=rows[..., 0, :])
+    torch.lerp(x[..., 1:-1, :], x[..., 2:, :], 0.25, out=rows[..., 1, :])
+    return rows.flatten(-3, -2)
+
+
+def enlarged(x: Tensor, times: int) -> Tensor:
+    return x if times == 1 else F.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
+
+
+def largest(x: Tensor, side: int) -> Tensor:
+    """The largest value in every square of `side` pixels."""
+    return x if side == 1 else x.unflatten(-1, (-1, side)).amax(-1).unflatten(-2, (-1, side)).amax(-2)
+
+
+def largest_around(x: Tensor) -> Tensor:
+    """The largest value in the 3 x 3 pixels around each."""
+    x = F.pad(x, (1,) * 4, mode="replicate")
+    x = torch.maximum(torch.maximum(x[..., :-2, :], x[..., 1:-1, :]), x[..., 2:, :])
+    return torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
+
+
+def round_up(n: int, unit: int) -> int:
+    return -(-n // unit) * unit

@@ -1,0 +1,169 @@
+"""What a picture is taken apart into, sheets, and put together from, composites of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from argan.kernels.bokeh.areas import Area, enlarged, halved, largest, window
+from argan.kernels.bokeh.plan import Plan
+
+NOWHERE = -1e4  # the place of no surface
+ASIDE = 2.0  # how far the middle of the aperture's free part moves; straight edges half-way across it: 4/3
+RADIAL = {0: 0, 1: 1, -1: 4}  # channels whose slopes `Composite` needs, by its side: none, alpha, RGBA
+
+
+@dataclass
+class Sheets:
+    """The surfaces in a region's pixels: a near one in every pixel, and a far one in those at depth edges.
+
+    RGBA is premultiplied by a surface's share of its pixel; places are `Plan.place`'s.
+    """
+
+    near: Tensor  # (1,4,h,w)
+    place: Tensor  # (1,1,h,w)
+    far: Tensor  # (4,N)
+    far_place: Tensor  # (1,N)
+    rows: Tensor  # (N,)
+    columns: Tensor  # (N,)
+    cell: int  # the side of `extremes`' cells
+
+    @cached_property
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """The nearest and the farthest place in every cell, (rows,columns)."""
+        place, far_place = self.place.detach()[0, 0], self.far_place.detach()[0]
+        least = place.index_put((self.rows, self.columns), far_place)
+        return largest(place, self.cell), -largest(-least, self.cell)
+
+    @cached_property
+    def row_starts(self) -> Tensor:
+        """Where each row's far surfaces begin among all, (h+1,)."""
+        return torch.searchsorted(self.rows, torch.arange(self.place.shape[-2] + 1, device=self.rows.device))
+
+    def weighted(self, weight: Callable[[Tensor], Tensor], area: Area, channels: slice = slice(4)) -> Tensor:
+        """RGBA of all surfaces in an area, or some of its channels, each weighted by a function of its place."""
+        total = self.near[area.index()][:, channels] * weight(self.place[area.index()])
+        rows, columns = self.rows - area.top, self.columns - area.left
+        height, width = area.size
+        inside = ((rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)).nonzero()[:, 0]
+        if len(inside):
+            pixels = (rows * width + columns)[inside]
+            far = self.far[channels, inside] * weight(self.far_place[:, inside])
+            total.view(total.shape[1], -1).index_add_(1, pixels, far)
+        return total
+
+    @cached_property
+    def far_planes(self) -> tuple[Tensor, Tensor]:
+        """The far surface in every pixel, RGBA (1,4,h,w) and place (1,1,h,w): 0 and NOWHERE where there is none."""
+        pixels, size = self.rows * self.near.shape[-1] + self.columns, self.place[0, 0].numel()
+        rgba = self.far.new_zeros(4, size).index_copy(1, pixels, self.far)
+        place = self.far.new_full((1, size), NOWHERE).index_copy(1, pixels, self.far_place)
+        return rgba.view_as(self.near), place.view_as(self.place)
+
+
+def occurrences(sheets: Sheets, plan: Plan) -> list[tuple[Area | None, Area | None]]:
+    """Of each slab: where in the region it occurs, and where it may be hidden, in whole cells; None: nowhere."""
+    nearest, farthest = (x.cpu() for x in sheets.extremes)  # small: a GPU is waited for once
+    k = torch.arange(len(plan.radii))[:, None, None]
+    seen = (nearest > k - 1) & (farthest < k + 1)
+    near_by = F.max_pool2d(seen.to(nearest), 5, 1, 2) > 0  # as far as `fill` fills
+    hidden = near_by & (nearest > k + 1)
+    return list(zip(bounding_areas(seen, plan.cell), bounding_areas(hidden, plan.cell), strict=True))
+
+
+def bounding_areas(cells: Tensor, cell: int) -> list[Area | None]:
+    """The rectangle of pixels around all cells (K,rows,columns) that are true, for each k; None if none is."""
+    ends = []
+    for line in (cells.any(2), cells.any(1)):
+        line = line.byte()
+        ends += [line.argmax(1) * cell, (line.shape[1] - line.flip(1).argmax(1)) * cell]
+    some = cells.flatten(1).any(1).tolist()
+    return [Area(*area) if any_ else None for area, any_ in zip(torch.stack(ends, 1).tolist(), some, strict=True)]
+
+
+class Composite:
+    """Layers put one behind the other: their premultiplied RGBA, and what light passes them all.
+
+    Begins with the alpha (B,1,h,w) of the slab just in front. RGBA's alpha is 1 - through, rounded like its colours.
+    Layers may be worked at 1 / 2^level of the size, and lie on one `side` of the focal plane: 1 before it, -1 behind.
+    """
+
+    def __init__(self, nearer: Tensor, level: int = 0, side: int = 0):
+        self.rgba = torch.zeros_like(nearer).repeat(1, 4, 1, 1)
+        self.through = torch.ones_like(nearer)
+        self.nearer = nearer
+        self.level, self.side = level, side
+        self.radial = torch.zeros_like(nearer).repeat(1, RADIAL[side], 1, 1)  # layers times their radii
+        self.middle: list[Tensor] | None = None  # of the part of the aperture that lets light pass, (x, y); 1: the rim
+        self.view: Area | None = None  # what is wanted of it, at full size; None: all
+
+    def group(self, level: int, side: int) -> Composite:
+        """What layers of that level and side are to be added to, for `add_group`. Fine ones may be added right here."""
+        if side < 0 and self.middle is None:  # nothing before the focal plane hides them
+            side = 0
+        return Composite(halved(self.nearer, level), level, side) if level or side else self
+
+    @staticmethod
+    def channels(side: int) -> int:
+        """Of `state`."""
+        return 6 + RADIAL[side]
+
+    def state(self) -> Tensor:
+        """All of it in one (1,C,h,w)."""
+        return torch.cat([self.rgba, self.through, self.nearer, self.radial], 1)
+
+    @classmethod
+    def part(cls, state: Tensor, level: int, side: int, view: Area) -> Composite:
+        """From the `state` of a whole picture what a view of it is made of, to be put there with `add_group`."""
+        unit, grown = 2**level, view.grown(2 * 2**level)  # two cells: for slopes, and interpolation between them
+        cells = Area(grown.top // unit, -(-grown.bottom // unit), grown.left // unit, -(-grown.right // unit))
+        state = window(state, cells)
+        part = cls(state[:, 5:6], level, side)
+        part.rgba, part.through, part.radial = state[:, :4], state[:, 4:5], state[:, 6:]
+        part.view = view.seen_from(cells.from_level(level))
+        return part
+
+    def add_nothing(self) -> None:
+        """The slab just in front is empty."""
+        self.nearer = torch.zeros_like(self.nearer)
+
+    def add_group(self, group: Composite, behind: Callable[[Composite, Composite], None]) -> None:
+        """Puts a finished group of layers behind all that is here, by a back end's `behind`."""
+        if group is self:
+            return
+        if group.side < 0 and self.middle is not None:
+            group.shift(self.middle)
+        if group.side > 0:
+            passing = [group.enlarged(x) for x in group.passing()]
+            self.middle = passing if self.middle is None else [a + b for a, b in zip(self.middle, passing, strict=True)]
+        behind(self, group)
+
+    def enlarged(self, x: Tensor) -> Tensor:
+        """One of its own at full size."""
+        x = enlarged(x, 2**self.level)
+        return x if self.view is None else x[self.view.index()]
+
+    def passing(self) -> list[Tensor]:
+        """The middle of the part of the aperture where light passes these layers: away from where they are denser."""
+        strength = ASIDE * (1 - self.through)
+        return [-strength * slope for slope in slopes(self.radial)]
+
+    def shift(self, middle: list[Tensor]) -> None:
+        """These layers as they are seen through a part of the aperture with that middle, to first order."""
+        if self.view is not None:
+            here = Area.of(self.rgba).from_level(self.level).seen_from(self.view)
+            middle = [window(x, here) for x in middle]
+        moved = [halved(at, self.level) * slope for at, slope in zip(middle, slopes(self.radial), strict=True)]
+        self.rgba = (self.rgba + moved[0] + moved[1]).clamp(min=0)
+        self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
+
+
+def slopes(x: Tensor) -> list[Tensor]:
+    """dx and dy a pixel, between the two neighbours; 0 at the rim."""
+    across, down = (x[..., 2:] - x[..., :-2]) / 2, (x[..., 2:, :] - x[..., :-2, :]) / 2
+    return [F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))]
