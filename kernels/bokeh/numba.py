@@ -1,10 +1,11 @@
 """The photo renderer's steps on CPUs as loops that Numba compiles: one pass in place of a dozen tensor operations.
 
-Levels, order and results are the reference's, to rounding. What is empty is skipped a segment or a row at a time. There
+Levels, order and results are the reference's, to rounding. What is empty is skipped a cell, a row or a block at a time. There
 are no gradients; loops release Python's lock, so that tiles are worked in threads.
 """
 
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,11 @@ WINDOWS: dict[str, Callable[[int], tuple[float, float]]] = {  # `reference.WEIGH
 
 
 def compiled(function: Callable) -> Any:
-    """The function as a loop; kept on the disk, beside this file or where Numba's other files are kept."""
+    """The function as a loop; kept on the disk, beside this file or where Numba's other files are kept.
+
+    Numba compiles anew what this file changes. What it takes from others is part of the name that it is kept by.
+    """
+    function.__qualname__ += f"-{zlib.crc32(repr((BLOCK, DOUBT, EDGE, EPS, FADE, HELD, NOISE, TRUST)).encode()):08x}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
     try:
         return numba.njit(function, cache=True, **options)

@@ -13,7 +13,7 @@ import pytest
 import torch
 import typer
 
-from argan.cli import COMMANDS, _output, main
+from argan.cli import COMMANDS, _output, leave, main
 from argan.cli._errors import exit_code_of, explain
 from argan.errors import ArganError, Interrupted, MissingError, UsageError, VerificationError
 from argan.kernels import BackendUnavailable
@@ -31,6 +31,16 @@ def run(capsys):
         return exit.value.code, *capsys.readouterr()
 
     return run
+
+
+@pytest.mark.parametrize("loaded", [set(), {"triton"}, {"onnx"}])
+def test_python_looks_nothing_through_at_the_end_unless_that_would_be_told_as_leaks(monkeypatch, loaded):
+    frozen = []
+    monkeypatch.setattr("gc.freeze", lambda: frozen.append(True))
+    monkeypatch.setattr(sys, "modules", {name: None for name in sys.modules if name not in ("triton", "onnx")})
+    sys.modules.update(dict.fromkeys(loaded))
+    leave()
+    assert bool(frozen) == (not loaded)
 
 
 @pytest.fixture(autouse=True)
