@@ -119,11 +119,11 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
     ) -> Tensor:
         _, far_place = sheets.far_planes
         with as_kernels("slab", 1) as cost:
-            out = reference.weigh(sheets, what, k, area, level, part)
+            out = reference.weigh(sheets, what, k, part or area, level)
             places = [x[(part or area).index()] for x in (sheets.place, far_place)]
             used = sum(int((reference.WEIGHTS[what](place, k) > 0).sum()) for place in places)
             cost.bytes += out.nbytes + sum(place.nbytes for place in places) + 4 * used * out.shape[1]
-        return out
+        return reference.within_zeros(out, part or area, area, level)
 
     def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
         with as_kernels("inpaint", 2 * levels) as cost:
