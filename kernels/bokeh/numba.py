@@ -1,7 +1,7 @@
 """The photo renderer's steps on CPUs as loops that Numba compiles: one pass in place of a dozen tensor operations.
 
-Levels, order and results are the reference's, to rounding. What is empty is skipped a cell, a row or a block at a time. There
-are no gradients; loops release Python's lock, so that tiles are worked in threads.
+Levels, order and results are the reference's, to rounding. What is empty is skipped a cell, a row or a block at a time.
+There are no gradients; loops release Python's lock, so that tiles are worked in threads.
 """
 
 import math
