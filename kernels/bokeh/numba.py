@@ -57,9 +57,9 @@ def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     if len(rows):
         pixels, colours = (light, coc, mixed, rows, columns, near, far), np.empty((6, len(rows)), light.dtype)
         first, second = np.empty_like(coc), np.empty_like(coc)
-        find_shares(*pixels, MIXED[0], first[:0], first, colours)
-        find_shares(*pixels, MIXED[1], first, second, colours)
-        share_out(*pixels, second, colours, rgba[0].numpy(), far_rgba)
+        find_shares(pixels, MIXED[0], first[:0], first, colours)
+        find_shares(pixels, MIXED[1], first, second, colours)
+        share_out(pixels, second, colours, rgba[0].numpy(), far_rgba)
         find_places(far, cuts, far_place)
         find_places(near, cuts, near)
         place[rows, columns] = near
@@ -112,11 +112,12 @@ def find_edges(highest, lowest, mixed):
 
 
 @compiled
-def find_shares(light, coc, mixed, rows, columns, near, far, trust, known, shares, colours):
+def find_shares(pixels, trust, known, shares, colours):
     """The near surface's `shares` (h,w) of mixed pixels, and both surfaces' colours (6,N): a round of the reference's.
 
     Where `known` (h,w), unless it is empty, has shares of mixed pixels around, these are taken.
     """
+    light, coc, mixed, rows, columns, near, far = pixels
     share, weight, at = np.empty(25), np.empty(25), np.empty((25, 2), np.int64)
     for i in range(len(rows)):
         y, x = rows[i], columns[i]
@@ -176,8 +177,9 @@ def two_colours(light, at, share, weight, total, a, aa):
 
 
 @compiled
-def share_out(light, coc, mixed, rows, columns, near, far, shares, colours, near_rgba, far_rgba):
+def share_out(pixels, shares, colours, near_rgba, far_rgba):
     """Mixed pixels' light for the near surface, into (4,h,w), and the far one (4,N): `variances` and `apart`."""
+    light, coc, mixed, rows, columns, near, far = pixels
     share, at = np.empty(25), np.empty((25, 2), np.int64)
     for i in range(len(rows)):
         y, x = rows[i], columns[i]
@@ -212,11 +214,10 @@ def share_out(light, coc, mixed, rows, columns, near, far, shares, colours, near
 def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int, part: Area | None = None) -> Tensor:
     """The reference's `weigh`: at full size or half of it, and made smaller from there."""
     first = 0 if what == "seen" else 3
-    near, place = sheets.near[0, first:].numpy(), sheets.place[0, 0].numpy()
-    far = sheets.far[first:].numpy(), sheets.far_place[0].numpy(), sheets.columns.numpy(), sheets.row_starts.numpy()
-    cells = (*(x.numpy() for x in sheets.extremes), sheets.cell)
-    ends = tuple(map(place.dtype.type, WINDOWS[what](k)))
-    weighed = (weighed_half if level else weighed_full)(near, place, *far, *cells, *ends, *box(area))
+    near, far = (sheets.near[0, first:], sheets.place[0, 0]), (sheets.far[first:], sheets.far_place[0])
+    arrays = [x.numpy() for x in (*near, *far, sheets.columns, sheets.row_starts, *sheets.extremes)]
+    surfaces, ends = (*arrays, sheets.cell), tuple(map(arrays[1].dtype.type, WINDOWS[what](k)))
+    weighed = (weighed_half if level else weighed_full)(surfaces, ends, *box(area))
     for _ in range(level - 1):
         weighed = half(weighed)
     return torch.from_numpy(weighed)[None]
@@ -227,39 +228,20 @@ def box(area: Area) -> tuple[int, int, int, int]:
 
 
 @compiled
-def weighed_full(
-    near, place, far, far_place, columns, starts, nearest, farthest, cell, low, high, top, bottom, left, right
-):
+def weighed_full(surfaces, ends, top, bottom, left, right):
     """Surfaces weighted by their places, (C,h,w)."""
+    near = surfaces[0]
     out = np.zeros((len(near), bottom - top, right - left), near.dtype)
     weight = np.empty(right - left, near.dtype)
     for y in range(top, bottom):
-        weigh_row(
-            near,
-            place,
-            far,
-            far_place,
-            columns,
-            starts,
-            nearest,
-            farthest,
-            cell,
-            low,
-            high,
-            y,
-            left,
-            weight,
-            out,
-            y - top,
-        )
+        weigh_row(surfaces, ends, y, left, weight, out, y - top)
     return out
 
 
 @compiled
-def weighed_half(
-    near, place, far, far_place, columns, starts, nearest, farthest, cell, low, high, top, bottom, left, right
-):
+def weighed_half(surfaces, ends, top, bottom, left, right):
     """`weighed_full`, `reduced` once."""
+    near = surfaces[0]
     channels, height, width = len(near), bottom - top, right - left
     out = np.zeros((channels, height // 2, width // 2), near.dtype)
     weight, row = np.empty(width, near.dtype), np.zeros((channels, 1, width), near.dtype)
@@ -268,27 +250,8 @@ def weighed_half(
     for j in range(height // 2):
         while done < min(2 * j + 2, height - 1):
             done += 1
-            y = top + done
-            some = weigh_row(
-                near,
-                place,
-                far,
-                far_place,
-                columns,
-                starts,
-                nearest,
-                farthest,
-                cell,
-                low,
-                high,
-                y,
-                left,
-                weight,
-                row,
-                0,
-            )
-            here[done % 4] = some
-            if some:
+            here[done % 4] = weigh_row(surfaces, ends, top + done, left, weight, row, 0)
+            if here[done % 4]:
                 halve_row(row, 0, rows, done % 4)
                 row[:] = 0
         mix_rows(rows, here, j, height, out)
@@ -311,10 +274,10 @@ def half(x):
 
 
 @compiled
-def weigh_row(
-    near, place, far, far_place, columns, starts, nearest, farthest, cell, low, high, y, left, weight, out, to
-):
+def weigh_row(surfaces, ends, y, left, weight, out, to):
     """Adds the surfaces of a row of pixels to row `to` of out (C,h,w), which is 0; False: nothing was there."""
+    near, place, far, far_place, columns, starts, nearest, farthest, cell = surfaces
+    low, high = ends
     channels, _, width = out.shape
     nearest, farthest, some = nearest[y // cell], farthest[y // cell], False
     for start in range(0, width, SEGMENT):
@@ -543,19 +506,17 @@ def spread_blocks(layer, visible, kernels, first_row, first_column, high, wide, 
             busy = seen(visible, top, bottom, left, right)
             while busy and kernels.shape[1] == 1 and right < width and seen(visible, top, bottom, right, right + wide):
                 right = min(right + wide, width)
-            rows, columns = (
-                (first_row + top, first_row + bottom + side - 1),
-                (first_column + left, first_column + right + side - 1),
-            )
+            rows = first_row + top, first_row + bottom + side - 1
+            columns = first_column + left, first_column + right + side - 1
             if busy and count_filled(layer[3], *rows, *columns, filled):
                 kernel = kernels[min(top // high, len(kernels) - 1), min(left // wide, kernels.shape[1] - 1)]
-                runs, run_parts, taps, tap_parts = take_apart(kernel)
+                apart = take_apart(kernel)
                 for c in (3, 0, 1, 2):
                     collect(layer, c, *rows, *columns, mean, light, sums)
                     for y in range(bottom - top):
                         if filled[y + side] > filled[y]:
                             total = out[c, top + y, left:right]
-                            gather(runs, run_parts, taps, tap_parts, light, sums, y, total)
+                            gather(apart, light, sums, y, total)
                             if c < 3:
                                 add_row(total, mean[c], out[3, top + y, left:right])
             left = right
@@ -646,11 +607,12 @@ def collect(layer, c, top, bottom, left, right, mean, light, sums):
 
 
 @compiled
-def gather(runs, run_parts, taps, tap_parts, light, sums, y, total):
+def gather(apart, light, sums, y, total):
     """Adds to a row what a kernel gathers from the rows from y on, four taps at once: the row is read and written once.
 
     Indices have no sign: else loops check it.
     """
+    runs, run_parts, taps, tap_parts = apart
     y, count = np.uint64(y), np.uint64(len(total))
     for n in range(len(runs)):
         part, first, after, j = run_parts[n], y + runs[n, 0], y + runs[n, 1], runs[n, 2]
