@@ -1,6 +1,6 @@
 """8 bits: the depth estimator's convolutions quantised by ONNX Runtime, with ranges from pictures that argan draws.
 
-Weights are quantised by channel, what goes through them by tensor (QuantizeLinear and DequantizeLinear, which every
+Weights are quantised by channel and without sign, what goes through them by tensor (QuantizeLinear and DequantizeLinear, which every
 runtime folds into integer convolutions where it has them). What is left in float32: normalisation, the guided filter,
 the renderer.
 """
@@ -43,9 +43,9 @@ def quantised(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
             quant_format=QuantFormat.QDQ,
             nodes_to_quantize=chosen,
             per_channel=True,
-            reduce_range=True,  # x86 processors without VNNI add two products in 16 bits, which larger weights overflow
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,  # of QInt8, x86 processors without VNNI add products in 16 bits
+            extra_options={"WeightSymmetric": True},
         )
         return onnx.load(path)
 

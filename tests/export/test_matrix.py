@@ -48,7 +48,8 @@ def check_graph(path, precision, size):
     graph = onnx.load(path).graph
     types = {tensor.data_type for tensor in graph.initializer}
     assert (TENSOR.FLOAT16 in types) == (precision == "fp16")
-    assert (TENSOR.INT8 in types) == (precision == "int8")
+    kernels = {tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 4}
+    assert (TENSOR.UINT8 in kernels) == (precision == "int8")
     assert not any(list(tensor.dims[-2:]) in ([32, 48], [64, 64]) for tensor in graph.initializer), "a stored picture"
     for value in (*graph.input, *graph.output):
         assert value.type.tensor_type.elem_type == TENSOR.FLOAT
