@@ -1,8 +1,8 @@
 """8 bits: the depth estimator's convolutions quantised by ONNX Runtime, with ranges from pictures that argan draws.
 
-Weights are quantised by channel and without sign, what goes through them by tensor (QuantizeLinear and DequantizeLinear, which every
-runtime folds into integer convolutions where it has them). What is left in float32: normalisation, the guided filter,
-the renderer.
+Weights are quantised by channel and without sign, what goes through them by tensor (QuantizeLinear and
+DequantizeLinear, which every runtime folds into integer convolutions where it has them). What is left in float32:
+normalisation, the guided filter, the renderer.
 """
 
 import tempfile
