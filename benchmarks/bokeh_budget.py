@@ -100,7 +100,7 @@ def tensors_in(values) -> list[Tensor]:
 
 def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[str, Cost]:
     """The costs of one render by its steps, (1,3,H,W) with signed radii (1,1,H,W) in pixels."""
-    counter, block = Counter(), BLOCK
+    counter = Counter()
 
     @contextmanager
     def as_kernels(step: str, launches: int) -> Iterator[Cost]:
@@ -151,11 +151,11 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
         shown = layer[..., n : n + height, n : n + width]
         if n:
             busy = reference.busy_blocks(
-                reference.block_windows(layer[:, 3], (height, width), 2 * n + 1, block), visible, block
+                reference.block_windows(layer[:, 3], (height, width), 2 * n + 1, BLOCK), visible, BLOCK
             )
             layer.permute(0, 2, 3, 1).contiguous()  # as the kernel takes it
             with as_kernels("spread", 3) as cost:  # weights and spans brought to the GPU, the kernel
-                taps = int(busy.sum()) * block**2 * int((kernels != 0).sum())
+                taps = int(busy.sum()) * BLOCK**2 * int((kernels != 0).sum())
                 cost.bytes += layer.numel() * tap_bytes // 4 + shown.nbytes
                 cost.taps += taps
                 cost.tap_lines += taps * tap_bytes / 128

@@ -212,7 +212,10 @@ def share_out(pixels, shares, colours, near_rgba, far_rgba):
 
 
 def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int, part: Area | None = None) -> Tensor:
-    """The reference's `weigh`: at full size or half of it, and made smaller from there."""
+    """The reference's `weigh`: at full size or half of it, and made smaller from there.
+
+    Cells say where nothing weighs anything, more finely than `part`.
+    """
     first = 0 if what == "seen" else 3
     near, far = (sheets.near[0, first:], sheets.place[0, 0]), (sheets.far[first:], sheets.far_place[0])
     arrays = [x.numpy() for x in (*near, *far, sheets.columns, sheets.row_starts, *sheets.extremes)]

@@ -5,7 +5,7 @@ With c = radius * (disparity - focus), the signed blur radius in pixels (positiv
 1. *Sheets.* A pixel at a depth edge is a mixture of the near and the far surface and is taken apart (`unmix`).
 2. *Slabs.* The scene is cut at signed radii ... -2, -1, 0, 1, 2, ... (`Plan`). A sample belongs to the two slabs around
    its c, with tent weights in c|c|: the mean squared radius, the size of the disc, is exact between slabs too.
-3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`inpaint`).
+3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`fill`).
 4. *Discs.* Colour and alpha of every slab are spread by the normalised aperture (`spread`), at a resolution where the
    radius is FINE to 2 FINE pixels. Slabs that would be worked at less than a quarter of the size are taken from a
    smaller photo, and so cost no more than the photo at that size would (`wide_groups`).
@@ -39,7 +39,7 @@ class Steps:
     """The steps that every back end takes in its own way. All else is the same for all."""
 
     unmix: Callable[[Tensor, Tensor, Plan], Sheets]
-    weigh: Callable[..., Tensor]
+    weigh: Callable[[Sheets, str, int, Area, int, Area | None], Tensor]
     fill: Callable[[Tensor, Tensor, Tensor, int, float, Area, Area], None]
     spread: Callable[[Tensor, Area, Tensor, Tensor], Tensor]
     over: Callable[[Composite, Tensor, float, Area], None]
@@ -269,7 +269,8 @@ def slab(sheets: Sheets, plan: Plan, steps: Steps, k: int, needed: Area, occurs:
     if hides is None or not (hides := hides.grown(plan.cell if level else 0).within(needed)).pixels:
         return layer
     around = hides.grown(2 * plan.cell).within(needed)
-    known, hidden = steps.weigh(sheets, "known", k, around, level), steps.weigh(sheets, "hidden", k, hides, level)
+    known = steps.weigh(sheets, "known", k, around, level, None)
+    hidden = steps.weigh(sheets, "hidden", k, hides, level, None)
     around, hides = (area.seen_from(needed).at_level(level) for area in (around, hides))
     steps.fill(layer, known, hidden, plan.fill - level, plan.white, around, hides)
     return layer

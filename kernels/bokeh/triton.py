@@ -23,7 +23,6 @@ from argan.kernels.bokeh.layers import NOWHERE, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import Develop, Light, Steps, render_tiles
 
-BLOCK = BLOCK
 BLOCK_C = 256  # cells or pixels of a program of the other kernels
 BLOCK_P = 256  # pixels of a program, at most: rows of a block
 PER_THREAD = 4  # pixels: they share a weight's load, and wait for their own together
