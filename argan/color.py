@@ -49,10 +49,14 @@ def from_linear(
     if dtype == torch.uint8:
         table = _encoded(curve).to(linear.device)
         roots = (plane.clamp(0, 1).sqrt_().mul_(65535).add_(0.5).int() for plane in linear.detach())
-        stored = (table.index_select(0, plane.flatten()).view_as(plane) for plane in roots)
-        return torch.stack([quantise(finish(plane, channel), dtype) for channel, plane in enumerate(stored)])
-    planes = [finish(curve.encode(plane), channel) for channel, plane in enumerate(linear.clamp(min=0))]
-    return torch.stack([quantise(p.detach(), dtype) if dtype in FULL_SCALE else p.to(dtype) for p in planes])
+        planes = (table.index_select(0, plane.flatten()).view_as(plane) for plane in roots)
+    else:
+        planes = (curve.encode(plane) for plane in linear.clamp(min=0))
+    finished = (finish(plane, channel) for channel, plane in enumerate(planes))
+    if dtype not in FULL_SCALE:
+        return torch.stack([plane.to(dtype) for plane in finished])
+    pixels = torch.stack([quantise(plane.detach(), dtype) for plane in finished], -1)
+    return pixels.permute(2, 0, 1)  # channels side by side in memory, as files have them
 
 
 @lru_cache(maxsize=8)

@@ -22,6 +22,8 @@ def check_blur(blur: float) -> None:
 def resolve_focus(focus: Focus, disparity: np.ndarray, learned: float | None = None) -> float:
     """The disparity in focus: "auto", "subject", a point (x, y) in fractions of the size, or a disparity itself.
 
+    "face" takes the photo too: `argan.faces.at_face` makes it one of these.
+
     Args:
         disparity: (H, W) in [0, 1], 1 = nearest.
         learned: the focal plane that a model has learned: "auto" for its own maps. None: the centre-weighted median.

@@ -14,6 +14,7 @@ from argan import views
 from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
 from argan.devices import resolve_device
 from argan.errors import UsageError
+from argan.faces import at_face
 from argan.focus import Band, Focus, Range, check_blur, focus_band
 from argan.grain import Finish, measure_grain, no_grain
 from argan.guided import FINE, guided_upsample, resize
@@ -81,9 +82,9 @@ def render(
             [0, 1], highlights beyond. Values are display-encoded: as sRGB, or as a PIL image's own ICC profile says.
         blur: diameter of the blur disc where |disparity - focus| = 1, in percent of the photo's long side. 0 returns
             the pixels as they are.
-        focus: "auto", "subject", a point (x, y) in fractions of width and height, or a disparity in [0, 1]. "auto" is
-            the model's learned focal plane; with `depth` it is the centre-weighted median disparity. "subject" is the
-            nearest thing about the centre.
+        focus: "auto", "subject", "face", a point (x, y) in fractions of width and height, or a disparity in [0, 1].
+            "auto" is the model's learned focal plane; with `depth` it is the centre-weighted median disparity.
+            "subject" is the nearest thing about the centre, "face" the largest face that is found, else the subject.
         focus_range: what is sharp besides: a width in disparity about the focus, or disparities (low, high) instead.
         depth: disparity, 1 = nearest, as a PIL image, array or tensor (H, W): floats in [0, 1], or 8- or 16-bit
             integers. Of any size: it is brought to the photo's. Without it the model estimates it.
@@ -100,7 +101,7 @@ def render(
 
     Raises:
         UsageError: a value out of range, or a depth map of another shape than the photo.
-        MissingError: the device that was asked for is not here.
+        MissingError: the device that was asked for is not here, or what finds faces.
     """
     look = Look(blur, (0, 0), as_aperture(aperture), grain)
     if isinstance(image, Tensor):
@@ -243,6 +244,7 @@ def _render(
     else:
         assert model is not None
         disparity = predict(pixels, model)
+    focus = at_face(focus, pixels.detach().permute(1, 2, 0).cpu().numpy())
     plane = resolve_focus(focus, disparity, model if depth is None else None)
     return _defocus(pixels, disparity, replace(look, band=focus_band(plane, focus_range)), curve)
 

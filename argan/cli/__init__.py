@@ -30,6 +30,8 @@ COMMANDS = {
     "doctor": "doctor",
 }
 
+MADE = 20_000  # objects between searches for garbage: torch makes a million at its import, and none of them is
+
 
 def print_version(wanted: bool) -> None:
     if wanted:
@@ -64,6 +66,7 @@ def build_app() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code (DESIGN: 0 done, 1 failed, 2 usage, 3, 4, 130)."""
+    gc.set_threshold(MADE)
     atexit.register(leave)
     sys.exit(exit_code_of(lambda: build_app()(arguments, prog_name="argan", standalone_mode=False)))
 

@@ -35,8 +35,8 @@ def render(
     focus: Annotated[
         str,
         typer.Option(
-            metavar="auto|subject|X,Y",
-            help="The learned focus, what is nearest about the centre, or a point in fractions of width and height.",
+            metavar="auto|subject|face|X,Y",
+            help="The learned focus, what is nearest about the centre, a face, or a point in fractions of the size.",
             rich_help_panel=FOCUS,
         ),
     ] = "auto",
@@ -263,6 +263,7 @@ def render(
     # From here on it takes torch.
     from argan import photo
     from argan.devices import resolve_device
+    from argan.faces import at_face
     from argan.focus import focus_band
     from argan.kernels import resolve
     from argan.models.hub import load
@@ -283,10 +284,13 @@ def render(
         given = job.depth.disparity if job.depth is not None else None
         disparity = job.disparity = photo.photo_disparity(job.photo, given if given is not None else estimator, where)
         dioptres = job.depth.dioptres if job.depth is not None else None
+        focused = at_face(wanted_focus, job.photo.pixels)
+        if wanted_focus == "face" and focused == "subject":
+            _output.info(f"{path}: no face was found; focus on the subject")
         job.plane = (
             disparity_of(focus_distance, dioptres)
             if focus_distance is not None
-            else photo.resolve_focus(wanted_focus, disparity, estimator)
+            else photo.resolve_focus(focused, disparity, estimator)
         )
         job.blur = look.blur if lens is None else blur_of(lens, job.plane, dioptres)
 
@@ -354,12 +358,12 @@ def parse_focus(
         raise UsageError(f"{' and '.join(name for name in given if given[name])} exclude each other")
     if focus_depth is not None:
         return focus_depth
-    if focus in ("auto", "subject"):
+    if focus in ("auto", "subject", "face"):
         return focus
     try:
         x, y = (float(part) for part in focus.split(","))
     except ValueError:
-        raise UsageError(f"--focus {focus}: auto, subject, or X,Y such as 0.5,0.4") from None
+        raise UsageError(f"--focus {focus}: auto, subject, face, or X,Y such as 0.5,0.4") from None
     if not (0 <= x <= 1 and 0 <= y <= 1):
         raise UsageError(f"--focus {focus}: fractions of width and height, from 0 to 1")
     return x, y

@@ -1,5 +1,7 @@
 """Depth from an ONNX file in the place of a `DepthPredictor`: any depth model that a user has serves `argan.render`."""
 
+from __future__ import annotations  # naming `runtime.Estimator` alone would load ONNX Runtime
+
 from collections.abc import Mapping
 from pathlib import Path
 

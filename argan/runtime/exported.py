@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from argan.errors import UsageError
+from argan.faces import at_face
 from argan.focus import Focus, check_blur, resolve_focus
 from argan.images import Photo
 from argan.runtime.pixels import Through, display_rgb, has_transparency, seen_through
@@ -87,7 +88,7 @@ class RenderFile:
         learned = self.depth.focus if depth is None and self.depth is not None else None
         width, height = photo.size
         disparity = self._disparity(photo) if depth is None else resize(depth[None, None], (height, width))[0, 0]
-        plane = resolve_focus(focus, disparity, learned)
+        plane = resolve_focus(at_face(focus, photo.pixels), disparity, learned)
         if blur == 0:
             return Rendering(photo, disparity, plane)
         pixels = np.empty_like(photo.pixels)
@@ -148,9 +149,9 @@ class PipelineFile:
             raise self._refuse("estimates depth itself")
         if has_transparency(photo):
             raise self._refuse("takes no transparency")
-        if blur == 0 or isinstance(focus, tuple):
+        if blur == 0 or not (focus == "auto" or isinstance(focus, int | float)):
             disparity = self.disparity(photo)
-            focus = resolve_focus(focus, disparity, self.focus)
+            focus = resolve_focus(at_face(focus, photo.pixels), disparity, self.focus)
             if blur == 0:
                 return Rendering(photo, disparity, focus)
         plane = AUTO if focus == "auto" else resolve_focus(focus, NO_MAP)

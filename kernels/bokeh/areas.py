@@ -87,7 +87,10 @@ def by_tiles(
     result: Tensor | None = None
     for area, done in zip(areas, in_threads(work, areas, threads), strict=True):
         if result is None:
-            result = done.new_empty(*done.shape[:2], *whole.at_level(level).size)
+            last = done.is_contiguous(memory_format=torch.channels_last)  # pixel by pixel, or plane by plane
+            order = torch.channels_last if last else torch.contiguous_format
+            shape = *done.shape[:2], *whole.at_level(level).size
+            result = torch.empty(shape, dtype=done.dtype, device=done.device, memory_format=order)
         result[area.at_level(level).index()] = done
     assert result is not None
     return result

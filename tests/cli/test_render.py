@@ -295,6 +295,25 @@ def test_subject(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert row["focus"] == pytest.approx(0.75, abs=1e-3)
 
 
+def test_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The astronaut that scikit-image brings along, and a picture without a face: that has a subject."""
+    data = pytest.importorskip("skimage.data", reason="the extra faces")
+    astronaut, size = data.astronaut(), (512, 512)
+    disparity = np.full(size, 0.2, np.float32)
+    disparity[95:135, 200:250] = 0.75
+    disparity[220:360, 180:330] = 0.9
+    np.save(tmp_path / "d.npy", disparity)
+    for name, pixels in {"face": astronaut, "none": np.full((*size, 3), 90, np.uint8)}.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    focused = {}
+    for name in ("face", "none"):
+        options = ["--depth", tmp_path / "d.npy", "--blur", 1, "--focus", "face", "--json"]
+        assert argan("render", tmp_path / f"{name}.png", *options) == 0
+        out, said = capsys.readouterr()
+        focused[name] = json.loads(out)[0]["focus"], "no face was found" in said
+    assert focused == {"face": (0.75, False), "none": (0.9, True)}
+
+
 def test_a_real_lens(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Metres in a map; f/2, 50 mm at 2 m: the blur of --blur that the thin lens formula gives by hand."""
     distance = np.linspace(1, 4, SIZE[0])[None].repeat(SIZE[1], axis=0)

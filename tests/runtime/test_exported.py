@@ -15,6 +15,7 @@ from PIL import Image
 from argan import runtime
 from argan.curves import SRGB, Parametric
 from argan.errors import ArganError, MissingError, UsageError
+from argan.focus import subject
 from argan.images import Photo
 from argan.runtime import exported, pixels, tiles
 from argan.runtime.session import Session
@@ -65,7 +66,8 @@ def test_render(folder, file):
     image = photo.pixels / 255
     disparity = image.mean(2)
     model = runtime.load(str(folder / file), device="cpu")
-    for focus, plane in (("auto", 0.25), (0.7, 0.7), ((0.2, 0.9), disparity[39, 12])):
+    planes = {"auto": 0.25, "subject": subject(disparity), 0.7: 0.7, (0.2, 0.9): disparity[39, 12]}
+    for focus, plane in planes.items():
         result = model.render(photo, blur=7, focus=focus)
         np.testing.assert_allclose(result.disparity, disparity, atol=1e-6)
         assert result.focus == pytest.approx(plane, abs=1e-6)
