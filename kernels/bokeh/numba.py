@@ -478,10 +478,8 @@ def complete(own, known, out):
 def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tensor:
     """The reference's `spread`."""
     side, source = kernels.shape[-1], area.grown(kernels.shape[-1] // 2)
-    if side == 1 or source != source.within(Area.of(layer)):
-        layer, source = window(layer, source), source.seen_from(source)
     if side == 1:
-        return layer
+        return window(layer, source)
     one = kernels.shape[:2] == (1, 1)
     high, wide = (BLOCK, BLOCK) if one else (area.size[0] // len(kernels), area.size[1] // kernels.shape[1])
     arrays = [x.contiguous().numpy() for x in (layer[0], visible[0, 0], kernels.flip(2, 3).to(layer))]
@@ -495,7 +493,7 @@ def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tenso
 def spread_blocks(layer, visible, kernels, first_row, first_column, high, wide, mean, sums):
     """A layer (4,H,W) gathered from a row and a column on by kernels (R,C,n,n), each for a block of the result (4,h,w).
 
-    Down a column most of a kernel's taps are equal: what they gather is a difference of running `sums`. Blocks side by
+    The result lies within the layer; what kernels reach beyond it is its edge, extended. Down a column most of a kernel's taps are equal: what they gather is a difference of running `sums`. Blocks side by
     side that have the same kernel are worked together: long loops are fast ones.
     """
     (height, width), side = visible.shape, kernels.shape[-1]
@@ -559,9 +557,10 @@ def seen(visible, top, bottom, left, right):
 @compiled
 def count_filled(alpha, top, bottom, left, right, filled):
     """Up to each row, how many rows of an area there are that hold something; 0: it is empty."""
+    height, width = alpha.shape
     for y in range(top, bottom):
-        row, some = alpha[y, left:right], 0
-        for x in range(right - left):
+        row, some = alpha[min(max(y, 0), height - 1), max(left, 0) : min(right, width)], 0
+        for x in range(len(row)):
             some |= row[x] > 0
         filled[y - top + 1] = filled[y - top] + some
     return filled[bottom - top]
@@ -599,12 +598,15 @@ def take_apart(kernel):
 @compiled
 def collect(layer, c, top, bottom, left, right, mean, light, sums):
     """A channel of an area of a layer, less its mean, and running sums of it down the columns."""
-    count = right - left
+    _, height, width = layer.shape
+    count, first, end = right - left, max(left, 0), min(right, width)
     for y in range(bottom - top):
-        own, alpha = layer[c, top + y, left:right], layer[3, top + y, left:right]
+        at = min(max(top + y, 0), height - 1)
+        own, alpha, inside = layer[c, at, first:end], layer[3, at, first:end], light[y, first - left : end - left]
         row, before, after = light[y, :count], sums[y, :count], sums[y + 1, :count]
-        for x in range(count):
-            row[x] = own[x] - mean[c] * alpha[x]
+        for x in range(len(inside)):
+            inside[x] = own[x] - mean[c] * alpha[x]
+        row[: first - left], row[end - left :] = inside[0], inside[len(inside) - 1]
         for x in range(count):
             after[x] = before[x] + row[x]
 
