@@ -5,6 +5,7 @@
     argan.Aperture("hexagon", rotation=15)              blades, anamorphic, rim, cat's eyes, to render with
     argan.load("flowers") -> model                      generator, renderer, depth estimator
     argan.kernels, argan.export                         the differentiable rendering ops; ONNX and TorchScript
+    argan.runtime                                       exported files at work, without torch
 
 Everything is imported when it is first used, so that `import argan` itself takes no time and loads no torch.
 """
@@ -31,10 +32,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("kernels", "export"):
+    if name in ("kernels", "export", "runtime"):
         return import_module(f"argan.{name}")
     raise AttributeError(f"module 'argan' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "export", "kernels"])
+    return sorted([*__all__, "export", "kernels", "runtime"])

@@ -69,7 +69,7 @@ class LossConfig:
     """How readily disparity may break where the image does; 0 asks for the same smoothness everywhere, and so tells
     disparity nothing about the image."""
     r1: float = 0.2
-    """Gradient penalty gamma / 2 on real photographs."""
+    """Gradient penalty gamma on real photographs: gamma / 2 times the mean square of the gradient's norm."""
     r1_interval: int = 8
     """Steps between gradient penalties; their weight is multiplied to match."""
     r2: float = 0.0
@@ -209,10 +209,36 @@ def resolve_config(preset: str | None, file: Path | None, settings: list[str], o
     name = preset or DEFAULT_PRESET
     if name not in PRESETS:
         raise UsageError(f"no preset {name!r}", hint=f"there are: {', '.join(PRESETS)}")
-    config = PRESETS[name]
+    config = preset_config = PRESETS[name]
     for values in (read_config(file) if file else {}, parse_settings(settings), options):
         config = override(config, values)
+    if config.steps < preset_config.steps and config.loss.consistency_start == preset_config.loss.consistency_start:
+        soon = config.loss.consistency_start * config.steps // preset_config.steps  # after the same share of the run
+        config = override(config, {"loss": {"consistency_start": soon}})
+    refuse_impossible(config)
     return config
+
+
+def refuse_impossible(config: TrainConfig) -> None:
+    """Settings that no run can have, one by one or together."""
+    values = flatten(to_dict(config))
+    for name, least in LEAST.items():
+        if values[name] < least:
+            raise UsageError(f"{name} is at least {least}, not {values[name]}")
+    loss = config.loss
+    if config.model.viewpoints and loss.consistency and loss.consistency_start >= config.steps:
+        raise UsageError(
+            f"3D consistency would set in at step {loss.consistency_start}, after the run's end",
+            hint=f"--set loss.consistency_start={config.steps // 2}",
+        )
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -255,6 +281,12 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
         raise UsageError(f"{name} takes {kind.__name__}, got {value!r}")
     return value
 
+
+LEAST = {
+    **dict.fromkeys(("steps", "batch", "accumulate", "synthetic_photos", "log_every", "sample_every"), 1),
+    **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "loss.r1_interval"), 1),
+    **dict.fromkeys(("model.width", "model.z_dim", "model.discriminator_width"), 1),
+}
 
 # The systems that are compared, each as changes to a preset of AR-GAN.
 GAN_LOSS = {"mixture": "fixed", "fixed_scale": 0.0, "prior": 0.0, "smoothness": 0.0}  # never rendered, depth unused

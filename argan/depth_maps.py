@@ -14,6 +14,7 @@ from argan.views import depth_view
 KINDS = ("disparity", "distance")
 ARRAYS = (".npy", ".npz")
 WRITES = (".png", ".tif", ".tiff", ".npy")
+MISFIT = 0.05  # by how much a map's aspect ratio may differ from the photo's: coarse maps have few pixels
 NEAR_CLIP = 0.1  # percent of the pixels of a distance map that may be nearer than what becomes disparity 1
 
 
@@ -43,11 +44,22 @@ def read_depth(path: Path, kind: str = "disparity", unit: float | None = None) -
         raise ArganError(f"{path}: a depth map is a 2-D array of numbers, not {values.dtype} of shape {values.shape}")
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise ArganError(f"{path}: {int(np.isnan(values).sum())} values are not numbers", hint="fill them first")
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     try:
         found = from_distance(values, unit) if kind == "distance" else _from_disparity(values)
     except ArganError as error:
         raise ArganError(f"{path}: {error}", error.hint) from None
     return found._replace(note=f"{path}: {found.note}" if found.note else None)
+
+
+def check_shape(size: tuple[int, ...], photo: tuple[int, ...]) -> None:
+    """Refuse a map whose height and width do not show the whole photo, of that height and width."""
+    (h, w), (height, width) = size, photo
+    if abs(np.log((w / h) / (width / height))) > MISFIT + 1 / (2 * min(h, w)):
+        raise UsageError(
+            f"the depth map is {w} x {h}, the photo {width} x {height}: they differ in shape",
+            hint="the depth map must show the whole photo, upright",
+        )
 
 
 def write_depth(path: Path, disparity: np.ndarray) -> None:
@@ -119,6 +131,8 @@ def _from_disparity(values: np.ndarray) -> DepthMap:
 
 def from_distance(values: np.ndarray, unit: float | None = None) -> DepthMap:
     """`read_depth` for distances that are in memory."""
+    if unit is not None and not 0 < unit < np.inf:
+        raise UsageError(f"--depth-unit is in metres, above 0, not {unit}")
     distance = values.astype(np.float64)
     known = (distance > 0) & np.isfinite(distance)
     if not known.any():

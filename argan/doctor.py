@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from importlib import metadata
 
 REQUIRED = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors", "typer", "rich", "pillow")
-OPTIONAL = {"triton": "GPU kernels, Linux", "torch-fidelity": "argan[metrics]", "tensorboard": "argan[tensorboard]"}
+OPTIONAL = {
+    "triton": "GPU kernels, Linux",
+    "numba": "argan[fast]",
+    "pillow-heif": "argan[heic]",
+    "scikit-image": "argan[faces]",
+    "torch-fidelity": "argan[metrics]",
+    "tensorboard": "argan[tensorboard]",
+}
 MODULES = {"pillow": "PIL", "torch-fidelity": "torch_fidelity"}
 """Import names, where they are not the package's."""
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")

@@ -82,7 +82,9 @@ def _from_picture(picture: bytes, attributes: dict[str, str], name: str, photo: 
             values = upright(np.asarray(grey), photo)
         kind = attributes.get(name + "Format", "RangeInverse")
         near, far = float(attributes[name + "Near"]), float(attributes[name + "Far"])
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, KeyError) as error:
+    except UnidentifiedImageError:
+        raise ArganError("its embedded depth is damaged (it is no picture)") from None
+    except (OSError, SyntaxError, ValueError, KeyError) as error:
         raise ArganError(f"its embedded depth is damaged ({error})") from None
     if not 0 < near < far:
         raise ArganError(f"its embedded depth goes from {near} to {far}")

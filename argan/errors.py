@@ -29,6 +29,10 @@ class MissingError(ArganError):
     exit_code = 4
 
 
+class MissingReaderError(MissingError):
+    """What reads a file of this kind is not installed; files of other kinds can be read."""
+
+
 class Interrupted(ArganError):
     """Ctrl-C or SIGTERM arrived and the work in progress was saved."""
 

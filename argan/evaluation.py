@@ -6,8 +6,10 @@ Every depth score stands beside the score of the bare centre prior on the same p
 """
 
 import csv
+import glob
 import io
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from argan import metrics
@@ -25,7 +27,7 @@ from argan.data.datasets import open_source
 from argan.data.folder import PhotoFolder, load_square
 from argan.data.sources import is_picture
 from argan.data.synthetic import SyntheticPhotos
-from argan.depth_maps import read_depth
+from argan.depth_maps import check_shape, read_depth
 from argan.errors import MissingError, UsageError
 from argan.guided import resize
 from argan.metrics import FeatureExtractor
@@ -52,6 +54,7 @@ Depth = Callable[[Tensor], Tensor]  # image (1, 3, H, W) in [0, 1] -> disparity 
 MIN_CONFIDENCE = 0.9
 FIGURE_SHARE = (0.08, 0.85)
 
+LEAST_DEPTH = 0.05  # of disparity, from the farthest to the nearest: what ordinal accuracy tells apart
 DEPTH_ENDINGS = (".inv.png", ".depth.png")
 
 
@@ -240,6 +243,9 @@ def scores_against_truth(photos: Iterable[tuple[Tensor, Tensor]], *estimators: D
     scores: list[dict[str, list[float]]] = [{name: [] for name in TRUTH_MEASURES} for _ in estimators]
     for photo, disparity in photos:
         known = ~disparity.isnan()
+        if not known.any() or float(disparity[known].max() - disparity[known].min()) <= LEAST_DEPTH:
+            warnings.warn("a depth map without depth was left out", stacklevel=2)
+            continue
         for depth, values in zip(estimators, scores, strict=True):
             estimate = depth(photo[None])[0].cpu()[known]
             for name, (measure, _) in TRUTH_MEASURES.items():
@@ -260,12 +266,16 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
         raise UsageError(f"no depth maps in {folder}", hint="NAME.inv.png or NAME.depth.png beside each photograph")
     for file in files:
         name = PurePosixPath(PurePosixPath(file.name).stem).stem
-        beside = [other for other in folder.glob(f"{name}.*") if other.stem == name and is_picture(other.name)]
+        beside = [
+            other for other in folder.glob(f"{glob.escape(name)}.*") if other.stem == name and is_picture(other.name)
+        ]
         if not beside:
             raise UsageError(f"{file.name} has no photograph beside it")
         with Image.open(beside[0]) as image:
-            photo = torch.tensor(np.asarray(image.convert("RGB"))).permute(2, 0, 1)[None] / 255
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+        photo = torch.tensor(np.asarray(upright)).permute(2, 0, 1)[None] / 255
         disparity = read_depth(file).disparity
+        check_shape(disparity.shape, photo.shape[2:])
         truth = torch.tensor(np.where(disparity > 0, disparity, np.nan))[None, None]
         height, width = (round(length * side / max(photo.shape[2:])) for length in photo.shape[2:])
         # Nearest pixels: laser depth is sparse, and what lies between two surfaces is no depth.
@@ -285,7 +295,11 @@ def some_photos(data: str, count: int, seed: int, side: int = 256) -> Iterator[T
         names = source.names()
         for index in torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:count].tolist():
             name = names[index]
-            square = load_square(io.BytesIO(source.read(name)), side, source.subject(name))
+            try:
+                square = load_square(io.BytesIO(source.read(name)), side, source.subject(name))
+            except Exception as error:  # a damaged file can raise nearly anything
+                warnings.warn(f"{name} was left out: {error}", stacklevel=2)
+                continue
             yield torch.tensor(square).permute(2, 0, 1) / 255
 
 

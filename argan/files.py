@@ -26,7 +26,7 @@ def _umask() -> int:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=".argan.", suffix=path.suffix, dir=path.parent)  # long names would not fit
     os.close(handle)
     temporary = Path(name)
     try:

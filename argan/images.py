@@ -20,7 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from argan.deep_colour import has_16_bit_colour, png_16_bit_colour, read_16_bit_colour, tiff_16_bit_colour
-from argan.errors import ArganError, MissingError, UsageError
+from argan.errors import ArganError, MissingReaderError, UsageError
 from argan.files import atomic_file
 
 WRITES = {
@@ -173,13 +173,14 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
 @contextmanager
 def reading(path: Path) -> Iterator[Image.Image]:
     """An opened image file; what goes wrong while it is read becomes an ArganError of one line that names it."""
-    if path.suffix.lower() in HEIF:
-        _register_heif()
+    if path.suffix.lower() in HEIF and not register_heif():
+        raise MissingReaderError(f"{path}: HEIC photos take pillow-heif", hint="pip install 'argan[heic]'")
     try:
         with warnings.catch_warnings():
             # Pillow warns from 89 megapixels on and refuses from 179 on: only the refusal counts here.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            # By a name, Pillow would map some TIFFs into memory, and those that are turned wrongly.
+            with path.open("rb") as file, Image.open(file) as image:
                 yield image
     except ArganError as error:
         raise ArganError(f"{path}: {error}", error.hint) from error
@@ -194,13 +195,14 @@ def reading(path: Path) -> Iterator[Image.Image]:
         raise ArganError(f"{path}: damaged or cut short ({_lower(str(error))})") from error
 
 
-def _register_heif() -> None:
-    """Teach Pillow HEIC, what phones save."""
+def register_heif() -> bool:
+    """Teach Pillow HEIC, what phones save; False: pillow-heif is not installed."""
     try:
         import pillow_heif
     except ImportError:
-        raise MissingError("HEIC photos take pillow-heif", hint="pip install 'argan[heic]'") from None
+        return False
     pillow_heif.register_heif_opener()
+    return True
 
 
 @contextmanager
@@ -228,7 +230,7 @@ def _describe(image: Image.Image) -> Photo:
         format="JPEG" if image.format == "MPO" else image.format or "",  # MPO: a JPEG with further pictures behind it
         icc=info.get("icc_profile") or None,
         exif=_upright_exif(exif) if exif else None,
-        xmp=re.sub(rb'(tiff:Orientation(?:="|>)\s*)\d', rb"\g<1>1", xmp) if xmp else None,
+        xmp=_as_pixels_are(xmp) if xmp else None,
         dpi=_dpi(info.get("dpi")),
         text=text,
         jpeg=_jpeg_options(image),
@@ -286,6 +288,13 @@ def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     """Pixels (H, W, ...) turned as an image's EXIF orientation says."""
     turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     return np.ascontiguousarray(turn(pixels)) if turn else pixels
+
+
+def _as_pixels_are(xmp: bytes) -> bytes:
+    """XMP of pixels that are upright, without what it says of a depth map, a video or a gain map kept beside them."""
+    xmp = re.sub(rb'(tiff:Orientation(?:="|>)\s*)\d', rb"\g<1>1", xmp)
+    xmp = re.sub(rb"<(Container:Directory)\b.*?</\1>", b"", xmp, flags=re.DOTALL)
+    return re.sub(rb'\s(?:GDepth|GImage|hdrgm|xmpNote|GCamera):\w+="[^"]*"', b"", xmp)
 
 
 def _exif(image: Image.Image) -> bytes | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from argan import focus as optics
 from argan import views
 from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
+from argan.depth_maps import check_shape
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.faces import at_face
@@ -25,8 +26,6 @@ from argan.kernels.bokeh.areas import Area
 from argan.models.hub import Model, load
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
-
-MISFIT = 0.05  # by how much a depth map's aspect ratio may differ from the photo's: coarse maps have few pixels
 
 
 @dataclass(frozen=True)
@@ -179,11 +178,7 @@ def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
     (height, width), (h, w) = pixels.shape[1:], disparity.shape[2:]
     if (height, width) == (h, w):
         return disparity
-    if abs(np.log((w / h) / (width / height))) > MISFIT + 1 / (2 * min(h, w)):
-        raise UsageError(
-            f"the depth map is {w} x {h}, the photo {width} x {height}: they differ in shape",
-            hint="the depth map must show the whole photo, upright",
-        )
+    check_shape((h, w), (height, width))
     if h * FINE <= height and w * FINE <= width:
         return guided_upsample(disparity, _display_rgb(pixels))
     return resize(disparity, (height, width))
@@ -244,7 +239,8 @@ def _render(
     else:
         assert model is not None
         disparity = predict(pixels, model)
-    focus = at_face(focus, pixels.detach().permute(1, 2, 0).cpu().numpy())
+    if focus == "face":
+        focus = at_face(focus, _to_array(_float(pixels.detach())))
     plane = resolve_focus(focus, disparity, model if depth is None else None)
     return _defocus(pixels, disparity, replace(look, band=focus_band(plane, focus_range)), curve)
 
@@ -355,7 +351,8 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
     if depth is None:
         return [None] * count
     if not isinstance(depth, Tensor):
-        depth = torch.from_numpy(np.array(depth))
+        values = np.array(depth)
+        depth = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
     if depth.ndim == 3 and count == 1 and depth.shape[-1] == 1:
         depth = depth[..., 0]
     if depth.ndim == 2:

@@ -40,7 +40,7 @@ def focus_view(colour: np.ndarray, coc: np.ndarray) -> Image.Image:
     grey = colour.mean(-1)
     sharp = np.abs(coc) <= SHARP
     picture = np.where(sharp[..., None], colour, 0.45 * grey[..., None]) * 255
-    detail = np.hypot(*np.gradient(grey))
+    detail = np.hypot(*np.gradient(np.pad(grey, 1, mode="edge")))[1:-1, 1:-1]
     peaks = sharp & (detail >= max(0.04, float(np.quantile(detail, 0.9))))
     picture[peaks] = PEAK
     return _with_note(Image.fromarray(picture.astype(np.uint8)), f"sharp: {100 * sharp.mean():.0f} % of the picture")

@@ -25,7 +25,7 @@ from argan.config import PRESETS, DepthConfig, TrainConfig, override, resolve_co
 from argan.data.synthetic import draw_scene, photograph
 from argan.evaluation import Depth, centre_prior, held_out, scores_against_truth
 from argan.metrics import gradient_energy, mean_interval
-from argan.models.hub import Model, load
+from argan.models.hub import Model, load, newest_checkpoint, read_model_config
 from argan.training.depth import train_depth
 from argan.training.loop import train
 
@@ -50,6 +50,8 @@ Scores = dict[str, list[float]]  # by measure, one for each photograph
 def main() -> None:
     arguments = parse_arguments()
     chosen = [run for run in RUNS if arguments.only is None or f"{run[0]}:{run[1]}" == arguments.only]
+    if not chosen:
+        raise SystemExit(f"--only is one of {', '.join(f'{name}:{seed}' for name, seed in RUNS)}")
     for variant, seed in chosen:
         shorter = {"steps": arguments.steps} if arguments.steps else {}
         config = resolve_config("synthetic-cpu", None, VARIANTS[variant], {"seed": seed} | shorter)
@@ -104,13 +106,15 @@ def sharpness_of_pinhole_photos(resolution: int) -> float:
 
 
 def depth_model(folder: Path, images: str, seed: int) -> Model:
-    """The run's estimator from these images, learned unless it is there."""
-    kept = folder / f"from-{images}"
-    if not kept.exists():
+    """The run's estimator from these images, learned unless it is there, from the newest checkpoint's samples."""
+    kept, newest = folder / f"from-{images}", newest_checkpoint(folder)
+    assert newest is not None
+    steps = [read_model_config(path).card["steps"] for path in (kept, newest) if path.exists()]
+    if len(set(steps)) != 1 or len(steps) != 2:
         config = override(
             DepthConfig(steps=ESTIMATOR_STEPS, seed=seed, collage=0, stage=0, light=0, negatives=0), {"images": images}
         )
-        train_depth(load(folder), config).save(kept)
+        train_depth(load(newest), config).save(kept)
     return load(kept)
 
 

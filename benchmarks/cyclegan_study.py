@@ -78,8 +78,14 @@ def parse_arguments() -> argparse.Namespace:
 def photographs(arguments: argparse.Namespace) -> Iterable[tuple[Tensor, Tensor | None]]:
     """Squares (3, S, S), each with the mask (S, S) of its figure or None."""
     if arguments.masks:
-        return masked_photos(arguments.data, arguments.masks)[: arguments.num]
+        pairs = masked_photos(arguments.data, arguments.masks)[: arguments.num]
+        return ((resize(photo, arguments.side), resize(mask[None], arguments.side)[0] > 0.5) for photo, mask in pairs)
     return ((photo, None) for photo in some_photos(arguments.data, arguments.num, seed=0, side=arguments.side))
+
+
+def resize(image: Tensor, side: int) -> Tensor:
+    """(C, H, W) at (C, side, side)."""
+    return torch.nn.functional.interpolate(image[None].float(), (side, side), mode="area")[0]
 
 
 def compare(photo: Tensor, picture: Tensor, focused: Tensor) -> dict[str, float]:

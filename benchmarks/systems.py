@@ -22,7 +22,7 @@ from argan.config import PRESETS, DepthConfig, TrainConfig, override, parse_sett
 from argan.devices import resolve_device
 from argan.evaluation import Depth, depth_against_truth, evaluate_model, held_out, photos_with_depth
 from argan.files import atomic_file
-from argan.models.hub import Model, load
+from argan.models.hub import Model, is_outdated, load, newest_checkpoint
 from argan.training import pictures
 from argan.training.depth import train_depth
 from argan.training.loop import train
@@ -99,6 +99,7 @@ def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, fl
         count=arguments.num,
         features=arguments.features,
         masks=None if flat or config.data == "synthetic" else arguments.masks,
+        mixture="deep" if config.loss.mixture == "fixed" and not config.loss.fixed_scale else "bernoulli",
         sheet=folder / "sheet.png",
     )
     rows = {row.measure: row for row in samples.rows}
@@ -145,10 +146,11 @@ def depth_of(model: Model, device: torch.device) -> Depth:
 
 
 def depth_model(folder: Path, config: TrainConfig, arguments: argparse.Namespace) -> Model:
-    """The run's estimator, learned unless it is there."""
-    if not (folder / "model").exists():
+    """The run's estimator, learned unless it is there, from the samples of the newest checkpoint."""
+    if not (folder / "model").exists() or is_outdated(folder):
         settings = DepthConfig(steps=arguments.depth_steps, seed=config.seed)
-        train_depth(load(folder), settings, device=arguments.device).save(folder / "model")
+        newest = load(newest_checkpoint(folder))
+        train_depth(newest, settings, device=arguments.device).save(folder / "model")
     return load(folder / "model")
 
 
@@ -211,12 +213,14 @@ def where(arguments: argparse.Namespace) -> str:
 
 
 def cell(scores: list[dict]) -> str:
-    """Mean over seeds, the interval of the first seed, the bare prior."""
+    """The value and its interval; of several seeds the mean, from the least to the greatest; the bare prior."""
     if not scores:
         return "-"
-    first = scores[0]
-    text = f"{statistics.fmean(score['value'] for score in scores):.3g}"
-    if first["low"] is not None:
+    first, values = scores[0], [score["value"] for score in scores]
+    text = f"{statistics.fmean(values):.3g}"
+    if len(values) > 1:
+        text += f" ({min(values):.3g} to {max(values):.3g} over seeds)"
+    elif first["low"] is not None:
         text += f" ({first['low']:.3g} to {first['high']:.3g})"
     return text if first["prior"] is None else f"{text}; prior {first['prior']:.3g}"
 

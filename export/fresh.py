@@ -50,8 +50,11 @@ def verify_file(path: Path, model: Model | None = None, device: torch.device | s
     Raises:
         VerificationError: the file is damaged, was made from other weights, or computes something else.
         MissingError: its runtime cannot use `device`.
+        ArganError: there is no such file.
         UsageError: which model it came from cannot be told.
     """
+    if not path.exists():
+        raise ArganError(f"{path}: no such file", hint="argan export writes them")
     try:
         entries = read_metadata(path)
     except ArganError as error:
@@ -62,6 +65,9 @@ def verify_file(path: Path, model: Model | None = None, device: torch.device | s
             f"{path} was made from other weights of {entries['argan.model']} (checksum {str(found)[:12]}…)",
             hint="--model names the model it was exported from",
         )
+    for name, value in target.facts().items():  # runtimes compute with some of them
+        if (said := entries.get(f"argan.{name}", value)) != value:
+            raise VerificationError(f"{path} has been changed: it says {name} {said}, and its model {value}")
     if format == "onnx":
         check_interface(target, path)
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         ArganError: it is not a file that argan exported, or it is damaged.
     """
     formats = {format.suffix: name for name, format in FORMATS.items()}
-    format = formats.get(path.suffix)
+    format = formats.get(path.suffix.lower())
     if format is None:
         raise ArganError(f"{path}: exported files end in {', '.join(formats)}")
     if not path.is_file():

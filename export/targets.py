@@ -164,7 +164,11 @@ class DepthTarget(Target):
         return {f"{batch}x3x{height}x{width}": (picture(batch, height, width),) for batch, height, width in shapes}
 
     def facts(self) -> dict[str, str]:
-        return {"focus": repr(float(self.depth.focus)), "focus_meaning": "disparity of the learned focal plane"}
+        return {
+            "focus": repr(float(self.depth.focus)),
+            "focus_meaning": "disparity of the learned focal plane",
+            "resolution": str(self.depth.resolution),
+        }
 
 
 SPATIAL: Axes = {0: "batch", 2: "height", 3: "width"}

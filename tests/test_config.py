@@ -72,3 +72,23 @@ def test_unknown_presets_and_broken_files(tmp_path):
     (tmp_path / "broken.toml").write_text("steps = ")
     with pytest.raises(UsageError, match="not valid TOML"):
         resolve_config(None, tmp_path / "broken.toml", [], {})
+
+
+def test_consistency_sets_in_after_the_same_share_of_a_shorter_run():
+    def start(preset: str, *settings: str) -> int:
+        return resolve_config(preset, None, list(settings), {}).loss.consistency_start
+
+    assert start("argan-rgbd-64", "steps=4000") == 2_000
+    assert start("rgbd-64", "steps=1500") == 30
+    assert start("argan-rgbd-64", "steps=4000", "loss.consistency_start=100") == 100
+    with pytest.raises(UsageError, match="consistency") as caught:
+        start("argan-rgbd-64", "steps=4000", "loss.consistency_start=4000")
+    assert "consistency_start=2000" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "setting", ["batch=0", "log_every=0", "keep_checkpoints=-1", "loss.r1_interval=0", "model.width=0", "steps=0"]
+)
+def test_settings_that_no_run_can_have(setting):
+    with pytest.raises(UsageError, match="at least 1"):
+        resolve_config("synthetic-cpu", None, [setting], {})

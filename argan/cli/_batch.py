@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from argan.cli import _output
 from argan.cli._errors import explain
-from argan.errors import ArganError, MissingError, UsageError
+from argan.errors import ArganError, MissingError, MissingReaderError, UsageError
 
 SHOWS = ("depth", "coc", "layers", "focus")
 SWEEP = ".sweep"
@@ -24,19 +24,28 @@ Photos = dict[Path, Path]  # a photo -> its place in the folder that it came fro
 
 def find_photos(paths: Iterable[Path]) -> Photos:
     """Files as given, and the pictures in each folder and below, by name. A missing file fails when it is read."""
-    from argan.images import READS
-
     photos: Photos = {}
     for path in paths:
         if not path.is_dir():
             photos.setdefault(path, Path())
             continue
-        inside = [file for file in path.rglob("*") if file.suffix.lower() in READS and not is_own_output(file, path)]
+        inside = [file for file in path.rglob("*") if is_photo(file, path)]
         if not inside:
             raise UsageError(f"{path}: no photos in this folder")
         for file in sorted(inside):
             photos.setdefault(file, file.parent.relative_to(path))
     return photos
+
+
+def is_photo(file: Path, folder: Path) -> bool:
+    return is_picture(file) and file.is_file() and not is_own_output(file, folder)
+
+
+def is_picture(path: Path) -> bool:
+    """By its name."""
+    from argan.images import READS
+
+    return path.suffix.lower() in READS
 
 
 def is_own_output(path: Path, folder: Path) -> bool:
@@ -55,6 +64,8 @@ def output_paths(
     """
     if output is not None and may_be_file and len(photos) == 1 and output.suffix and not output.is_dir():
         return dict.fromkeys(photos, output)
+    if output is not None and len(photos) > 1 and is_picture(output) and not output.is_dir():
+        raise UsageError(f"{len(photos)} photos cannot be one file {output}", hint="--output FOLDER")
     paths: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
     for photo, place in photos.items():
@@ -179,6 +190,8 @@ def _noted(photo: Path, rows: dict[Path, Row]) -> Iterator[None]:
     """What goes wrong with one photo becomes its row; what would go wrong with all of them is raised."""
     try:
         yield
+    except MissingReaderError as error:
+        rows[photo] = {"photo": photo, "error": f"{error} ({error.hint})"}
     except MissingError:
         raise
     except Exception as error:

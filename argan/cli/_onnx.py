@@ -13,6 +13,8 @@ import typer
 
 from argan import depth_maps, runtime
 from argan.cli import _batch, _output
+from argan.cli.render import EMBEDDED, focus_in
+from argan.embedded_depth import read_embedded_depth
 from argan.errors import UsageError
 from argan.focus import Focus
 from argan.images import Photo, read_photo, write_photo
@@ -24,9 +26,11 @@ ANSWERED = {"photos", "blur", "focus", "focus_depth", "depth", "depth_kind", "mo
 ANSWERED |= {"output", "overwrite", "device", "as_json"}
 
 
-def open_estimator(model: str, device: str) -> runtime.DepthFile | runtime.PipelineFile | None:
+def open_estimator(
+    model: str, settings: dict[str, str], device: str
+) -> runtime.DepthFile | runtime.PipelineFile | None:
     """The exported file, if it estimates depth; None for a depth model of somebody else's."""
-    opened = runtime.load(model, device=device)
+    opened = runtime.load(model, device=device, settings=settings)
     if isinstance(opened, runtime.DepthModel):
         return None
     estimator = opened.depth if isinstance(opened, runtime.RenderFile) else opened
@@ -35,13 +39,13 @@ def open_estimator(model: str, device: str) -> runtime.DepthFile | runtime.Pipel
     return estimator
 
 
-def open_renderer(context: typer.Context, model: str, device: str) -> Renderer | None:
+def open_renderer(context: typer.Context, model: str, settings: dict[str, str], device: str) -> Renderer | None:
     """The file, if it renders; None if it gives depth alone.
 
     Raises:
         UsageError: an option was given that exported graphs do not have.
     """
-    opened = runtime.load(model, device=device)
+    opened = runtime.load(model, device=device, settings=settings)
     if isinstance(opened, runtime.Estimator):
         return None
     for name in context.params:
@@ -81,7 +85,10 @@ def render(
     def given(path: Path) -> np.ndarray | None:
         if depth is None:
             return None
-        found = depth_maps.read_depth(_batch.depth_file(depth, path, photos[path]), depth_kind)
+        if str(depth) == EMBEDDED:
+            found = read_embedded_depth(path)
+        else:
+            found = depth_maps.read_depth(_batch.depth_file(depth, path, photos[path]), depth_kind)
         if found.note:
             _output.info(found.note)
         return found.disparity
@@ -91,8 +98,9 @@ def render(
         _batch.check_new([file for file in (outputs[path], depth_outputs.get(path)) if file is not None], overwrite)
         return Job(read_photo(path), given(path), start)
 
-    def work(_path: Path, job: Job) -> Job:
-        job.result = renderer.render(job.photo, blur=blur, focus=focus, depth=job.given)
+    def work(path: Path, job: Job) -> Job:
+        focused = focus_in(path, focus, job.photo)
+        job.result = renderer.render(job.photo, blur=blur, focus=focused, depth=job.given)
         return job
 
     def write(path: Path, job: Job) -> _batch.Row:

@@ -5,6 +5,7 @@ sees them. Every command that reports something takes `--json` and ends in one c
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -56,7 +57,7 @@ def track(items: Sequence[Item] | Iterable[Item], description: str, total: int |
 def result(data: Any, *, as_json: bool, human: str | None = None) -> None:
     """Print what was asked for on stdout: `data` as JSON, or `human` (default: a table of `data`)."""
     if as_json:
-        print(json.dumps(data, indent=2, default=_plain, allow_nan=True))
+        print(json.dumps(finite(data), indent=2, default=_plain, allow_nan=False))
     else:
         print(human if human is not None else table(data if isinstance(data, list) else [data]))
 
@@ -88,10 +89,19 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def finite(value: Any) -> Any:
+    """JSON has no infinity and no not-a-number: null in their place."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _plain(value: Any) -> Any:
     """JSON for what json does not know: paths, numpy and torch scalars and arrays."""
     if isinstance(value, PurePath):
         return str(value)
     if hasattr(value, "tolist"):
-        return value.tolist()
+        return finite(value.tolist())
     raise TypeError(f"{type(value).__name__} is not JSON")

@@ -111,7 +111,7 @@ def open_estimator(model: str | None, settings: dict[str, str], device: str) -> 
     if is_onnx(model):
         from argan.cli import _onnx
 
-        if (exported := _onnx.open_estimator(str(model), device)) is not None:
+        if (exported := _onnx.open_estimator(str(model), settings, device)) is not None:
             return Estimator(exported.name, exported.device, exported.focus, exported.disparity)
 
     from argan.devices import resolve_device

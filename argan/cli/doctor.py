@@ -36,6 +36,7 @@ def doctor(
             report["commands"] = examine.uses(device)
         except MissingError as error:
             missing = error
+            faults.append(examine.Fault(str(error), "argan doctor lists the devices that are here"))
     report["faults"] = [asdict(fault) for fault in faults]
     _output.result(report, as_json=as_json, human=_describe(report))
     if missing is not None:

@@ -10,6 +10,7 @@ from argan.cli import _batch, _output
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from argan.images import Photo
     from argan.lens import ThinLens
 
 FOCUS, APERTURE, LENS, DEPTH, OUTPUT = "Focus", "Aperture", "A real lens (metric depth)", "Depth", "Output"
@@ -176,15 +177,16 @@ def render(
 
         argan render photo.jpg --model midas_small.onnx       depth by a model of somebody else's
     """
+    from argan.errors import UsageError
     from argan.images import check_suffix, output_suffix
     from argan.runtime import is_onnx
     from argan.sweep import check_animation
 
     wanted_focus = parse_focus(focus, focus_depth, focus_distance)
-    wanted_range = parse_range(focus_range, wanted_focus)
+    wanted_range = parse_range(focus_range, wanted_focus if focus_distance is None else focus_distance)
     wanted_grain = parse_grain(grain)
     lens = parse_lens(blur, f_number, focal, sensor, focus_distance)
-    check_one_result(sweep, show)
+    check_one_result(sweep, show, wanted_focus if focus_distance is None else focus_distance, wanted_range)
     files = _batch.find_photos(photos)
     if show is not None:
         outputs = _batch.output_paths(files, output, lambda _: f".{show}-view.png")
@@ -195,12 +197,15 @@ def render(
     for path in outputs.values():
         (check_suffix if sweep is None else check_animation)(path)
     depth_outputs = saved_depth_paths(files, save_depth)
+    if both := set(outputs.values()) & set(depth_outputs.values()):
+        raise UsageError(f"{min(both)} cannot hold the picture and its depth: --output and --save-depth name one file")
     check_depth(depth, files)
-    settings = _batch.onnx_settings(model, model_input, depth_kind)
+    check_depth_kind(depth, depth_kind, depth_unit, model)
+    settings = _batch.onnx_settings(model, model_input, depth_kind if depth is None else "disparity")
     if is_onnx(model):
         from argan.cli import _onnx
 
-        if (renderer := _onnx.open_renderer(context, str(model), device)) is not None:
+        if (renderer := _onnx.open_renderer(context, str(model), settings, device)) is not None:
             _onnx.render(
                 renderer,
                 files,
@@ -263,7 +268,6 @@ def render(
     # From here on it takes torch.
     from argan import photo
     from argan.devices import resolve_device
-    from argan.faces import at_face
     from argan.focus import focus_band
     from argan.kernels import resolve
     from argan.models.hub import load
@@ -284,17 +288,16 @@ def render(
         given = job.depth.disparity if job.depth is not None else None
         disparity = job.disparity = photo.photo_disparity(job.photo, given if given is not None else estimator, where)
         dioptres = job.depth.dioptres if job.depth is not None else None
-        focused = at_face(wanted_focus, job.photo.pixels)
-        if wanted_focus == "face" and focused == "subject":
-            _output.info(f"{path}: no face was found; focus on the subject")
-        job.plane = (
-            disparity_of(focus_distance, dioptres)
-            if focus_distance is not None
-            else photo.resolve_focus(focused, disparity, estimator)
-        )
-        job.blur = look.blur if lens is None else blur_of(lens, job.plane, dioptres)
+        if focus_distance is not None:
+            job.plane = disparity_of(focus_distance, dioptres)
+        elif isinstance(wanted_range, tuple):
+            job.plane = sum(wanted_range) / 2
+        else:
+            focused = focus_in(path, wanted_focus, job.photo)
+            job.plane = photo.resolve_focus(focused, disparity, estimator)
 
         def focused_at(plane: float) -> photo.Look:
+            job.plane, job.blur = plane, look.blur if lens is None else blur_of(lens, plane, dioptres)
             return photo.Look(job.blur, focus_band(plane, wanted_range), look.aperture, look.grain)
 
         target = outputs[path]
@@ -435,15 +438,35 @@ def disparity_of(distance: float, dioptres: tuple[float, float] | None) -> float
 
 def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None) -> float:
     """--blur that makes discs as large as the lens does, focused on a disparity."""
+    from argan.errors import UsageError
+
     far, near = metric(dioptres)
-    return lens.blur(far + plane * (near - far), (far, near))
+    blur = lens.blur(far + plane * (near - far), (far, near))
+    if blur > 100:
+        raise UsageError(
+            f"this lens draws discs of {blur:.0f} % of the photo's long side, and 100 is the most",
+            hint="a larger --f-number, a shorter --focal, or a focus farther away",
+        )
+    return blur
 
 
-def check_one_result(sweep: int | None, show: str | None) -> None:
+def focus_in(path: Path, wanted: Any, photo: "Photo") -> Any:
+    """A focus with a face in its place; says so where there is none."""
+    from argan.faces import at_face
+
+    focus = at_face(wanted, photo.pixels)
+    if wanted == "face" and focus == "subject":
+        _output.info(f"{path}: no face was found; focus on the subject")
+    return focus
+
+
+def check_one_result(sweep: int | None, show: str | None, focus: Any, focus_range: Any) -> None:
     from argan.errors import UsageError
 
     if sweep is not None and show is not None:
         raise UsageError("--sweep and --show exclude each other")
+    if sweep is not None and (focus != "auto" or isinstance(focus_range, tuple)):
+        raise UsageError("--sweep focuses from far to near: it takes no other focus", hint="--focus-range WIDTH")
 
 
 def saved_depth_paths(photos: _batch.Photos, save_depth: Path | None) -> dict[Path, Path]:
@@ -468,6 +491,17 @@ def check_depth(depth: Path | None, photos: _batch.Photos) -> None:
         raise UsageError("one depth map cannot serve several photos", hint="--depth FOLDER with PHOTO.depth.png in it")
 
 
+def check_depth_kind(depth: Path | None, kind: str, unit: float | None, model: str | None) -> None:
+    """Refuse to say what a map stores where none is given."""
+    from argan.errors import UsageError
+    from argan.runtime import is_onnx
+
+    if kind != "disparity" and (str(depth) == EMBEDDED or (depth is None and not is_onnx(model))):
+        raise UsageError("--depth-kind goes with --depth FILE, or --model FILE.onnx")
+    if unit is not None and (kind != "distance" or depth is None):
+        raise UsageError("--depth-unit goes with --depth FILE --depth-kind distance")
+
+
 def read_aperture(aperture: str) -> Any:
     """The name of an aperture, or the brightness of a picture of one: a 2-D array."""
     import numpy as np
@@ -482,7 +516,11 @@ def read_aperture(aperture: str) -> Any:
     if not path.is_file():
         raise UsageError(f"no aperture {aperture}", hint=f"{', '.join(APERTURES)}, or a picture of one")
     with reading(path) as image:
-        mask = np.asarray(image.convert("L"), dtype=np.float32) / 255
+        if image.mode.startswith("I;16"):
+            mask = np.asarray(image).astype(np.float32) / 65535
+        else:
+            brightness, alpha = np.moveaxis(np.asarray(image.convert("LA"), dtype=np.float32) / 255, 2, 0)
+            mask = brightness * alpha
     if not mask.any():
         raise UsageError(f"{path}: an aperture that is black all over lets no light through")
     return mask

@@ -38,6 +38,7 @@ def sample(
     """
     import torch
 
+    from argan.data.sources import is_picture
     from argan.devices import resolve_device
     from argan.errors import UsageError
     from argan.models.hub import load
@@ -47,9 +48,9 @@ def sample(
     generator, network = model.generator, model.config.generator
     if generator is None or network is None:
         raise UsageError(f"{model.config.name} has no generator")
-    if views > 1 and not network.viewpoints:
+    if views > 1 and not network.yaw:
         hint = "argan train --preset rgbd-64 or argan-rgbd-64 learns them"
-        raise UsageError(f"{model.config.name} knows one viewpoint only", hint)
+        raise UsageError(f"{model.config.name} does not turn from left to right", hint)
     model = model.to(resolve_device(device))
     count = num or (4 if views > 1 else 16)
     noise = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
@@ -58,7 +59,7 @@ def sample(
     scales = torch.linspace(0, scale, apertures).tolist()
     images, disparity = pictures.generate_apertures(model, noise, scales, camera)
     depth = pictures.depth_picture(disparity)
-    if out.suffix:
+    if is_picture(out.name):
         written = pictures.save_picture([*images, depth], out, views if views > 1 else columns)
     else:
         middle = [f"aperture-{scale:g}" for scale in scales[1:-1]]

@@ -16,7 +16,7 @@ def train_depth(
             metavar="RUN_OR_CHECKPOINT...", help="Runs, checkpoints, or models; the first gets the estimator."
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first run.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 2000,
     width: Annotated[int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")] = 16,
     batch: Annotated[int, typer.Option(min=1)] = 16,
@@ -49,20 +49,21 @@ def train_depth(
 
         argan train-depth runs/flowers runs/birds        from samples of both
     """
-    from argan.config import DepthConfig
+    from argan.config import DepthConfig, to_dict
     from argan.devices import resolve_device
     from argan.errors import UsageError
-    from argan.models.hub import find, load
+    from argan.models.hub import find, load, newest_checkpoint, refuse_other_things
     from argan.training.depth import train_depth as learn
     from argan.training.loop import Progress
 
     if width % 8:
         raise UsageError(f"--width is a multiple of 8, got {width}")
-    model, *others = map(load, checkpoints)
-    given = Path(checkpoints[0])
-    folder = out or (given if (given / "checkpoints").is_dir() else given.parent) / "model"
+    newest = [str(newest_checkpoint(Path(name)) or name) for name in checkpoints]
+    model, *others = map(load, newest)
+    folder = out or model_folder(Path(checkpoints[0]))
+    refuse_other_things(folder)
     _output.info(
-        f"learning depth from {', '.join(str(find(name)) for name in checkpoints)} on {resolve_device(device)}"
+        f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}"
     )
     with _output.progress() as bar:
         task = bar.add_task("depth", total=steps)
@@ -83,10 +84,22 @@ def train_depth(
         )
         learned = learn(model, config, others=others, device=device, report=show)
     names = " and ".join(source.config.name for source in (model, *others))
-    about = f"{steps} steps, width {width}, seed {seed}, {images} images, collage {collage:g}, stage {stage:g}"
-    about += f", close {close:g}" if close else ""
-    card = {**learned.config.card, "estimator": f"argan train-depth from samples of {names}, {about}"}
+    about = ", ".join(f"{name} {value}" for name, value in to_dict(config).items())
+    card = {**learned.config.card, "estimator": f"argan train-depth from samples of {names}: {about}"}
     learned.config = replace(learned.config, card=card)
     learned.save(folder, half)
     human = f"{folder}\nnext: argan render photo.jpg --model {folder}"
     _output.result({"model": folder, "card": card}, as_json=as_json, human=human)
+
+
+def model_folder(given: Path) -> Path:
+    """Where the model of a run goes, for the run, one of its checkpoints, or the model that it has."""
+    from argan.errors import UsageError
+
+    if given.parent.name == "checkpoints":
+        return given.parent.parent / "model"
+    if (given / "checkpoints").is_dir():
+        return given / "model"
+    if given.name == "model" and given.is_dir():
+        return given
+    raise UsageError(f"{given} is no run: where is the model to go?", hint="--out FOLDER")

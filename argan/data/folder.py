@@ -28,6 +28,7 @@ from argan.data.datasets import open_source
 from argan.data.sources import Box, Source
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_file
+from argan.images import register_heif
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def load_square(file: IO[bytes] | str | os.PathLike[str], resolution: int, subje
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; Pillow refuses the absurd
+        register_heif()
         with Image.open(file) as image:
             if subject is None:
                 # A JPEG can be decoded at 1/2, 1/4 or 1/8: take the smallest that is still twice what is needed.

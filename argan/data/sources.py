@@ -11,7 +11,7 @@ from pathlib import Path
 
 from argan.errors import ArganError, UsageError
 
-SUFFIXES = frozenset(".avif .bmp .gif .heic .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())  # noqa: SIM905
+SUFFIXES = frozenset(".avif .bmp .gif .heic .heif .hif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())  # noqa: SIM905
 
 Box = tuple[float, float, float, float]
 

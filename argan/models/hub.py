@@ -1,6 +1,7 @@
 """Models as folders: `model.safetensors`, `config.json`, `README.md`. Nothing is ever unpickled."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from argan.runtime import is_onnx
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 DEFAULT = "flowers"
+MODEL_FILES = {"model.safetensors", "config.json", "README.md"}
 FORMAT = 1
 
 
@@ -76,7 +78,11 @@ class Model(nn.Module):
             self.translator = Translator(config.translator.width, config.translator.blocks)
 
     def save(self, folder: Path, half: bool = False) -> None:
-        """Write the model's folder, whole or not at all. `half` stores float16, which loads as float32 again."""
+        """Write the model's folder, whole or not at all. `half` stores float16, which loads as float32 again.
+
+        Raises UsageError for a folder of other things: all that is in it is replaced.
+        """
+        refuse_other_things(folder)
         state = {name: (x.half() if half else x).contiguous() for name, x in self.state_dict().items()}
         with atomic_folder(folder) as temporary:
             write_model(temporary, self.config, state)
@@ -95,6 +101,12 @@ def build_generator(config: ModelConfig) -> tuple[Generator, ApertureRenderer]:
         config.aperture_step,
     )
     return generator, ApertureRenderer(config.views, config.expansion)
+
+
+def refuse_other_things(folder: Path) -> None:
+    """A model takes the place of another, or of nothing."""
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= MODEL_FILES):
+        raise UsageError(f"{folder} holds other things than a model", hint="another --out, a folder of its own")
 
 
 def write_model(folder: Path, config: Config, state: dict[str, Tensor]) -> None:
@@ -125,11 +137,25 @@ def find(name_or_path: str | Path | None = None) -> Path:
     name = DEFAULT if name_or_path in (None, "default") else str(name_or_path)
     for folder in (Path(name), Path(name) / "model", WEIGHTS / name):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            if folder == Path(name) / "model" and is_outdated(Path(name)):
+                warnings.warn(f"{name} was trained on since {folder} was made: argan train-depth {name}", stacklevel=2)
             return folder
-    checkpoints = sorted((Path(name) / "checkpoints").glob("step-*"))
-    if checkpoints:
-        return checkpoints[-1]
+    if (newest := newest_checkpoint(Path(name))) is not None:
+        return newest
     raise UsageError(f"no model {name}", hint=f"a model's folder, a run's folder, or one of: {', '.join(shipped())}")
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """Of a run's folder; None where there is none."""
+    return max((run / "checkpoints").glob("step-*"), default=None)
+
+
+def is_outdated(run: Path) -> bool:
+    """Whether a run has been trained on since its model was made."""
+    newest, model = newest_checkpoint(run), run / "model"
+    if newest is None or not (model / "config.json").is_file():
+        return False
+    return read_model_config(newest).card.get("steps") != read_model_config(model).card.get("steps")
 
 
 def load(name_or_path: str | Path | None = None, *, onnx_settings: Mapping[str, str] | None = None) -> Model:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from argan.depth_maps import check_shape
 from argan.errors import UsageError
 from argan.faces import at_face
 from argan.focus import Focus, check_blur, resolve_focus
 from argan.images import Photo
-from argan.runtime.pixels import Through, display_rgb, has_transparency, seen_through
+from argan.runtime.pixels import Through, display_rgb, has_transparency, seen_through, srgb
 from argan.runtime.session import Session
 from argan.runtime.tiles import Tile, tiles
 
@@ -79,15 +80,15 @@ class RenderFile:
     def render(
         self, photo: Photo, *, blur: float = 2.0, focus: Focus = "auto", depth: np.ndarray | None = None
     ) -> Rendering:
-        """As `argan.render`; `depth` is disparity in [0, 1] of any size.
+        """As `argan.render`; `depth` is disparity (h, w) of any size: floats in [0, 1], or 8- or 16-bit integers.
 
         Raises:
-            UsageError: a value out of range, or neither `depth` nor a depth.onnx beside the file.
+            UsageError: a value out of range, `depth` of another shape, or neither it nor a depth.onnx beside the file.
         """
         check_blur(blur)
         learned = self.depth.focus if depth is None and self.depth is not None else None
         width, height = photo.size
-        disparity = self._disparity(photo) if depth is None else resize(depth[None, None], (height, width))[0, 0]
+        disparity = self._disparity(photo) if depth is None else given_disparity(depth, photo)
         plane = resolve_focus(at_face(focus, photo.pixels), disparity, learned)
         if blur == 0:
             return Rendering(photo, disparity, plane)
@@ -169,7 +170,7 @@ class PipelineFile:
 
     def disparity(self, photo: Photo) -> np.ndarray:
         """Disparity (H, W), float32 in [0, 1], 1 = nearest."""
-        return self._run(display_rgb(photo), 0.0, 0.0)[1]
+        return self._run(srgb(photo), 0.0, 0.0)[1]
 
     def _run(self, image: np.ndarray, blur: float, focus: float) -> tuple[np.ndarray, np.ndarray]:
         _check_size(self.session, image)
@@ -180,6 +181,19 @@ class PipelineFile:
 
     def _refuse(self, what: str) -> UsageError:
         return UsageError(f"{self.session.path} {what}", hint="render.onnx has no such limit: give it as the model")
+
+
+def given_disparity(depth: np.ndarray, photo: Photo) -> np.ndarray:
+    """A disparity map of somebody's at the photo's size: (H, W), float32 in [0, 1]."""
+    width, height = photo.size
+    depth = np.asarray(depth)
+    if depth.ndim != 2:
+        raise UsageError(f"depth is one disparity map (h, w), not {depth.shape}")
+    values = depth.astype(np.float32) / (np.iinfo(depth.dtype).max if depth.dtype.kind == "u" else 1)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise UsageError("depth is disparity in [0, 1], 1 = nearest; this map has other values")
+    check_shape(values.shape, (height, width))
+    return resize(values[None, None], (height, width))[0, 0]
 
 
 def one(value: float) -> np.ndarray:

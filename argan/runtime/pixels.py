@@ -16,6 +16,12 @@ def display_rgb(photo: Photo) -> np.ndarray:
     return _as_rgb(_unit(photo.pixels[:, :, : photo.pixels.shape[2] - photo.has_alpha]))
 
 
+def srgb(photo: Photo) -> np.ndarray:
+    """What graphs that decode sRGB are given, without alpha: the photo's light as that curve stores it."""
+    stored = _unit(photo.pixels[:, :, : photo.pixels.shape[2] - photo.has_alpha])
+    return _as_rgb(_exchange(stored, curve_of(photo.icc), SRGB))
+
+
 def seen_through(photo: Photo, lens: Through) -> Photo:
     """The photo after `lens`, with its own transfer curve, type and alpha.
 
@@ -26,8 +32,7 @@ def seen_through(photo: Photo, lens: Through) -> Photo:
     count = pixels.shape[2] - photo.has_alpha
     alpha = _unit(pixels[:, :, count:])
     if not photo.has_alpha or bool((alpha == 1).all()):
-        colour = _unit(pixels[:, :, :count])
-        blurred = _exchange(lens(_as_rgb(_exchange(colour, curve, SRGB))), SRGB, curve)
+        blurred = _exchange(lens(srgb(photo)), SRGB, curve)
         return photo.with_pixels(np.dstack([_quantise(_as_pixels(blurred, count), pixels.dtype), pixels[:, :, count:]]))
     light = curve.decode(_unit(pixels[:, :, :count])) * alpha
     coverage = SRGB.decode(lens(_as_rgb(SRGB.encode(alpha))))

@@ -4,12 +4,11 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from argan.config import TrainConfig, override, to_dict
+from argan.config import TrainConfig, flatten, override, to_dict
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
 from argan.models import hub
@@ -89,14 +88,6 @@ def refuse_other_settings(before: TrainConfig, now: TrainConfig, run: Path) -> N
     ]
     if changed:
         raise UsageError(f"{run} was begun with other settings: {'; '.join(changed)}", hint="give --out another folder")
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def collect(players: Players) -> dict[str, Tensor]:

@@ -30,7 +30,8 @@ def draw_scale(batch: int, config: LossConfig, generator: torch.Generator) -> Te
 def draw_cameras(batch: int, model: ModelConfig, generator: torch.Generator) -> Tensor:
     """Pairs of viewpoints, one after the other: (B, 2), pitch and yaw in rad.
 
-    RGBD-GAN: the first is uniform over the range, the second nearer to the front by at most half of it and 0.5 rad.
+    RGBD-GAN: the first is uniform over the range, the second turned towards the front, and
+    perhaps past it, by at most half of the range and 0.5 rad.
     """
     limits = torch.tensor([model.pitch, model.yaw])
     first = (2 * torch.rand(batch // 2, 2, generator=generator) - 1) * limits

@@ -493,8 +493,9 @@ def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tenso
 def spread_blocks(layer, visible, kernels, first_row, first_column, high, wide, mean, sums):
     """A layer (4,H,W) gathered from a row and a column on by kernels (R,C,n,n), each for a block of the result (4,h,w).
 
-    The result lies within the layer; what kernels reach beyond it is its edge, extended. Down a column most of a kernel's taps are equal: what they gather is a difference of running `sums`. Blocks side by
-    side that have the same kernel are worked together: long loops are fast ones.
+    The result lies within the layer; what kernels reach beyond it is its edge, extended. Down a column most of a
+    kernel's taps are equal: what they gather is a difference of running `sums`. Blocks side by side that have the same
+    kernel are worked together: long loops are fast ones.
     """
     (height, width), side = visible.shape, kernels.shape[-1]
     out = np.zeros((4, height, width), layer.dtype)

@@ -66,7 +66,7 @@ def test_sample_draws_viewpoints_from_left_to_right_and_depth_of_field_downwards
 def test_one_viewpoint_cannot_be_turned(run, tmp_path):
     done = argan("sample", run, "--views", "3", "--out", tmp_path / "grid.png")
     assert done.returncode == 2
-    assert "one viewpoint" in done.stderr
+    assert "does not turn" in done.stderr
     assert "rgbd" in done.stderr
 
 
