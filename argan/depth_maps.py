@@ -35,8 +35,11 @@ def read_depth(path: Path, kind: str = "disparity", unit: float | None = None) -
                 nearest becomes 1 and the farthest 0. 0, negative and infinite values count as farthest. `unit` is
                 what 1 stands for, in metres; by default floats are metres and integers millimetres.
 
-    Raises ArganError for files that are no depth map: colour pictures, arrays that are not 2-D, not-a-number values.
+    Raises ArganError for files that are no depth map: colour pictures, arrays that are not 2-D, not-a-number values;
+    UsageError for a unit that is none.
     """
+    if unit is not None and not 0 < unit < np.inf:
+        raise UsageError(f"the unit of a map is in metres, above 0, not {unit}")
     values = _read_array(path) if path.suffix.lower() in ARRAYS else _read_picture(path)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
@@ -131,8 +134,6 @@ def _from_disparity(values: np.ndarray) -> DepthMap:
 
 def from_distance(values: np.ndarray, unit: float | None = None) -> DepthMap:
     """`read_depth` for distances that are in memory."""
-    if unit is not None and not 0 < unit < np.inf:
-        raise UsageError(f"--depth-unit is in metres, above 0, not {unit}")
     distance = values.astype(np.float64)
     known = (distance > 0) & np.isfinite(distance)
     if not known.any():

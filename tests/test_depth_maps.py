@@ -187,3 +187,21 @@ def test_view(tmp_path: Path) -> None:
     assert np.array_equal(pixels[0, 0], depth_colours()[0])
     assert np.array_equal(pixels[-1, -1], depth_colours()[255])
     write_depth_view(tmp_path / "flat.png", np.full((5, 5), 0.5))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_the_order_of_bytes_does_not_matter(tmp_path: Path, suffix: str) -> None:
+    path, steps = tmp_path / f"map{suffix}", (0.3 + 0.3 * RAMP * 65535 / 65535)
+    stored = (steps * 65535).round().astype(">u2")
+    if suffix == ".npy":
+        np.save(path, stored)
+    else:
+        Image.frombytes("I;16B", stored.shape[::-1], stored.tobytes()).save(path)
+    np.testing.assert_allclose(read_depth(path).disparity, steps, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [0.0, -1.0, float("nan"), float("inf")])
+def test_units_that_are_none(tmp_path: Path, unit: float) -> None:
+    np.save(tmp_path / "z.npy", 1 + RAMP)
+    with pytest.raises(UsageError, match="above 0"):
+        read_depth(tmp_path / "z.npy", "distance", unit)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from argan import evaluation, metrics
 from argan.config import ModelConfig
+from argan.depth_maps import write_depth
 from argan.errors import UsageError
 from argan.models.hub import Config, Model
 
@@ -198,3 +199,34 @@ def test_rows_leave_out_what_has_no_answer():
         "m", "d", 0, None, "deep", [evaluation.row_of_means("x", [math.nan], None, "higher")], {}
     )
     assert report.as_dict()["rows"][0]["value"] is None
+
+
+def test_photographs_are_turned_as_their_depth_is(tmp_path):
+    upright = np.random.default_rng(0).integers(0, 256, (40, 24, 3), np.uint8)
+    turned = Image.fromarray(np.rot90(upright))  # as a camera held upright stores it
+    exif = Image.Exif()
+    exif[274] = 6
+    turned.save(tmp_path / "a.png", exif=exif)
+    write_depth(tmp_path / "a.depth.png", np.linspace(0.1, 1, 40)[:, None].repeat(24, axis=1))
+    ((photo, truth),) = evaluation.photos_with_depth(tmp_path, side=40)
+    assert photo.shape[1:] == truth.shape[1:] == (40, 24)
+    assert np.array_equal((photo * 255).round().byte().permute(1, 2, 0).numpy(), upright)
+    write_depth(tmp_path / "a.depth.png", np.linspace(0.1, 1, 40)[None].repeat(24, axis=0))
+    with pytest.raises(UsageError, match="differ in shape"):
+        list(evaluation.photos_with_depth(tmp_path, side=40))
+
+
+def test_depth_maps_without_depth_are_left_out():
+    (photo, truth), other = evaluation.held_out(16, 2)
+    flat, unknown = torch.full_like(truth, 0.5), torch.full_like(truth, torch.nan)
+    with pytest.warns(UserWarning, match="without depth"):
+        rows = evaluation.depth_against_truth(evaluation.centre_prior, [(photo, flat), other, (photo, unknown)])
+    assert [row.count for row in rows] == [1, 1, 1]
+
+
+def test_photographs_that_cannot_be_read_are_left_out(tmp_path):
+    Image.fromarray(np.full((30, 30, 3), 90, np.uint8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"bad\.png"):
+        photos = list(evaluation.some_photos(str(tmp_path), 5, seed=0, side=16))
+    assert [photo.shape for photo in photos] == [(3, 16, 16)]

@@ -687,3 +687,18 @@ def test_display_p3_is_kept(tmp_path: Path, suffix: str) -> None:
     expected = ImageCms.profileToProfile(picture(), ImageCms.ImageCmsProfile(BytesIO(profile)), srgb)
     assert np.abs(seen - np.asarray(expected)).mean() < 6
     assert np.abs(np.asarray(expected).astype(int) - np.asarray(picture())).max() > 5  # it is not sRGB
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("orientation", [5, 6, 8])
+def test_turned_tiffs_without_compression(tmp_path: Path, mode: str, orientation: int) -> None:
+    """Pillow maps some of them into memory as if they had been turned already."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, {"L": 1, "I;16": 1, "RGB": 3}.get(mode, 4)), np.uint8)
+    pixels = pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
+    image = Image.fromarray(pixels.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(pixels, mode)
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = orientation
+    image.save(tmp_path / "turned.tif", exif=exif)
+    image.save(tmp_path / "straight.tif")
+    straight = read_photo(tmp_path / "straight.tif").pixels
+    assert np.array_equal(read_photo(tmp_path / "turned.tif").pixels, images.UPRIGHT[orientation](straight))

@@ -471,3 +471,26 @@ def test_gpu_agrees_with_cpu(model: Model) -> None:
 def test_what_is_no_picture(image: object, error: type[Exception]) -> None:
     with pytest.raises(error):
         argan.render(image, depth=np.zeros((4, 4), np.float32))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_of_any_kind(dtype: torch.dtype) -> None:
+    image = torch.from_numpy(texture()).permute(2, 0, 1)
+    depth = torch.linspace(0, 1, image.shape[2]).expand(image.shape[1:])
+    expected, rendered = (argan.render(x, depth=depth, blur=4, focus="subject") for x in (image, image.to(dtype)))
+    assert rendered.dtype == dtype
+    torch.testing.assert_close(rendered.float(), expected, rtol=0, atol=0.02)
+
+
+def test_depth_of_the_other_byte_order() -> None:
+    image = texture()
+    depth = (np.linspace(0.3, 0.6, image.shape[1])[None].repeat(image.shape[0], 0) * 65535).astype(np.uint16)
+    expected, rendered = (argan.render(image, depth=x, blur=4) for x in (depth, depth.astype(">u2")))
+    assert np.array_equal(rendered, expected)
+
+
+def test_all_that_the_readme_names_is_there() -> None:
+    names = {"render", "estimate_depth", "load", "Aperture", "kernels", "export", "runtime"}
+    assert names <= set(dir(argan))
+    for name in names:
+        getattr(argan, name)

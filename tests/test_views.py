@@ -61,3 +61,8 @@ def test_small_and_even_pictures(size: tuple[int, int]) -> None:
         > 0
     )
     assert views.depth_view(coc).size == (size[1], size[0])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1)])
+def test_pictures_one_pixel_wide(size: tuple[int, int]) -> None:
+    assert views.focus_view(np.full((*size, 3), 0.5), np.zeros(size)).width >= size[1]

@@ -62,9 +62,7 @@ def train_depth(
     model, *others = map(load, newest)
     folder = out or model_folder(Path(checkpoints[0]))
     refuse_other_things(folder)
-    _output.info(
-        f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}"
-    )
+    _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")
     with _output.progress() as bar:
         task = bar.add_task("depth", total=steps)
 

@@ -227,3 +227,14 @@ def test_tracking_is_silent_where_stderr_is_no_terminal(monkeypatch):
 def test_explaining_keeps_what_argan_says():
     error = UsageError("wrong", hint="right")
     assert explain(error) is error
+
+
+def test_json_is_json(capsys):
+    data = {
+        "dB": float("inf"),
+        "rows": [{"x": float("nan")}, (1, np.float32("-inf"))],
+        "array": np.array([1.0, np.inf]),
+    }
+    _output.result(data, as_json=True)
+    read = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert read == {"dB": None, "rows": [{"x": None}, [1, None]], "array": [1.0, None]}

@@ -18,6 +18,7 @@ import argan as library
 from argan.cli import main
 from argan.depth_maps import read_depth, write_depth
 from argan.models.hub import Config, DepthInfo, Model
+from argan.sweep import sweep_planes
 
 SIZE = (60, 44)
 
@@ -606,3 +607,120 @@ def test_ctrl_c(photo: Path, depth: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert argan("render", photo, "--depth", depth) == 130
     assert "Traceback" not in capsys.readouterr().err
     assert names(photo.parent) == ["map.png", "photo.jpg"]
+
+
+def test_heic_without_its_extra_does_not_stop_the_rest(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    (tmp_path / "a.heic").write_bytes(b"")
+    make_photo(tmp_path / "b.jpg")
+    (tmp_path / "c.jpg").mkdir()  # no photo, whatever its name
+    assert argan("render", tmp_path, "--model", model, "--json") == 1
+    bad, good = json.loads(capsys.readouterr().out)
+    assert "a.heic: HEIC photos take pillow-heif" in bad["error"]
+    assert good["files"] == [str(tmp_path / "b.bokeh.jpg")]
+
+
+def test_a_sweep_has_its_own_focus(
+    photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in (["--focus", "0.5,0.5"], ["--focus-depth", 0.3], ["--focus-range", "0.1,0.3"]):
+        failed(capsys, 2, "sweep", "render", photo, "--depth", depth, "--sweep", 2, *options)
+
+
+def test_a_sweep_through_a_real_lens_blurs_by_each_plane(photo: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "z.npy", np.linspace(0.5, 4, SIZE[0])[None].repeat(SIZE[1], axis=0))
+    metres = ["--depth", tmp_path / "z.npy", "--depth-kind", "distance", "--f-number", 2, "--grain", 0]
+    options = ["--sweep", 2, "--output", tmp_path / "pull.webp"]
+    assert argan("render", photo, *metres, *options) == 0
+    planes = sweep_planes(read_depth(tmp_path / "z.npy", "distance").disparity, 2)
+    for number, plane in enumerate(planes, 1):
+        alone = tmp_path / f"{number}.jpg"
+        assert argan("render", photo, *metres, "--focus-depth", plane, "--output", alone) == 0
+        frame = np.asarray(Image.open(tmp_path / "pull" / f"photo.{number:03}.jpg"))
+        assert np.array_equal(frame, np.asarray(Image.open(alone)))
+
+
+def test_a_band_is_the_focus(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert argan("render", photo, "--depth", depth, "--focus-range", "0.2,0.4", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["focus"] == pytest.approx(0.3)
+    np.save(tmp_path / "z.npy", np.linspace(1, 4, SIZE[0])[None].repeat(SIZE[1], axis=0))
+    metres = ["--depth", tmp_path / "z.npy", "--depth-kind", "distance", "--overwrite"]
+    failed(capsys, 2, "focus-range", "render", photo, *metres, "--focus-distance", 2, "--focus-range", "0.2,0.4")
+
+
+def test_apertures_from_pictures_of_any_kind(photo: Path, depth: Path, tmp_path: Path) -> None:
+    """Half open on the left, open on the right: as 8 and 16 bits, and as what a transparent ground lets through."""
+    grey = np.zeros((33, 33), np.uint8)
+    grey[:, 8:16], grey[:, 16:24] = 51, 255
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    Image.fromarray(np.dstack([np.full_like(grey, 255), grey])).save(tmp_path / "alpha.png")
+    rendered = []
+    for kind in ("8", "16", "alpha"):
+        options = ["--blur", 20, "--aperture", tmp_path / f"{kind}.png", "--output", tmp_path / f"{kind}.out.png"]
+        assert argan("render", photo, "--depth", depth, *options) == 0
+        rendered.append(np.asarray(Image.open(tmp_path / f"{kind}.out.png")).astype(int))
+    assert np.abs(rendered[1] - rendered[0]).max() <= 1
+    assert np.abs(rendered[2] - rendered[0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--depth-kind", "distance"], "--depth-kind goes with"),
+        (["--depth", "{depth}", "--depth-unit", 2], "--depth-unit goes with"),
+        (["--depth", "{depth}", "--depth-kind", "distance", "--depth-unit", 0], "above 0"),
+        (["--depth", "{depth}", "--output", "x.png", "--save-depth", "x.png"], "one file"),
+    ],
+)
+def test_options_that_would_be_ignored(
+    photo: Path, depth: Path, capsys: pytest.CaptureFixture[str], options: list, message: str
+) -> None:
+    failed(capsys, 2, message, "render", photo, *(str(o).format(depth=depth) for o in options))
+
+
+def test_several_photos_are_no_file(photo: Path, depth: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_photo(photo.with_name("other.jpg"))
+    target = photo.with_name("both.jpg")
+    failed(capsys, 2, "cannot be one file", "render", photo, photo.with_name("other.jpg"), "--output", target)
+    assert not target.exists()
+
+
+def test_long_names(tmp_path: Path, depth: Path) -> None:
+    photo = tmp_path / f"{'n' * 238}.jpg"
+    make_photo(photo)
+    assert argan("render", photo, "--depth", depth) == 0
+    assert photo.with_name(f"{'n' * 238}.bokeh.jpg").exists()
+
+
+def test_what_was_embedded_and_is_gone_is_not_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A JPEG with Dynamic Depth; its rendering has no depth any more, and says so."""
+    stored = BytesIO()
+    Image.fromarray(np.linspace(0, 255, SIZE[0]).astype(np.uint8)[None].repeat(SIZE[1], 0)).save(stored, "JPEG")
+    item = stored.getvalue()
+    container, ns = "http://ns.google.com/photos/1.0/container/", "http://ns.google.com/photos/dd/1.0/depthmap/"
+    items = "".join(
+        f'<rdf:li rdf:parseType="Resource"><Container:Item Item:Mime="image/jpeg" Item:Semantic="{what}" '
+        f'Item:Length="{length}"/></rdf:li>'
+        for what, length in (("Primary", 0), ("Depth", len(item)))
+    )
+    xmp = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description xmlns:Container="{container}" xmlns:Item="{container}item/" xmlns:D="{ns}" '
+        'D:Format="RangeInverse" D:Near="0.5" D:Far="5" D:Units="Meters"><Container:Directory><rdf:Seq>'
+        f"{items}</rdf:Seq></Container:Directory></rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+    make_photo(tmp_path / "plain.jpg")
+    with Image.open(tmp_path / "plain.jpg") as picture:
+        picture.save(tmp_path / "phone.jpg", xmp=xmp.encode())
+    with (tmp_path / "phone.jpg").open("ab") as file:
+        file.write(item)
+    assert argan("render", tmp_path / "phone.jpg", "--depth", "embedded") == 0
+    rendered = tmp_path / "phone.bokeh.jpg"
+    with Image.open(rendered) as picture:
+        assert b"Container:Directory" not in picture.info["xmp"]
+        assert b"RangeInverse" in picture.info["xmp"]  # the rest is kept
+    failed(capsys, 1, "no depth inside", "render", rendered, "--depth", "embedded")

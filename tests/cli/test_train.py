@@ -135,3 +135,31 @@ def test_no_resume_refuses_an_existing_run(run):
     done = argan("train", "--out", run, "--no-resume", "--steps", "4", *SMALL)
     assert done.returncode == 2
     assert "already holds a run" in done.stderr
+
+
+def test_an_estimator_takes_no_folder_of_other_things(run, tmp_path):
+    """The run itself, a folder of photographs, and a shipped name without a place to go."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "mine.jpg").write_bytes(b"mine")
+    short = ["--steps", "1", "--width", "8", "--batch", "2", "--device", "cpu"]
+    for target in (tmp_path / "photos", run):
+        done = argan("train-depth", run, *short, "--out", target)
+        assert (done.returncode, "other things than a model" in done.stderr) == (2, True)
+    assert (tmp_path / "photos" / "mine.jpg").read_bytes() == b"mine"
+    assert list((run / "checkpoints").glob("step-*"))
+    done = argan("train-depth", "birds", *short)
+    assert (done.returncode, "--out" in done.stderr) == (2, True)
+
+
+def test_an_estimator_is_learned_from_the_newest_checkpoint(tmp_path):
+    run, short = tmp_path / "run", ["--steps", "1", "--width", "8", "--batch", "2", "--device", "cpu", "--json"]
+    for steps in ("1", "2"):
+        assert argan("train", "--out", run, "--steps", steps, *SMALL).returncode == 0
+        if steps == "2":
+            done = argan("sample", run, "--num", "1", "--out", tmp_path / "grid.png", "--device", "cpu")
+            assert "trained on since" in done.stderr
+        done = argan("train-depth", run if steps == "1" else run / "checkpoints" / "step-0000002", *short)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["model"] == str(run / "model")
+        assert json.loads(done.stdout)["card"]["steps"] == steps
+    assert "batch 2" in json.loads(done.stdout)["card"]["estimator"]

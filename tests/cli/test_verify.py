@@ -138,3 +138,14 @@ def test_info_says_what_the_file_is(run, folder):
     assert set(facts["tensors"]) == {"image", "disparity"}
     assert "nearer" in facts["conventions"]["disparity"]
     assert facts["bytes"] == (folder / "depth.onnx").stat().st_size
+
+
+def test_facts_that_runtimes_compute_with(run, folder, tmp_path):
+    """A file that says another focus than its model has."""
+    model = onnx.load(folder / "depth.onnx")
+    for entry in model.metadata_props:
+        entry.value = "0.123" if entry.key == "argan.focus" else entry.value
+    onnx.save(model, tmp_path / "depth.onnx")
+    found, _, err = run("verify", tmp_path / "depth.onnx", "--model", folder / "tiny")
+    assert found == 3
+    assert "focus 0.123" in err

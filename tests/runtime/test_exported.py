@@ -75,6 +75,25 @@ def test_render(folder, file):
         assert np.abs(result.photo.pixels - exact).max() < 0.501  # rounded to the nearest
 
 
+@pytest.mark.parametrize("curve", [Parametric("gamma 1.8", g=1.8), Parametric("linear", g=1.0)])
+def test_pipeline_files_give_the_map_that_they_render_with(folder, monkeypatch, curve):
+    monkeypatch.setattr(pixels, "curve_of", lambda icc: curve)
+    model = runtime.load(folder / "pipeline.onnx", device="cpu")
+    rendered = model.render(Photo(noise()), blur=7, focus=0.5)
+    np.testing.assert_allclose(model.disparity(Photo(noise())), rendered.disparity, atol=1e-6)
+
+
+def test_given_depth_is_looked_at(folder):
+    model, photo = runtime.load(folder / "render.onnx", device="cpu"), Photo(noise())
+    ramp = np.linspace(0.2, 0.8, SIZE[1])[None].repeat(SIZE[0], axis=0)
+    expected = model.render(photo, blur=7, depth=ramp.astype(np.float32)).photo.pixels
+    assert np.array_equal(model.render(photo, blur=7, depth=ramp).photo.pixels, expected)  # float64
+    steps = model.render(photo, blur=7, depth=(ramp * 65535).round().astype(np.uint16)).photo.pixels
+    assert np.abs(steps.astype(int) - expected).max() <= 1
+    for wrong in (np.full((30, 30), 0.5), ramp + 1, ramp - 1, ramp * np.nan, ramp[None]):
+        assert message(UsageError, lambda wrong=wrong: model.render(photo, depth=wrong))
+
+
 def test_given_depth(folder):
     photo, disparity = Photo(noise()), np.linspace(0, 1, SIZE[1], dtype=np.float32)[None].repeat(SIZE[0], 0)
     model = runtime.load(folder / "render.onnx", device="cpu")
