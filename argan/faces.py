@@ -14,7 +14,7 @@ SMALLEST = 24  # px there: what the cascade was trained on
 
 
 def at_face(focus: Focus, pixels: np.ndarray) -> Focus:
-    """ "face" as a point, the middle of the largest face; as "subject" where none is found. Another focus as it is.
+    """A focus "face" as a point, the middle of the largest face, or "subject" where none is found; others as they are.
 
     Args:
         pixels: (H, W, C) uint8, uint16 or floats in [0, 1]; C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA.

@@ -151,11 +151,14 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 
 def is_outdated(run: Path) -> bool:
-    """Whether a run has been trained on since its model was made."""
+    """Whether a run has been trained on since its model was made; False where either cannot be read."""
     newest, model = newest_checkpoint(run), run / "model"
     if newest is None or not (model / "config.json").is_file():
         return False
-    return read_model_config(newest).card.get("steps") != read_model_config(model).card.get("steps")
+    try:
+        return read_model_config(newest).card.get("steps") != read_model_config(model).card.get("steps")
+    except (ValueError, KeyError, TypeError, OSError):
+        return False
 
 
 def load(name_or_path: str | Path | None = None, *, onnx_settings: Mapping[str, str] | None = None) -> Model:
