@@ -25,6 +25,8 @@ from argan.training import checkpoint
 from argan.training.logs import Log
 from argan.training.systems import make_players
 
+ASKED = 10  # steps after which several processes ask each other whether to stop: torchrun waits for 30 seconds
+
 
 class Photos(Protocol):
     """Training photographs: how many, and a batch of them, (B, 3, S, S) in [0, 1]."""
@@ -107,7 +109,7 @@ def train(
 
                 logged = step % config.log_every == 0
                 out_of_time = 0 < 60 * config.max_minutes <= time.monotonic() - began
-                stop = distributed.agree(bool(stopped) or out_of_time, now=logged)
+                stop = distributed.agree(bool(stopped) or out_of_time, now=logged or step % ASKED == 0)
                 last = stop or step == config.steps
                 if logged or last:
                     means = log.write(step)
