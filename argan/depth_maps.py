@@ -47,7 +47,7 @@ def read_depth(path: Path, kind: str = "disparity", unit: float | None = None) -
         raise ArganError(f"{path}: a depth map is a 2-D array of numbers, not {values.dtype} of shape {values.shape}")
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise ArganError(f"{path}: {int(np.isnan(values).sum())} values are not numbers", hint="fill them first")
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    values = in_own_byte_order(values)
     try:
         found = from_distance(values, unit) if kind == "distance" else _from_disparity(values)
     except ArganError as error:
@@ -55,8 +55,13 @@ def read_depth(path: Path, kind: str = "disparity", unit: float | None = None) -
     return found._replace(note=f"{path}: {found.note}" if found.note else None)
 
 
+def in_own_byte_order(values: np.ndarray) -> np.ndarray:
+    """The same numbers as this machine stores them; big-endian files are read as they are."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
 def check_shape(size: tuple[int, ...], photo: tuple[int, ...]) -> None:
-    """Refuse a map whose height and width do not show the whole photo, of that height and width."""
+    """UsageError for a map whose height and width do not show the whole photo, of that height and width in px."""
     (h, w), (height, width) = size, photo
     if abs(np.log((w / h) / (width / height))) > MISFIT + 1 / (2 * min(h, w)):
         raise UsageError(

@@ -12,7 +12,7 @@ from torch import Tensor
 from argan import focus as optics
 from argan import views
 from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
-from argan.depth_maps import check_shape
+from argan.depth_maps import check_shape, in_own_byte_order
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.faces import at_face
@@ -351,8 +351,7 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
     if depth is None:
         return [None] * count
     if not isinstance(depth, Tensor):
-        values = np.array(depth)
-        depth = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
+        depth = torch.from_numpy(in_own_byte_order(np.array(depth)))
     if depth.ndim == 3 and count == 1 and depth.shape[-1] == 1:
         depth = depth[..., 0]
     if depth.ndim == 2:

@@ -25,7 +25,7 @@ from argan.config import PRESETS, DepthConfig, TrainConfig, override, resolve_co
 from argan.data.synthetic import draw_scene, photograph
 from argan.evaluation import Depth, centre_prior, held_out, scores_against_truth
 from argan.metrics import gradient_energy, mean_interval
-from argan.models.hub import Model, load, newest_checkpoint, read_model_config
+from argan.models.hub import Model, is_outdated, load, newest_checkpoint
 from argan.training.depth import train_depth
 from argan.training.loop import train
 
@@ -107,14 +107,12 @@ def sharpness_of_pinhole_photos(resolution: int) -> float:
 
 def depth_model(folder: Path, images: str, seed: int) -> Model:
     """The run's estimator from these images, learned unless it is there, from the newest checkpoint's samples."""
-    kept, newest = folder / f"from-{images}", newest_checkpoint(folder)
-    assert newest is not None
-    steps = [read_model_config(path).card["steps"] for path in (kept, newest) if path.exists()]
-    if len(set(steps)) != 1 or len(steps) != 2:
+    kept = folder / f"from-{images}"
+    if not kept.exists() or is_outdated(folder, kept):
         config = override(
             DepthConfig(steps=ESTIMATOR_STEPS, seed=seed, collage=0, stage=0, light=0, negatives=0), {"images": images}
         )
-        train_depth(load(newest), config).save(kept)
+        train_depth(load(newest_checkpoint(folder)), config).save(kept)
     return load(kept)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 import argan
 from argan.color import to_linear
 from argan.evaluation import masked_photos, some_photos
+from argan.guided import resize
 from argan.metrics import gradient_energy, mean_interval
 from argan.models.hub import load
 from argan.training import pictures
@@ -79,13 +80,9 @@ def photographs(arguments: argparse.Namespace) -> Iterable[tuple[Tensor, Tensor 
     """Squares (3, S, S), each with the mask (S, S) of its figure or None."""
     if arguments.masks:
         pairs = masked_photos(arguments.data, arguments.masks)[: arguments.num]
-        return ((resize(photo, arguments.side), resize(mask[None], arguments.side)[0] > 0.5) for photo, mask in pairs)
+        size = (arguments.side, arguments.side)
+        return ((resize(x[None], size)[0], resize(mask[None, None].float(), size)[0, 0] > 0.5) for x, mask in pairs)
     return ((photo, None) for photo in some_photos(arguments.data, arguments.num, seed=0, side=arguments.side))
-
-
-def resize(image: Tensor, side: int) -> Tensor:
-    """(C, H, W) at (C, side, side)."""
-    return torch.nn.functional.interpolate(image[None].float(), (side, side), mode="area")[0]
 
 
 def compare(photo: Tensor, picture: Tensor, focused: Tensor) -> dict[str, float]:

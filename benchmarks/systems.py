@@ -147,7 +147,7 @@ def depth_of(model: Model, device: torch.device) -> Depth:
 
 def depth_model(folder: Path, config: TrainConfig, arguments: argparse.Namespace) -> Model:
     """The run's estimator, learned unless it is there, from the samples of the newest checkpoint."""
-    if not (folder / "model").exists() or is_outdated(folder):
+    if not (folder / "model").exists() or is_outdated(folder, folder / "model"):
         settings = DepthConfig(steps=arguments.depth_steps, seed=config.seed)
         newest = load(newest_checkpoint(folder))
         train_depth(newest, settings, device=arguments.device).save(folder / "model")

@@ -191,7 +191,7 @@ def test_view(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".npy", ".tif"])
 def test_the_order_of_bytes_does_not_matter(tmp_path: Path, suffix: str) -> None:
-    path, steps = tmp_path / f"map{suffix}", (0.3 + 0.3 * RAMP * 65535 / 65535)
+    path, steps = tmp_path / f"map{suffix}", 0.3 + 0.3 * RAMP
     stored = (steps * 65535).round().astype(">u2")
     if suffix == ".npy":
         np.save(path, stored)

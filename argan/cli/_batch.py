@@ -38,11 +38,11 @@ def find_photos(paths: Iterable[Path]) -> Photos:
 
 
 def is_photo(file: Path, folder: Path) -> bool:
-    return is_picture(file) and file.is_file() and not is_own_output(file, folder)
+    return is_named_as_a_photo(file) and file.is_file() and not is_own_output(file, folder)
 
 
-def is_picture(path: Path) -> bool:
-    """By its name."""
+def is_named_as_a_photo(path: Path) -> bool:
+    """By its suffix, one of `argan.images.READS`."""
     from argan.images import READS
 
     return path.suffix.lower() in READS
@@ -64,7 +64,7 @@ def output_paths(
     """
     if output is not None and may_be_file and len(photos) == 1 and output.suffix and not output.is_dir():
         return dict.fromkeys(photos, output)
-    if output is not None and len(photos) > 1 and is_picture(output) and not output.is_dir():
+    if output is not None and len(photos) > 1 and is_named_as_a_photo(output) and not output.is_dir():
         raise UsageError(f"{len(photos)} photos cannot be one file {output}", hint="--output FOLDER")
     paths: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}

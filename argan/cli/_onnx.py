@@ -13,8 +13,7 @@ import typer
 
 from argan import depth_maps, runtime
 from argan.cli import _batch, _output
-from argan.cli.render import EMBEDDED, focus_in
-from argan.embedded_depth import read_embedded_depth
+from argan.cli.render import focus_in, given_depth
 from argan.errors import UsageError
 from argan.focus import Focus
 from argan.images import Photo, read_photo, write_photo
@@ -82,21 +81,11 @@ def render(
         start: float
         result: runtime.Rendering | None = None
 
-    def given(path: Path) -> np.ndarray | None:
-        if depth is None:
-            return None
-        if str(depth) == EMBEDDED:
-            found = read_embedded_depth(path)
-        else:
-            found = depth_maps.read_depth(_batch.depth_file(depth, path, photos[path]), depth_kind)
-        if found.note:
-            _output.info(found.note)
-        return found.disparity
-
     def read(path: Path) -> Job:
         start = time.perf_counter()
         _batch.check_new([file for file in (outputs[path], depth_outputs.get(path)) if file is not None], overwrite)
-        return Job(read_photo(path), given(path), start)
+        photo, given = read_photo(path), given_depth(depth, path, photos[path], depth_kind)
+        return Job(photo, given.disparity if given is not None else None, start)
 
     def work(path: Path, job: Job) -> Job:
         focused = focus_in(path, focus, job.photo)

@@ -26,7 +26,9 @@ def evaluate(
     ] = "auto",
     mixture: Annotated[
         Literal["bernoulli", "uniform", "deep", "shallow"],
-        typer.Option(help="Depth of field of the samples for KID and FID; bernoulli is deep or shallow, as trained."),
+        typer.Option(
+            help="Depth of field of the samples for KID and FID; bernoulli is deep or shallow, as AR-GAN is trained."
+        ),
     ] = "bernoulli",
     masks: Annotated[
         Path | None, typer.Option(help="Folder of figure masks of the photographs: is the figure nearer?")

@@ -10,6 +10,7 @@ from argan.cli import _batch, _output
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from argan.depth_maps import DepthMap
     from argan.images import Photo
     from argan.lens import ThinLens
 
@@ -226,7 +227,6 @@ def render(
     from PIL import Image
 
     from argan import depth_maps
-    from argan.embedded_depth import read_embedded_depth
     from argan.images import Photo, read_photo, write_photo, writing
 
     @dataclass
@@ -247,21 +247,12 @@ def render(
         numbers = range(1, (sweep or 0) + 1)
         return [outputs[path].with_suffix("") / f"{path.stem}.{n:03}{output_suffix(path)}" for n in numbers]
 
-    def read_given(path: Path) -> depth_maps.DepthMap:
-        assert depth is not None
-        if str(depth) == EMBEDDED:
-            return read_embedded_depth(path)
-        return depth_maps.read_depth(_batch.depth_file(depth, path, files[path]), depth_kind, depth_unit)
-
     def read(path: Path) -> Job:
         start = time.perf_counter()
         targets = (*frame_paths(path), outputs[path], depth_outputs.get(path))
         _batch.check_new([target for target in targets if target is not None], overwrite)
         picture = read_photo(path)
-        given = read_given(path) if depth is not None else None
-        if given is not None and given.note:
-            _output.info(given.note)
-        return Job(picture, given, start)
+        return Job(picture, given_depth(depth, path, files[path], depth_kind, depth_unit), start)
 
     first = _batch.read_ahead(files, read)
 
@@ -297,8 +288,8 @@ def render(
             job.plane = photo.resolve_focus(focused, disparity, estimator)
 
         def focused_at(plane: float) -> photo.Look:
-            job.plane, job.blur = plane, look.blur if lens is None else blur_of(lens, plane, dioptres)
-            return photo.Look(job.blur, focus_band(plane, wanted_range), look.aperture, look.grain)
+            blur = look.blur if lens is None else blur_of(lens, plane, dioptres)
+            return photo.Look(blur, focus_band(plane, wanted_range), look.aperture, look.grain)
 
         target = outputs[path]
         if show is not None:
@@ -307,11 +298,13 @@ def render(
             _batch.make_folder(target.with_suffix(""))
             planes = sweep_planes(disparity[0, 0].cpu().numpy(), sweep)
             for frame_path, plane in zip(frame_paths(path), planes, strict=True):
+                job.plane = plane  # the last one's is reported
                 frame = photo.render_photo(job.photo, disparity, focused_at(plane))
                 write_photo(frame_path, frame)  # at once: hundreds of them need not fit into memory
                 job.frames.append(small_frame(frame))
         else:
             job.picture = photo.render_photo(job.photo, disparity, focused_at(job.plane))
+        job.blur = focused_at(job.plane).blur
         return job
 
     def write(path: Path, job: Job) -> _batch.Row:
@@ -448,6 +441,24 @@ def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None
             hint="a larger --f-number, a shorter --focal, or a focus farther away",
         )
     return blur
+
+
+def given_depth(
+    depth: Path | None, photo: Path, place: Path, kind: str, unit: float | None = None
+) -> "DepthMap | None":
+    """What --depth has for a photo, whose place is as in `_batch.Photos`; says what was done to its values."""
+    from argan.depth_maps import read_depth
+    from argan.embedded_depth import read_embedded_depth
+
+    if depth is None:
+        return None
+    if str(depth) == EMBEDDED:
+        found = read_embedded_depth(photo)
+    else:
+        found = read_depth(_batch.depth_file(depth, photo, place), kind, unit)
+    if found.note:
+        _output.info(found.note)
+    return found
 
 
 def focus_in(path: Path, wanted: Any, photo: "Photo") -> Any:

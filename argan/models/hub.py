@@ -137,7 +137,7 @@ def find(name_or_path: str | Path | None = None) -> Path:
     name = DEFAULT if name_or_path in (None, "default") else str(name_or_path)
     for folder in (Path(name), Path(name) / "model", WEIGHTS / name):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
-            if folder == Path(name) / "model" and is_outdated(Path(name)):
+            if folder == Path(name) / "model" and is_outdated(Path(name), folder):
                 warnings.warn(f"{name} was trained on since {folder} was made: argan train-depth {name}", stacklevel=2)
             return folder
     if (newest := newest_checkpoint(Path(name))) is not None:
@@ -150,9 +150,9 @@ def newest_checkpoint(run: Path) -> Path | None:
     return max((run / "checkpoints").glob("step-*"), default=None)
 
 
-def is_outdated(run: Path) -> bool:
-    """Whether a run has been trained on since its model was made; False where either cannot be read."""
-    newest, model = newest_checkpoint(run), run / "model"
+def is_outdated(run: Path, model: Path) -> bool:
+    """Whether a run has been trained on since a model of it was made; False where either cannot be read."""
+    newest = newest_checkpoint(run)
     if newest is None or not (model / "config.json").is_file():
         return False
     try:
