@@ -145,6 +145,8 @@ class DepthConfig:
     """The share of collages whose figure is close to the camera: large, and cut off by the frame."""
     stage: float = 0.25
     """The share that become figures on a receding ground."""
+    bars: float = 0.0
+    """The share that are seen through a fence, a grille or between trunks, which are nearer than all else."""
     light: float = 0.35
     """Uneven light: how far the logarithm of its gain deviates. What is bright is not therefore near."""
     negatives: float = 0.1
@@ -226,6 +228,9 @@ def refuse_impossible(config: TrainConfig) -> None:
         if values[name] < least:
             raise UsageError(f"{name} is at least {least}, not {values[name]}")
     loss = config.loss
+    for name in ("adversarial", "r2", "augment"):
+        if config.players == "cycle" and getattr(loss, name) != getattr(LossConfig(), name):
+            raise UsageError(f"CycleGAN's players know no loss.{name}")
     if config.model.viewpoints and loss.consistency and loss.consistency_start >= config.steps:
         raise UsageError(
             f"3D consistency would set in at step {loss.consistency_start}, after the run's end",

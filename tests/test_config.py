@@ -92,3 +92,9 @@ def test_consistency_sets_in_after_the_same_share_of_a_shorter_run():
 def test_settings_that_no_run_can_have(setting):
     with pytest.raises(UsageError, match="at least 1"):
         resolve_config("synthetic-cpu", None, [setting], {})
+
+
+@pytest.mark.parametrize("setting", ["loss.r2=0.5", "loss.augment=0.5", "loss.adversarial=relativistic"])
+def test_settings_that_cyclegan_has_no_use_for(setting):
+    with pytest.raises(UsageError, match=r"CycleGAN's players know no loss\."):
+        resolve_config("cyclegan", None, [setting], {})

@@ -7,6 +7,7 @@ through `argan.cli._output` and raises `argan.errors`, which `argan.cli._errors`
 import atexit
 import gc
 import sys
+import warnings
 from importlib import import_module
 from typing import Annotated
 
@@ -68,6 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code (DESIGN: 0 done, 1 failed, 2 usage, 3, 4, 130)."""
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(leave)
+    warnings.formatwarning = lambda message, *_where, **_line: (
+        f"warning: {message}\n"
+    )  # not its place
     sys.exit(exit_code_of(lambda: build_app()(arguments, prog_name="argan", standalone_mode=False)))
 
 

@@ -7,7 +7,8 @@ sees them. Every command that reports something takes `--json` and ends in one c
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,6 +42,19 @@ def progress(*columns: Any) -> "Progress":
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def line_a_minute(bar: "Progress", seconds: float = 60.0) -> Callable[[str], None]:
+    """What says how far a long run is where there is no bar to see: in a log, from a job that runs by itself."""
+    last = time.monotonic()
+
+    def say(message: str) -> None:
+        nonlocal last
+        if bar.disable and time.monotonic() - last >= seconds:
+            info(message)
+            last = time.monotonic()
+
+    return say
 
 
 def track(items: Sequence[Item] | Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:

@@ -68,6 +68,8 @@ def evaluate(
     from argan.runtime import is_onnx
 
     settings = _batch.key_values("--surrogate-input", surrogate_input)
+    if surrogate_input and surrogate is None:
+        raise UsageError("--surrogate-input goes with --surrogate FILE.onnx")
     if surrogate is not None and not is_onnx(surrogate):
         raise UsageError(f"{surrogate} is not an ONNX network", hint="--surrogate FILE.onnx")
 

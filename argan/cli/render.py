@@ -1,5 +1,6 @@
 """argan render: shallow depth of field on photographs."""
 
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -296,8 +297,11 @@ def render(
             job.picture = photo.show(show, job.photo, disparity, focused_at(job.plane))
         elif sweep is not None:
             _batch.make_folder(target.with_suffix(""))
-            planes = sweep_planes(disparity[0, 0].cpu().numpy(), sweep)
-            for frame_path, plane in zip(frame_paths(path), planes, strict=True):
+            frames, planes = frame_paths(path), sweep_planes(disparity[0, 0].cpu().numpy(), sweep)
+            numbered = f"{escape(path.stem)}.[0-9][0-9][0-9]{output_suffix(path)}"
+            for left_over in {*target.with_suffix("").glob(numbered)} - {*frames}:
+                left_over.unlink()  # of a longer sweep, which --overwrite replaces
+            for frame_path, plane in zip(frames, planes, strict=True):
                 job.plane = plane  # the last one's is reported
                 frame = photo.render_photo(job.photo, disparity, focused_at(plane))
                 write_photo(frame_path, frame)  # at once: hundreds of them need not fit into memory

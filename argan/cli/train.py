@@ -70,11 +70,13 @@ def train(
         _output.info(f"training {resolved.name} on {resolve_device(device)}{processes}, in {run}")
     with _output.progress() as bar:
         preparing, training = bar.add_task("photographs", total=None), bar.add_task("train", total=resolved.steps)
+        log = _output.line_a_minute(bar)
 
         def show(progress: Progress) -> None:
             stats = progress.stats
             text = f"train  d {stats['d']:.2f}  g {stats['g']:.2f}  {stats['steps_per_second']:.1f} steps/s"
             bar.update(training, completed=progress.step, description=text)
+            log(f"{text}  step {progress.step} of {resolved.steps}")
 
         checkpoint = run_training(
             resolved,

@@ -33,6 +33,14 @@ def train_depth(
     stage: Annotated[
         float, typer.Option(min=0, max=1, help="Share that become figures standing on a receding ground.")
     ] = 0.25,
+    bars: Annotated[
+        float, typer.Option(min=0, max=1, help="Share that are seen through a fence, a grille or between trunks.")
+    ] = 0.0,
+    light: Annotated[
+        float, typer.Option(min=0, help="Uneven light: how far the logarithm of its gain deviates.")
+    ] = 0.35,
+    negatives: Annotated[float, typer.Option(min=0, max=1, help="Share that are shown as negatives.")] = 0.1,
+    levels: Annotated[int, typer.Option(min=1, help="Halvings of the U-Net, down to no less than 4 px.")] = 4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the network; auto: bfloat16 on GPUs.")
@@ -64,10 +72,12 @@ def train_depth(
     refuse_other_things(folder)
     _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")
     with _output.progress() as bar:
-        task = bar.add_task("depth", total=steps)
+        task, log = bar.add_task("depth", total=steps), _output.line_a_minute(bar)
 
         def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.step, description=f"depth  error {progress.stats['error']:.3f} px")
+            said = f"depth  error {progress.stats['error']:.3f} px"
+            bar.update(task, completed=progress.step, description=said)
+            log(f"{said}  step {progress.step} of {steps}")
 
         config = DepthConfig(
             width,
@@ -78,6 +88,10 @@ def train_depth(
             collage=collage,
             close=close,
             stage=stage,
+            bars=bars,
+            light=light,
+            negatives=negatives,
+            levels=levels,
             precision=precision,
         )
         learned = learn(model, config, others=others, device=device, report=show)

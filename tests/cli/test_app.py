@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,18 @@ def run(capsys):
         return exit.value.code, *capsys.readouterr()
 
     return run
+
+
+def test_a_long_run_tells_a_log_how_far_it_is(capsys, monkeypatch):
+    clock = iter([0.0, 59.0, 61.0, 61.0, 70.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    bar = SimpleNamespace(disable=True)
+    log = _output.line_a_minute(bar)
+    for message in ("59", "61", "70"):
+        log(message)
+    bar.disable = False  # a terminal, whose bar says it
+    log("later")
+    assert capsys.readouterr() == ("", "61\n")
 
 
 @pytest.mark.parametrize("loaded", [set(), {"triton"}, {"onnx"}])

@@ -182,6 +182,7 @@ def test_a_model_with_one_half_is_measured_by_that_half(tmp_path, capsys):
         (["{model}", "--data", "{data}", "--surrogate", "{data}/photo0.png"], 2, "not an ONNX network"),
         (["{model}", "--data", "{data}", "--surrogate", "nowhere.onnx"], 2, "nowhere.onnx"),
         (["{model}", "--data", "{data}", "--surrogate-input", "384"], 2, "KEY=VALUE"),
+        (["{model}", "--data", "{data}", "--surrogate-input", "size=384"], 2, "goes with --surrogate"),
         (["{model}", "--data", "cub-200-2011:{data}"], 4, "Caltech-UCSD Birds"),
     ],
 )

@@ -356,6 +356,15 @@ def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert names(tmp_path / "pull") == ["photo.001.jpg", "photo.002.jpg"]
 
 
+def test_a_shorter_sweep_replaces_a_longer_one(photo: Path, depth: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photo.sweep"
+    assert argan("render", photo, "--depth", depth, "--sweep", 4) == 0
+    for name in ("photo.005.png", "photo.5.jpg", "other.004.jpg"):  # not of a sweep of this photo's
+        (folder / name).write_bytes(b"mine")
+    assert argan("render", photo, "--depth", depth, "--sweep", 2, "--overwrite") == 0
+    assert names(folder) == ["other.004.jpg", "photo.001.jpg", "photo.002.jpg", "photo.005.png", "photo.5.jpg"]
+
+
 def test_a_sweep_does_not_overwrite_its_pictures(
     photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
