@@ -1,7 +1,6 @@
 """What real photos do that generated images do not: other subjects and framings, soft focus, noise, colour, JPEG."""
 
 import io
-import math
 
 import numpy as np
 import torch
@@ -105,44 +104,6 @@ def backdrop(texture: Tensor, rng: torch.Generator) -> Tensor:
     texture = recolor(texture, rng)
     plain = F.interpolate(F.adaptive_avg_pool2d(texture, 2), texture.shape[2:], mode="bilinear", align_corners=False)
     return torch.lerp(plain, texture, uniform(count, -0.3, 1, rng).clamp(min=0)) * uniform(count, 0.5, 1.6, rng)
-
-
-def bars(image: Tensor, disparity: Tensor, rng: torch.Generator, share: float) -> tuple[Tensor, Tensor]:
-    """Before a `share` of the pictures, something that they are seen through: a fence, a grille, stems, tree trunks.
-
-    Generators put what is near in the middle. Here it is all around, and only that it hides what goes on behind it
-    says that it is near. One set of parallel bars or two that cross, not quite straight, in colours of another sample.
-
-    Args:
-        image, disparity: deep images (B, 3, S, S) and their disparity (B, 1, S, S), whose unit is kept.
-    """
-    if share == 0:
-        return image, disparity
-    count, side = len(image), image.shape[-1]
-    period = 0.2 * 10 ** uniform(count, 0, 1, rng)  # in half sides: 10 sets of bars to a picture, down to one
-    width = (period * uniform(count, 0.15, 0.6, rng)).clamp(min=5 / side)
-    slant = uniform(count, -math.pi / 2, math.pi / 2, rng)
-    crossed = torch.rand(count, 1, 1, 1, generator=rng) < 0.5
-    cover = parallel_bars(slant, period, width, side, rng)
-    cover = torch.maximum(cover, crossed * parallel_bars(-slant, period, width, side, rng))
-    color = recolor(image[torch.randperm(count, generator=rng)], rng)
-    color = torch.lerp(color.mean((2, 3), True), color, uniform(count, 0.2, 1, rng)) * uniform(count, 0.3, 1.5, rng)
-    far, near = (disparity.flatten(1).quantile(q, dim=1).view(-1, 1, 1, 1) for q in (0.05, 0.95))
-    place = disparity.amax((1, 2, 3), keepdim=True) + (near - far) * uniform(count, 0.1, 0.4, rng)
-    cover = cover * (torch.rand(count, 1, 1, 1, generator=rng) < share)
-    return torch.lerp(image, color.clamp(0, 1), cover), torch.lerp(disparity, place, cover)
-
-
-def parallel_bars(slant: Tensor, period: Tensor, width: Tensor, side: int, rng: torch.Generator) -> Tensor:
-    """How much of each pixel they cover (B, 1, S, S); period and width (B, 1, 1, 1) in halves of the side."""
-    count = len(slant)
-    x = (torch.arange(side) + 0.5) * 2 / side - 1
-    across = x * torch.cos(slant) + x[:, None] * torch.sin(slant)
-    bend = uniform(count, 0, 0.15, rng) * torch.randn(count, 1, 3, 3, generator=rng) * period
-    bend = F.interpolate(bend, (side, side), mode="bicubic", align_corners=True)
-    phase = (across + bend) / period + uniform(count, 0, 1, rng)
-    from_middle = (phase - phase.round()).abs() * period
-    return ((width / 2 - from_middle) * side / 2 + 0.5).clamp(0, 1)
 
 
 def pick(samples: Tensor, count: int, rng: torch.Generator) -> Tensor:

@@ -12,7 +12,7 @@ from argan.errors import UsageError
 from argan.models.aperture import render_mixture
 from argan.models.estimator import DepthEstimator
 from argan.models.hub import DepthInfo, Model
-from argan.training.augment import augment, bars, collage, stage
+from argan.training.augment import augment, collage, stage
 from argan.training.loop import Progress, step_seed
 from argan.training.losses import draw_views
 from argan.training.players import use_bfloat16
@@ -94,7 +94,6 @@ def draw_pairs(
     disparity = torch.cat([unit * place.float().cpu() for unit, (_, place) in zip(units, pairs, strict=True)])
     deep, disparity = collage(deep, disparity, rng, config.collage, config.close)
     deep, disparity = stage(deep, disparity, rng, config.stage)
-    deep, disparity = bars(deep, disparity, rng, config.bars)
     opened = torch.rand(config.batch, generator=rng).round()
     scale = {"both": opened, "deep": torch.zeros_like(opened), "shallow": torch.ones_like(opened)}[config.images]
     image, _ = render_mixture(renderer, deep.to(where), disparity.to(where), scale.to(where))

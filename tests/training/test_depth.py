@@ -1,7 +1,5 @@
 """AR-GAN-DR: an estimator learned from a generator's samples, and the augmentations that carry it to photos."""
 
-import math
-
 import pytest
 import torch
 
@@ -9,18 +7,7 @@ from argan.config import DepthConfig, ModelConfig
 from argan.errors import UsageError
 from argan.models.aperture import render_mixture
 from argan.models.hub import Config, DepthInfo, Model
-from argan.training.augment import (
-    augment,
-    bars,
-    collage,
-    compress,
-    figure,
-    invert,
-    parallel_bars,
-    reframe,
-    relight,
-    stage,
-)
+from argan.training.augment import augment, collage, compress, figure, invert, reframe, relight, stage
 from argan.training.depth import disparity_range, disparity_units, draw_pairs, train_depth
 
 
@@ -169,32 +156,6 @@ def test_close_figures_are_large_and_nearer_than_all_else():
     assert close.amax() > usual.amax() + 0.3
     at_the_frame = [place[..., 0].gt(0.5).float().mean() for place in (usual, close)]
     assert at_the_frame[1] > at_the_frame[0] + 0.1
-
-
-def test_bars_are_nearer_than_all_else_and_cover_a_part():
-    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
-    disparity = (x**2 + y**2 < 0.2).float().expand(64, 1, 32, 32).clone()
-    image = torch.rand(64, 3, 1, 1) * disparity
-    for given, same in zip((image, disparity), bars(image, disparity, rng(), share=0.0), strict=True):
-        assert torch.equal(given, same)
-    changed, place = bars(image, disparity, rng(), share=0.5)
-    moved = (place != disparity).flatten(1)
-    assert 0.3 < moved.any(1).float().mean() < 0.7
-    assert 0.2 < moved.float().mean(1)[moved.any(1)].mean() < 0.8
-    assert (place >= disparity).all() and changed.amin() >= 0 and changed.amax() <= 1
-    nearest = place.flatten(1).amax(1)[moved.any(1)]
-    assert nearest.amin() >= 1.1 - 1e-6 and nearest.amax() <= 1.4 + 1e-6
-    still = ~moved.view_as(disparity).expand_as(image)
-    assert torch.equal(changed[still], image[still])
-
-
-def test_parallel_bars_have_their_width_and_period():
-    """Ten periods of 16 px across 160, bars of 4 px, in any direction: a quarter is covered."""
-    slant = torch.tensor([0.0, math.pi / 2, 0.4, -1.1]).view(4, 1, 1, 1)
-    cover = parallel_bars(slant, torch.full_like(slant, 0.2), torch.full_like(slant, 0.05), 160, rng())
-    torch.testing.assert_close(cover.mean((1, 2, 3)), torch.full((4,), 0.25), rtol=0, atol=0.02)
-    down, across = (cover[0].std(dim) for dim in (1, 2))
-    assert down.mean() < 0.3 * across.mean()  # a slant of 0: upright bars, but for how they bend
 
 
 def test_a_stage_recedes_and_figures_stand_on_it():
