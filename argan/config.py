@@ -145,8 +145,6 @@ class DepthConfig:
     """The share of collages whose figure is close to the camera: large, and cut off by the frame."""
     stage: float = 0.25
     """The share that become figures on a receding ground."""
-    bars: float = 0.0
-    """The share that are seen through a fence, a grille or between trunks, which are nearer than all else."""
     light: float = 0.35
     """Uneven light: how far the logarithm of its gain deviates. What is bright is not therefore near."""
     negatives: float = 0.1

@@ -33,9 +33,6 @@ def train_depth(
     stage: Annotated[
         float, typer.Option(min=0, max=1, help="Share that become figures standing on a receding ground.")
     ] = 0.25,
-    bars: Annotated[
-        float, typer.Option(min=0, max=1, help="Share that are seen through a fence, a grille or between trunks.")
-    ] = 0.0,
     light: Annotated[
         float, typer.Option(min=0, help="Uneven light: how far the logarithm of its gain deviates.")
     ] = 0.35,
@@ -88,7 +85,6 @@ def train_depth(
             collage=collage,
             close=close,
             stage=stage,
-            bars=bars,
             light=light,
             negatives=negatives,
             levels=levels,
