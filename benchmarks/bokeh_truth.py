@@ -2,12 +2,14 @@
 
 python benchmarks/bokeh_truth.py [--samples 2000] [--json] [--pictures FOLDER]
 python benchmarks/bokeh_truth.py --twice    how far argan's pictures of twice the size differ
+python benchmarks/bokeh_truth.py --radii 15 30 60 120    a disc before a plane, blurred so much
 """
 
 import argparse
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,12 +20,12 @@ import truth
 from argan.kernels import render_bokeh
 
 
-def argan(image: torch.Tensor, disparity: torch.Tensor, focus: float) -> torch.Tensor:
-    return render_bokeh(image, disparity, truth.RADIUS, focus)
+def argan(image: torch.Tensor, disparity: torch.Tensor, focus: float, radius: float = truth.RADIUS) -> torch.Tensor:
+    return render_bokeh(image, disparity, radius, focus)
 
 
 RENDERERS = {
-    "all in focus": lambda image, disparity, focus: image,
+    "all in focus": lambda image, *_: image,
     "light-field gather": truth.light_field_gather,
     "BokehMe scatter": truth.classical_scatter,
     "Dr.Bokeh layers": truth.two_layers,
@@ -41,13 +43,17 @@ def main() -> None:
     parser.add_argument(
         "--twice", action="store_true", help="compare with renderings of twice the size, not with a lens"
     )
+    parser.add_argument("--radii", type=float, nargs="+", help="two planes instead of the scenes; blur radii in pixels")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     if options.twice:
         print("\n".join(twice(scene) for scene in truth.scenes()))
+        return
+    if options.radii:
+        rows = [row for radius in options.radii for row in judge_two_planes(radius, options)]
     else:
         rows = [row for scene in truth.scenes() for row in judge(scene, options)]
-        print(json.dumps(rows, indent=1) if options.json else table(rows))
+    print(json.dumps(rows, indent=1) if options.json else table(rows))
 
 
 def judge(scene: truth.Scene, options: argparse.Namespace) -> list[dict]:
@@ -55,17 +61,39 @@ def judge(scene: truth.Scene, options: argparse.Namespace) -> list[dict]:
     rows = []
     for name, focus in scene.focus.items():
         seen, band = truth.photograph(scene, focus, options.samples), scene.edge_band(focus)
-        renderings = {
-            who: truth.crop(render(image, disparity, focus))[0]
-            for who, render in RENDERERS.items()
-            if not options.only or who in options.only
-        }
-        if options.pictures:
-            save(options.pictures / f"{scene.name}-{name}.png", [seen, *renderings.values()])
-        for who, rendering in renderings.items():
-            edge, whole = truth.psnr(rendering, seen, band), truth.psnr(rendering, seen)
-            rows.append({"scene": scene.name, "focus": name, "renderer": who, "edge_db": edge, "whole_db": whole})
+        renderings = {who: truth.crop(render(image, disparity, focus))[0] for who, render in chosen(options)}
+        rows += compare(f"{scene.name}-{name}", renderings, seen, band, options)
     return rows
+
+
+def judge_two_planes(radius: float, options: argparse.Namespace) -> list[dict]:
+    rows = []
+    for name, focus in {"near": 1.0, "far": 0.0, "between": 0.5}.items():
+        image, disparity, seen, band = truth.two_planes(radius, focus)
+        renderings = {who: render(image, disparity, focus, radius)[0] for who, render in chosen(options)}
+        rows += compare(f"{radius:g}-{name}", renderings, seen, band, options)
+    return rows
+
+
+def chosen(options: argparse.Namespace) -> list[tuple[str, Callable[..., torch.Tensor]]]:
+    return [(who, render) for who, render in RENDERERS.items() if not options.only or who in options.only]
+
+
+def compare(case: str, renderings: dict, seen: torch.Tensor, band: torch.Tensor, options: argparse.Namespace) -> list:
+    """Of every renderer, PSNR around depth edges and over all; `case` is a scene's name and that of its focus."""
+    if options.pictures:
+        save(options.pictures / f"{case}.png", [seen, *renderings.values()])
+    scene, focus = case.rsplit("-", 1)
+    return [
+        {
+            "scene": scene,
+            "focus": focus,
+            "renderer": who,
+            "edge_db": truth.psnr(rendering, seen, band),
+            "whole_db": truth.psnr(rendering, seen),
+        }
+        for who, rendering in renderings.items()
+    ]
 
 
 def twice(scene: truth.Scene) -> str:

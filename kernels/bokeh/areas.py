@@ -49,6 +49,11 @@ class Area:
         """The inverse of `at_level`."""
         return Area(self.top << level, self.bottom << level, self.left << level, self.right << level)
 
+    def cells(self, level: int, beyond: int) -> Area:
+        """The cells of 2^level pixels that hold it, and some more around them."""
+        grown, unit = self.grown(beyond << level), 1 << level
+        return Area(grown.top // unit, -(-grown.bottom // unit), grown.left // unit, -(-grown.right // unit))
+
     def rounded_up(self, unit: int) -> Area:
         """An area from (0, 0) made whole cells of."""
         return Area(0, round_up(self.bottom, unit), 0, round_up(self.right, unit))

@@ -120,8 +120,7 @@ class Composite:
     @classmethod
     def part(cls, state: Tensor, level: int, side: int, view: Area) -> Composite:
         """From the `state` of a whole picture what a view of it is made of, to be put there with `add_group`."""
-        unit, grown = 2**level, view.grown(2 * 2**level)  # two cells: for slopes, and interpolation between them
-        cells = Area(grown.top // unit, -(-grown.bottom // unit), grown.left // unit, -(-grown.right // unit))
+        cells = view.cells(level, beyond=2)  # for slopes, and interpolation between them
         state = window(state, cells)
         part = cls(state[:, 5:6], level, side)
         part.rgba, part.through, part.radial = state[:, :4], state[:, 4:5], state[:, 6:]

@@ -5,7 +5,8 @@ With c = radius * (disparity - focus), the signed blur radius in pixels (positiv
 1. *Sheets.* A pixel at a depth edge is a mixture of the near and the far surface and is taken apart (`unmix`).
 2. *Slabs.* The scene is cut at signed radii ... -2, -1, 0, 1, 2, ... (`Plan`). A sample belongs to the two slabs around
    its c, with tent weights in c|c|: the mean squared radius, the size of the disc, is exact between slabs too.
-3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`fill`).
+3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`fill`),
+   and deeper behind them all slabs together (`backdrop`).
 4. *Discs.* Colour and alpha of every slab are spread by the normalised aperture (`spread`), at a resolution where the
    radius is FINE to 2 FINE pixels. Slabs that would be worked at less than a quarter of the size are taken from a
    smaller photo, and so cost no more than the photo at that size would (`wide_groups`).
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from argan.kernels.bokeh.aperture import Aperture, reach
 from argan.kernels.bokeh.areas import Area, by_tiles, halved, largest, reduced, round_up, window
+from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
 from argan.kernels.bokeh.layers import Composite, Sheets, occurrences
 from argan.kernels.bokeh.plan import EPS, OWN, Plan
 
@@ -79,6 +81,7 @@ def render_tiles(
     else:
         light_in, recorded = image, False
     light, spans = extended(light_in, picture), coc.expand(-1, 3, -1, -1)
+    farthest = backdrop(light, coc, plan, tile, recorded=recorded)
     wide = wide_groups(light, spans, plan, steps, tile, recorded=recorded)
     everything = picture.rounded_up(plan.cell)
 
@@ -90,7 +93,8 @@ def render_tiles(
         nearby = {key: group for key, group in parts.items() if bool((group.rgba.detach()[:, 3] > 0).any())}
         radii = window(spans, region)
         if recorded or nearby or bool(radii.any()):
-            rendered = Region(light(region), radii, plan, steps, region, view).render(nearby)
+            last = None if farthest is None else backdrop_in(view, farthest, plan)
+            rendered = Region(light(region), radii, plan, steps, region, view).render(nearby, last)
             rendered = rendered[wanted.seen_from(view).index()]
         else:
             rendered = light(wanted)  # all that it could be made of is in focus
@@ -184,8 +188,11 @@ class Region:
         self.sheets = steps.unmix(image, spans, plan)
         self.occurring = occurrences(self.sheets, plan)
 
-    def render(self, wide: dict[tuple[int, int], Composite]) -> Tensor:
-        """The view's light (1,3,h,w). `wide` has the groups of smaller pictures' slabs that show here."""
+    def render(self, wide: dict[tuple[int, int], Composite], last: Tensor | None) -> Tensor:
+        """The view's light (1,3,h,w).
+
+        `wide` has the groups of smaller pictures' slabs that show here, and `last` is put behind all, RGBA (1,4,h,w).
+        """
         plan, front = self.plan, Composite(self.nothing(0))
         near, far = (any(group.side == side for group in wide.values()) for side in (1, -1))
         sides = (near or bool(self.nearest > 0)) and (far or bool(self.farthest < 0))  # both are here
@@ -208,7 +215,8 @@ class Region:
                 self.steps.over(group, layer, plan.radii[k], here)
             if group is not None:
                 front.add_group(group, self.steps.behind)
-        return front.rgba[:, :3] / front.rgba[:, 3:].clamp(min=EPS)
+        rgba = front.rgba if last is None else front.rgba + front.through * last
+        return rgba[:, :3] / rgba[:, 3:].clamp(min=EPS)
 
     def group(self, slabs: list[int], side: int) -> Composite:
         """The view's group of these slabs, whatever lies before and behind them."""

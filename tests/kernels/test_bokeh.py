@@ -13,6 +13,7 @@ from torch import Tensor
 from argan.kernels import BackendUnavailable, backend, render_bokeh, resolve
 from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, develop_bokeh, reference, regions
 from argan.kernels.bokeh.areas import Area, halved
+from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
 from argan.kernels.bokeh.layers import Composite, Sheets
 from argan.kernels.bokeh.plan import OWN, Plan
 from argan.kernels.bokeh.regions import render_tiles
@@ -290,6 +291,33 @@ def test_edges_are_nearer_to_the_truth_than_a_gather_s(scores, focus, margin):
 def test_edges_are_nearer_to_the_truth_than_nearest_fill_layers(scores, focus):
     ours, theirs = (sum(scores[who, focus]) / len(scores[who, focus]) for who in ("argan", "layers"))
     assert ours > theirs + 2, (ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("radius", "focus", "decibels"), [(15, 0, 33.5), (30, 0, 35.7), (60, 0, 36.2), (60, 0.5, 40.5), (60, 1, 39)]
+)
+def test_what_is_behind_is_seen_through_strongly_blurred_things(radius, focus, decibels):
+    """Without a backdrop 60 px have 35.5 dB with the focus behind, 35.3 with it between."""
+    image, disparity, seen, band = truth.two_planes(radius, focus)
+    assert truth.psnr(render_bokeh(image, disparity, radius, focus)[0], seen, band) > decibels
+
+
+def test_a_backdrop_shows_what_is_farthest_around():
+    """Behind a red disc, blurred by 30 pixels, the blue that surrounds it, and nothing behind the blue."""
+    y, x = torch.meshgrid(*[torch.arange(200.0) - 100] * 2, indexing="ij")
+    disc = (torch.hypot(x, y) < 50).float()[None, None]
+    image = torch.cat([disc, torch.zeros_like(disc), 1 - disc], 1)
+    plan = Plan.of(30 * disc, "disk")
+    found = backdrop(
+        regions.extended(regions.picture_light(image), Area.of(image)), 30 * disc, plan, 64, recorded=False
+    )
+    rgba = backdrop_in(Area.of(image), found, plan)
+    inside, outside = torch.hypot(x, y) < 50 - 2**plan.fill, torch.hypot(x, y) > 50 + 2 * 2**plan.fill
+    assert torch.equal(rgba[0, 3, outside], torch.zeros(int(outside.sum())))
+    reached = inside & (torch.hypot(x, y) > 20)
+    assert float(rgba[0, 3, reached].min()) == 1
+    assert float(rgba[0, 2, reached].min()) > 0.95 and float(rgba[0, 0, reached].max()) < 0.05
+    assert backdrop(lambda area: image[area.index()], 8 * disc, Plan.of(8 * disc, "disk"), 64, recorded=False) is None
 
 
 def test_what_is_behind_is_seen_past_a_blurred_edge():

@@ -109,6 +109,21 @@ def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> float:
     return -10 * math.log10(max(float(error.mean() if where is None else error[where].mean()), 1e-12))
 
 
+def two_planes(radius: float, focus: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A disc of disparity 1, four blur radii wide, before a plane of disparity 0, both photographs, for any radius.
+
+    All of both surfaces is known, so what a lens sees of them is two convolutions. Returns the picture (1,3,h,w), its
+    disparity (1,1,h,w), what a lens sees (3,h,w), and where the edge's blur is (h,w).
+    """
+    side = round(8 * radius)
+    disc = shape(lambda x, y: 0.5 - torch.hypot(x - 0.1, y), side)[None]
+    near, far = photo(0.1, 0.1, 0.8, side)[None], photo(0.8, 0.05, 0.9, side)[None]
+    before, behind = _disc_blur(torch.cat([disc * near, disc], 1), radius * abs(1 - focus)).split([3, 1], 1)
+    seen = before + (1 - behind) * _disc_blur(far, radius * abs(focus))
+    band = (_disc_blur(disc, radius) - disc).abs()[0, 0] > 0.005
+    return disc * near + (1 - disc) * far, (disc > 0.5).float(), seen[0], band
+
+
 # Scenes -------------------------------------------------------------------------------------------------------------
 
 
@@ -126,11 +141,11 @@ def noise(seed: int, exponent: float = 1.6) -> Tensor:
     return (0.5 + 0.22 * x / x.std()).clamp(0.02, 0.98) ** 2.2
 
 
-def photo(left: float, top: float, side: float) -> Tensor:
-    """A square of the example photograph as a texture, (3, CANVAS, CANVAS) linear light; fractions of its height."""
+def photo(left: float, top: float, side: float, pixels: int = CANVAS) -> Tensor:
+    """A square of the example photograph as a texture, (3, pixels, pixels) linear light; fractions of its height."""
     with Image.open(PHOTO) as picture:
         box = [picture.height * at for at in (left, top, left + side, top + side)]
-        square = picture.convert("RGB").resize((CANVAS, CANVAS), Image.Resampling.BOX, box)
+        square = picture.convert("RGB").resize((pixels, pixels), Image.Resampling.BOX, box)
     return torch.from_numpy(np.asarray(square, dtype=np.float32) / 255).permute(2, 0, 1) ** 2.2
 
 
@@ -143,9 +158,9 @@ def lights(seed: int, count: int, power: float = 20.0) -> Tensor:
     return F.avg_pool2d(x[None], 3, 1, 1)[0] * 2
 
 
-def shape(inside: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Coverage (1, CANVAS, CANVAS) of {inside(x, y) > 0}, x, y in [-1, 1], by 4 x 4 samples a pixel."""
-    at = (torch.arange(4 * CANVAS) + 0.5) / (2 * CANVAS) - 1
+def shape(inside: Callable[[Tensor, Tensor], Tensor], pixels: int = CANVAS) -> Tensor:
+    """Coverage (1, pixels, pixels) of {inside(x, y) > 0}, x, y in [-1, 1], by 4 x 4 samples a pixel."""
+    at = (torch.arange(4 * pixels) + 0.5) / (2 * pixels) - 1
     y, x = torch.meshgrid(at, at, indexing="ij")
     return F.avg_pool2d((inside(x, y) > 0).float()[None], 4)
 

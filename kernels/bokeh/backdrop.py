@@ -1,0 +1,80 @@
+"""What lies behind blurred things, deeper than slabs are filled in: a picture at a low resolution, put behind all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from argan.kernels.bokeh.areas import Area, by_tiles, doubled, enlarged, halved, round_up, window
+from argan.kernels.bokeh.plan import Plan
+
+FARTHER = 2.0  # px of blur radius: what is nearer by that much counts for 1 / e of what is farthest
+
+
+def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int, *, recorded: bool) -> Tensor | None:
+    """The farthest surfaces around the cells of 2^plan.fill pixels that show nearer ones: premultiplied RGBA (1,4,h,w).
+
+    Pull: four cells make one, in which the farthest count most, up to the size of the widest disc before the focal
+    plane; from farther away no light comes. Push: a cell that is nearer than what lies around it is replaced by that,
+    one half of which was found among larger cells, the other among the cells beside it, to go on from what is seen.
+    None where nothing is blurred so much that light could pass it where slabs are not filled in any more.
+    """
+    widest = plan.radii[-1]
+    if widest <= 2**plan.fill:  # half as deep as slabs are filled in
+        return None
+
+    def cells(area: Area) -> Tensor:
+        return halved(torch.cat([light(area).clamp(max=plan.white), window(coc, area)], 1), plan.fill)
+
+    whole, tile = Area.of(coc).rounded_up(2**plan.fill), round_up(tile, 2**plan.fill)
+    shown = by_tiles(cells, whole, tile, recorded=recorded, threads=coc.is_cpu, level=plan.fill)
+    sizes = math.ceil(math.log2(widest)) - plan.fill
+    pyramid = [window(shown, Area.of(shown).rounded_up(2**sizes))]
+    for _ in range(sizes):
+        pyramid.append(farthest_of(fours(pyramid[-1])))
+    found = farthest_of(nines(pyramid.pop()))
+    while pyramid:
+        cell, around = pyramid.pop(), doubled(F.pad(found, (1,) * 4, mode="replicate"))
+        around = torch.lerp(around, unless_nearer(farthest_of(nines(cell)), around), 0.5)
+        found = unless_nearer(cell, around)
+    hides = nearer(cell, around)
+    return torch.cat([hides * around[:, :3], hides], 1)
+
+
+def backdrop_in(view: Area, whole: Tensor, plan: Plan) -> Tensor:
+    """What of the picture's backdrop a view of it shows, at full size."""
+    cells = view.cells(plan.fill, beyond=1)  # for interpolation between them
+    return enlarged(window(whole, cells), 2**plan.fill)[view.seen_from(cells.from_level(plan.fill)).index()]
+
+
+def farthest_of(cells: list[Tensor]) -> Tensor:
+    """Of light and blur radius (1,4,h,w), the mean in which the farthest count most."""
+    several = torch.cat(cells)
+    place = several[:, 3:]
+    weight = torch.exp((place.detach().amin(0) - place) / FARTHER)
+    return (several * weight).sum(0, keepdim=True) / weight.sum(0, keepdim=True)
+
+
+def fours(x: Tensor) -> list[Tensor]:
+    """The cells that make one of twice the size."""
+    return [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+
+
+def nines(x: Tensor) -> list[Tensor]:
+    """Each cell and those around it."""
+    height, width = x.shape[-2:]
+    x = F.pad(x, (1,) * 4, mode="replicate")
+    return [x[..., row : row + height, column : column + width] for row in range(3) for column in range(3)]
+
+
+def unless_nearer(x: Tensor, around: Tensor) -> Tensor:
+    return torch.lerp(x, around, nearer(x, around))
+
+
+def nearer(x: Tensor, around: Tensor) -> Tensor:
+    """As slabs hide what is farther by more than one: not up to a pixel of blur radius, wholly from two on."""
+    return (x[:, 3:] - around[:, 3:] - 1).clamp(0, 1)
