@@ -32,13 +32,13 @@ LEVELS = 7  # of the pyramid: 1, 1/2, ... 1/64 of the size
 RADII = [1.0, 2.0], [3.2, 4.3, 5.8, 7.7, 10.0, 13.0]  # of the slabs at 1 and 1/2 of the size, pixels of the photo
 FIRST = 16.4  # radius of the smallest slab at 1/4 of the size
 OCTAVE = 3  # slabs an octave from there on
-FILL = 3  # hidden surfaces are filled in at 1/2 of a level's size, where little is known also at 1/4, and so on
 
 LIGHT = 11  # channels of `light`: see `smaller`
 CELL = 2 ** (LEVELS - 1)  # pictures are worked in whole cells of the coarsest level
 LARGEST = FIRST * 2 ** (LEVELS - 2 - 1 / OCTAVE)
 UNIT = 4  # square pixels, of squared radii: LARGEST^2 / UNIT is within half precision's 65504
 EPS = 1e-4
+LITTLE = 1 / 64  # of a cell known: what is known less does not count for less, among larger cells
 
 
 class BokehGraph(nn.Module):
@@ -78,7 +78,7 @@ class BokehGraph(nn.Module):
         nearer = ramps(c2, self.get_buffer("cuts"))  # [j]: 1 from slab j - 2 on, falling to 0 at slab j - 1
         one_before, here, before = (nearer.narrow(1, start, count) for start in range(3))
         seen = of_each(rgba, before - here)
-        slabs = filled(seen, 1 - here, one_before, FILL)
+        slabs = filled(seen, 1 - here, one_before, LEVELS - 1)
         rest = torch.cat([rgba, c2.abs()], 1)
         light = [rest * nearer.narrow(1, 1, 1), rest * (1 - nearer.narrow(1, count + 1, 1)), nearer.narrow(1, count, 1)]
         return spread(slabs, self.get_buffer("discs_0")), torch.cat(light, 1)
@@ -106,7 +106,7 @@ class BokehGraph(nn.Module):
 
         sides = (before.narrow(1, 0, 4), behind.narrow(1, 0, 4))
         seen = torch.cat([of_each(rgba, weight) for rgba, weight in zip(sides, weights, strict=True)], 2)
-        slabs = filled(seen, torch.cat(known, 1), torch.cat(hidden, 1), min(FILL, LEVELS - 1 - level))
+        slabs = filled(seen, torch.cat(known, 1), torch.cat(hidden, 1), LEVELS - 1 - level)
         slabs = spread(slabs, self.get_buffer(f"discs_{level}"))
         rest = [before * nearer.narrow(1, 1, 1), behind * farther.narrow(1, count, 1), hides.narrow(1, count, 1)]
         return slabs.narrow(2, 0, count), slabs.narrow(2, count, count), torch.cat(rest, 1)
@@ -210,21 +210,27 @@ def filled(seen: Tensor, known: Tensor, hidden: Tensor, levels: int) -> Tensor:
     """Slabs (B,4,n,h,w) with what they may hold behind nearer things, the part `hidden` (B,n,h,w) of each pixel.
 
     The reference's `inpaint`, more simply: what is known nearby counts for TRUST times what is known twice as far away.
-    It begins at half the size, because what is hidden is seen only beside an edge, and blurred.
+    It begins at half the size, because what is hidden is seen only beside an edge, and blurred, and goes on to that of
+    a whole cell, so that it needs no `backdrop`.
     """
     planes = seen.flatten(1, 2)
     if levels:
         planes, known = F.avg_pool2d(planes, 2), F.avg_pool2d(known, 2)
-    pyramid = [torch.cat([planes, known], 1)]
+    pyramid = [(planes, known)]
     for _ in range(levels - 1):
-        pyramid.append(F.avg_pool2d(pyramid[-1], 2))
-    fill = pyramid.pop()
-    for step, finer in enumerate(reversed(pyramid), 1):
-        fill = TRUST**step * finer + enlarged(fill)
-    count = channels(known)
-    colour, weight = fill.split([4 * count, count], 1)
-    colour = (apart(colour) / weight.clamp(min=EPS).unsqueeze(1)).flatten(1, 2)
+        pyramid.append((F.avg_pool2d(pyramid[-1][0], 2), F.avg_pool2d(pyramid[-1][1], 2)))
+    colour, weight = pyramid.pop()
+    for finer, known in reversed(pyramid):
+        less = (weight / LITTLE).clamp(1, TRUST)  # down to LITTLE at the least, however often: half precision has to do
+        colour = TRUST * finer + enlarged(divided(colour, less))
+        weight = TRUST * known + enlarged(weight / less)
+    colour = divided(colour, weight.clamp(min=EPS))
     return seen + apart(enlarged(colour) if levels else colour) * hidden.unsqueeze(1)
+
+
+def divided(colour: Tensor, weight: Tensor) -> Tensor:
+    """Slabs' (B,4n,h,w) by their weights (B,n,h,w)."""
+    return (apart(colour) / weight.unsqueeze(1)).flatten(1, 2)
 
 
 def apart(planes: Tensor) -> Tensor:
