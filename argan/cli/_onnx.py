@@ -12,8 +12,7 @@ import numpy as np
 import typer
 
 from argan import depth_maps, runtime
-from argan.cli import _batch, _output
-from argan.cli.render import focus_in, given_depth
+from argan.cli import _batch, _options, _output
 from argan.errors import UsageError
 from argan.focus import Focus
 from argan.images import Photo, read_photo, write_photo
@@ -84,11 +83,11 @@ def render(
     def read(path: Path) -> Job:
         start = time.perf_counter()
         _batch.check_new([file for file in (outputs[path], depth_outputs.get(path)) if file is not None], overwrite)
-        photo, given = read_photo(path), given_depth(depth, path, photos[path], depth_kind)
+        photo, given = read_photo(path), _options.given_depth(depth, path, photos[path], depth_kind)
         return Job(photo, given.disparity if given is not None else None, start)
 
     def work(path: Path, job: Job) -> Job:
-        focused = focus_in(path, focus, job.photo)
+        focused = _options.focus_in(path, focus, job.photo)
         job.result = renderer.render(job.photo, blur=blur, focus=focused, depth=job.given)
         return job
 

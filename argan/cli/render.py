@@ -2,22 +2,18 @@
 
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from argan.cli import _batch, _output
+from argan.cli import _batch, _options, _output
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from argan.depth_maps import DepthMap
-    from argan.images import Photo
-    from argan.lens import ThinLens
 
 FOCUS, APERTURE, LENS, DEPTH, OUTPUT = "Focus", "Aperture", "A real lens (metric depth)", "Depth", "Output"
 DEFAULT_BLUR = 2.0
-EMBEDDED = "embedded"
 
 
 def render(
@@ -184,11 +180,11 @@ def render(
     from argan.runtime import is_onnx
     from argan.sweep import check_animation
 
-    wanted_focus = parse_focus(focus, focus_depth, focus_distance)
-    wanted_range = parse_range(focus_range, wanted_focus if focus_distance is None else focus_distance)
-    wanted_grain = parse_grain(grain)
-    lens = parse_lens(blur, f_number, focal, sensor, focus_distance)
-    check_one_result(sweep, show, wanted_focus if focus_distance is None else focus_distance, wanted_range)
+    wanted_focus = _options.parse_focus(focus, focus_depth, focus_distance)
+    wanted_range = _options.parse_range(focus_range, wanted_focus if focus_distance is None else focus_distance)
+    wanted_grain = _options.parse_grain(grain)
+    lens = _options.parse_lens(blur, f_number, focal, sensor, focus_distance)
+    _options.check_one_result(sweep, show, wanted_focus if focus_distance is None else focus_distance, wanted_range)
     files = _batch.find_photos(photos)
     if show is not None:
         outputs = _batch.output_paths(files, output, lambda _: f".{show}-view.png")
@@ -198,11 +194,11 @@ def render(
         outputs = _batch.output_paths(files, output, lambda photo: ".bokeh" + output_suffix(photo))
     for path in outputs.values():
         (check_suffix if sweep is None else check_animation)(path)
-    depth_outputs = saved_depth_paths(files, save_depth)
+    depth_outputs = _options.saved_depth_paths(files, save_depth)
     if both := set(outputs.values()) & set(depth_outputs.values()):
         raise UsageError(f"{min(both)} cannot hold the picture and its depth: --output and --save-depth name one file")
-    check_depth(depth, files)
-    check_depth_kind(depth, depth_kind, depth_unit, model)
+    _options.check_depth(depth, files)
+    _options.check_depth_kind(depth, depth_kind, depth_unit, model)
     settings = _batch.onnx_settings(model, model_input, depth_kind if depth is None else "disparity")
     if is_onnx(model):
         from argan.cli import _onnx
@@ -253,7 +249,7 @@ def render(
         targets = (*frame_paths(path), outputs[path], depth_outputs.get(path))
         _batch.check_new([target for target in targets if target is not None], overwrite)
         picture = read_photo(path)
-        return Job(picture, given_depth(depth, path, files[path], depth_kind, depth_unit), start)
+        return Job(picture, _options.given_depth(depth, path, files[path], depth_kind, depth_unit), start)
 
     first = _batch.read_ahead(files, read)
 
@@ -268,7 +264,7 @@ def render(
     look = photo.Look(
         DEFAULT_BLUR if blur is None else blur,
         (0.0, 0.0),
-        photo.as_aperture(read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye),
+        photo.as_aperture(_options.read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye),
         wanted_grain,
     )
     where = resolve_device(device)
@@ -281,15 +277,15 @@ def render(
         disparity = job.disparity = photo.photo_disparity(job.photo, given if given is not None else estimator, where)
         dioptres = job.depth.dioptres if job.depth is not None else None
         if focus_distance is not None:
-            job.plane = disparity_of(focus_distance, dioptres)
+            job.plane = _options.disparity_of(focus_distance, dioptres)
         elif isinstance(wanted_range, tuple):
             job.plane = sum(wanted_range) / 2
         else:
-            focused = focus_in(path, wanted_focus, job.photo)
+            focused = _options.focus_in(path, wanted_focus, job.photo)
             job.plane = photo.resolve_focus(focused, disparity, estimator)
 
         def focused_at(plane: float) -> photo.Look:
-            blur = look.blur if lens is None else blur_of(lens, plane, dioptres)
+            blur = look.blur if lens is None else _options.blur_of(lens, plane, dioptres)
             return photo.Look(blur, focus_band(plane, wanted_range), look.aperture, look.grain)
 
         target = outputs[path]
@@ -341,201 +337,3 @@ def render(
         }
 
     _batch.run_batch(files, "render", read, work, write, as_json, first)
-
-
-def parse_focus(
-    focus: str, focus_depth: float | None, focus_distance: float | None
-) -> str | float | tuple[float, float]:
-    """--focus and --focus-depth as `argan.render` takes them."""
-    from argan.errors import UsageError
-
-    given = {
-        "--focus": focus != "auto",
-        "--focus-depth": focus_depth is not None,
-        "--focus-distance": focus_distance is not None,
-    }
-    if sum(given.values()) > 1:
-        raise UsageError(f"{' and '.join(name for name in given if given[name])} exclude each other")
-    if focus_depth is not None:
-        return focus_depth
-    if focus in ("auto", "subject", "face"):
-        return focus
-    try:
-        x, y = (float(part) for part in focus.split(","))
-    except ValueError:
-        raise UsageError(f"--focus {focus}: auto, subject, face, or X,Y such as 0.5,0.4") from None
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise UsageError(f"--focus {focus}: fractions of width and height, from 0 to 1")
-    return x, y
-
-
-def parse_range(focus_range: str, focus: Any) -> float | tuple[float, float]:
-    """--focus-range as `argan.render` takes it."""
-    from argan.errors import UsageError
-    from argan.focus import focus_band
-
-    try:
-        numbers = tuple(float(part) for part in focus_range.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 2):
-        raise UsageError(f"--focus-range {focus_range}: a width such as 0.1, or LOW,HIGH such as 0.4,0.6")
-    if len(numbers) == 2 and focus != "auto":
-        raise UsageError("--focus-range LOW,HIGH is the focus: give a width to have it about another")
-    wanted = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-    focus_band(0.5, wanted)  # raises for what is out of range
-    return wanted
-
-
-def parse_grain(grain: str) -> float | str:
-    from argan.errors import UsageError
-
-    if grain == "auto":
-        return grain
-    try:
-        return float(grain)
-    except ValueError:
-        raise UsageError(f"--grain {grain}: auto, or times the photo's own noise") from None
-
-
-def parse_lens(
-    blur: float | None, f_number: float | None, focal: float, sensor: float, focus_distance: float | None
-) -> "ThinLens | None":
-    """The lens that gives the blur; None where --blur does."""
-    from argan.errors import UsageError
-    from argan.lens import ThinLens
-
-    if focus_distance is not None and not focus_distance > 0:
-        raise UsageError(f"--focus-distance is in metres, above 0, not {focus_distance}")
-    if f_number is None:
-        if (focal, sensor) != (ThinLens.focal, ThinLens.sensor):
-            raise UsageError("--focal and --sensor go with --f-number")
-        return None
-    if blur is not None:
-        raise UsageError("--blur and --f-number exclude each other")
-    return ThinLens(f_number, focal, sensor)
-
-
-def metric(dioptres: tuple[float, float] | None) -> tuple[float, float]:
-    from argan.errors import UsageError
-
-    if dioptres is None or not dioptres[1] > dioptres[0]:
-        raise UsageError(
-            "--f-number and --focus-distance need to know how far things are",
-            hint="--depth with --depth-kind distance, or embedded depth in metres; else --blur and --focus",
-        )
-    return dioptres
-
-
-def disparity_of(distance: float, dioptres: tuple[float, float] | None) -> float:
-    """The disparity of a distance in metres; beyond [0, 1] where nothing in the photo is."""
-    far, near = metric(dioptres)
-    return (1 / distance - far) / (near - far)
-
-
-def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None) -> float:
-    """--blur that makes discs as large as the lens does, focused on a disparity."""
-    from argan.errors import UsageError
-
-    far, near = metric(dioptres)
-    blur = lens.blur(far + plane * (near - far), (far, near))
-    if blur > 100:
-        raise UsageError(
-            f"this lens draws discs of {blur:.0f} % of the photo's long side, and 100 is the most",
-            hint="a larger --f-number, a shorter --focal, or a focus farther away",
-        )
-    return blur
-
-
-def given_depth(
-    depth: Path | None, photo: Path, place: Path, kind: str, unit: float | None = None
-) -> "DepthMap | None":
-    """What --depth has for a photo, whose place is as in `_batch.Photos`; says what was done to its values."""
-    from argan.depth_maps import read_depth
-    from argan.embedded_depth import read_embedded_depth
-
-    if depth is None:
-        return None
-    if str(depth) == EMBEDDED:
-        found = read_embedded_depth(photo)
-    else:
-        found = read_depth(_batch.depth_file(depth, photo, place), kind, unit)
-    if found.note:
-        _output.info(found.note)
-    return found
-
-
-def focus_in(path: Path, wanted: Any, photo: "Photo") -> Any:
-    """A focus with a face in its place; says so where there is none."""
-    from argan.faces import at_face
-
-    focus = at_face(wanted, photo.pixels)
-    if wanted == "face" and focus == "subject":
-        _output.info(f"{path}: no face was found; focus on the subject")
-    return focus
-
-
-def check_one_result(sweep: int | None, show: str | None, focus: Any, focus_range: Any) -> None:
-    from argan.errors import UsageError
-
-    if sweep is not None and show is not None:
-        raise UsageError("--sweep and --show exclude each other")
-    if sweep is not None and (focus != "auto" or isinstance(focus_range, tuple)):
-        raise UsageError("--sweep focuses from far to near: it takes no other focus", hint="--focus-range WIDTH")
-
-
-def saved_depth_paths(photos: _batch.Photos, save_depth: Path | None) -> dict[Path, Path]:
-    from argan.depth_maps import check_depth_suffix
-
-    if save_depth is None:
-        return {}
-    paths = _batch.output_paths(photos, save_depth, lambda _: ".depth.png")
-    for path in paths.values():
-        check_depth_suffix(path)
-    return paths
-
-
-def check_depth(depth: Path | None, photos: _batch.Photos) -> None:
-    from argan.errors import ArganError, UsageError
-
-    if depth is None or str(depth) == EMBEDDED:
-        return
-    if not depth.exists():
-        raise ArganError(f"{depth}: no such file or folder")
-    if len(photos) > 1 and not depth.is_dir():
-        raise UsageError("one depth map cannot serve several photos", hint="--depth FOLDER with PHOTO.depth.png in it")
-
-
-def check_depth_kind(depth: Path | None, kind: str, unit: float | None, model: str | None) -> None:
-    """Refuse to say what a map stores where none is given."""
-    from argan.errors import UsageError
-    from argan.runtime import is_onnx
-
-    if kind != "disparity" and (str(depth) == EMBEDDED or (depth is None and not is_onnx(model))):
-        raise UsageError("--depth-kind goes with --depth FILE, or --model FILE.onnx")
-    if unit is not None and (kind != "distance" or depth is None):
-        raise UsageError("--depth-unit goes with --depth FILE --depth-kind distance")
-
-
-def read_aperture(aperture: str) -> Any:
-    """The name of an aperture, or the brightness of a picture of one: a 2-D array."""
-    import numpy as np
-
-    from argan.errors import UsageError
-    from argan.images import reading
-    from argan.kernels.bokeh import APERTURES
-
-    if aperture in APERTURES:
-        return aperture
-    path = Path(aperture)
-    if not path.is_file():
-        raise UsageError(f"no aperture {aperture}", hint=f"{', '.join(APERTURES)}, or a picture of one")
-    with reading(path) as image:
-        if image.mode.startswith("I;16"):
-            mask = np.asarray(image).astype(np.float32) / 65535
-        else:
-            brightness, alpha = np.moveaxis(np.asarray(image.convert("LA"), dtype=np.float32) / 255, 2, 0)
-            mask = brightness * alpha
-    if not mask.any():
-        raise UsageError(f"{path}: an aperture that is black all over lets no light through")
-    return mask
