@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 WHOLE = 1152  # px: a picture no larger than this each way is one tile, and a tile is no larger, halo included
 STEP = 64  # px: tiles begin at multiples of this, so that the graph's halvings meet the same pixels in every tile
-MARGIN = 32  # px beyond the largest disc, for what is filled in behind edges; tiles differ from one run by < 0.1 / 255
+MARGIN = 32  # px beyond the largest disc, for what is filled in behind edges; tiles differ from one run by < 0.3 / 255
 
 Region = tuple[slice, slice]
 
