@@ -45,10 +45,13 @@ def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int
     return torch.cat([hides * around[:, :3], hides], 1)
 
 
-def backdrop_in(view: Area, whole: Tensor, plan: Plan) -> Tensor:
-    """What of the picture's backdrop a view of it shows, at full size."""
+def backdrop_in(view: Area, whole: Tensor, plan: Plan) -> Tensor | None:
+    """What of the picture's backdrop a view of it shows, at full size; None: nothing."""
     cells = view.cells(plan.fill, beyond=1)  # for interpolation between them
-    return enlarged(window(whole, cells), 2**plan.fill)[view.seen_from(cells.from_level(plan.fill)).index()]
+    part = window(whole, cells)
+    if not bool((part.detach()[:, 3] > 0).any()):
+        return None
+    return enlarged(part, 2**plan.fill)[view.seen_from(cells.from_level(plan.fill)).index()]
 
 
 def farthest_of(cells: list[Tensor]) -> Tensor:

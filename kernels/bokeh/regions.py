@@ -215,7 +215,7 @@ class Region:
                 self.steps.over(group, layer, plan.radii[k], here)
             if group is not None:
                 front.add_group(group, self.steps.behind)
-        rgba = front.rgba if last is None else front.rgba + front.through * last
+        rgba = front.rgba if last is None else torch.addcmul(front.rgba, front.through, last)
         return rgba[:, :3] / rgba[:, 3:].clamp(min=EPS)
 
     def group(self, slabs: list[int], side: int) -> Composite:
