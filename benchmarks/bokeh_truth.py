@@ -62,7 +62,7 @@ def judge(scene: truth.Scene, options: argparse.Namespace) -> list[dict]:
     for name, focus in scene.focus.items():
         seen, band = truth.photograph(scene, focus, options.samples), scene.edge_band(focus)
         renderings = {who: truth.crop(render(image, disparity, focus))[0] for who, render in chosen(options)}
-        rows += compare(f"{scene.name}-{name}", renderings, seen, band, options)
+        rows += compare(scene.name, name, renderings, seen, band, options.pictures)
     return rows
 
 
@@ -71,7 +71,7 @@ def judge_two_planes(radius: float, options: argparse.Namespace) -> list[dict]:
     for name, focus in {"near": 1.0, "far": 0.0, "between": 0.5}.items():
         image, disparity, seen, band = truth.two_planes(radius, focus)
         renderings = {who: render(image, disparity, focus, radius)[0] for who, render in chosen(options)}
-        rows += compare(f"{radius:g}-{name}", renderings, seen, band, options)
+        rows += compare(f"{radius:g}", name, renderings, seen, band, options.pictures)
     return rows
 
 
@@ -79,11 +79,12 @@ def chosen(options: argparse.Namespace) -> list[tuple[str, Callable[..., torch.T
     return [(who, render) for who, render in RENDERERS.items() if not options.only or who in options.only]
 
 
-def compare(case: str, renderings: dict, seen: torch.Tensor, band: torch.Tensor, options: argparse.Namespace) -> list:
-    """Of every renderer, PSNR around depth edges and over all; `case` is a scene's name and that of its focus."""
-    if options.pictures:
-        save(options.pictures / f"{case}.png", [seen, *renderings.values()])
-    scene, focus = case.rsplit("-", 1)
+def compare(
+    scene: str, focus: str, renderings: dict, seen: torch.Tensor, band: torch.Tensor, pictures: Path | None
+) -> list[dict]:
+    """Of every renderer, PSNR around depth edges (`band`) and over all; `seen` is the truth, (3,h,w) linear light."""
+    if pictures:
+        save(pictures / f"{scene}-{focus}.png", [seen, *renderings.values()])
     return [
         {
             "scene": scene,

@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code (DESIGN: 0 done, 1 failed, 2 usage, 3, 4, 130)."""
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(leave)
-    warnings.formatwarning = lambda message, *_where, **_line: f"warning: {message}\n"  # not its place
+    warnings.formatwarning = lambda message, *_where, **_line: f"warning: {message}\n"  # no line of source
     sys.exit(exit_code_of(lambda: build_app()(arguments, prog_name="argan", standalone_mode=False)))
 
 

@@ -1,6 +1,5 @@
 """argan render: shallow depth of field on photographs."""
 
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -294,9 +293,8 @@ def render(
         elif sweep is not None:
             _batch.make_folder(target.with_suffix(""))
             frames, planes = frame_paths(path), sweep_planes(disparity[0, 0].cpu().numpy(), sweep)
-            numbered = f"{escape(path.stem)}.[0-9][0-9][0-9]{output_suffix(path)}"
-            for left_over in {*target.with_suffix("").glob(numbered)} - {*frames}:
-                left_over.unlink()  # of a longer sweep, which --overwrite replaces
+            if overwrite:
+                _options.remove_longer_sweep(frames)
             for frame_path, plane in zip(frames, planes, strict=True):
                 job.plane = plane  # the last one's is reported
                 frame = photo.render_photo(job.photo, disparity, focused_at(plane))

@@ -58,7 +58,7 @@ def farthest_of(cells: list[Tensor]) -> Tensor:
     """Of light and blur radius (1,4,h,w), the mean in which the farthest count most."""
     several = torch.cat(cells)
     place = several[:, 3:]
-    weight = torch.exp((place.detach().amin(0) - place) / FARTHER)
+    weight = torch.exp((place.detach().amin(0) - place) / FARTHER)  # the mean does not depend on what is subtracted
     return (several * weight).sum(0, keepdim=True) / weight.sum(0, keepdim=True)
 
 
@@ -75,6 +75,7 @@ def nines(x: Tensor) -> list[Tensor]:
 
 
 def unless_nearer(x: Tensor, around: Tensor) -> Tensor:
+    """x, but what is `around` where that is farther."""
     return torch.lerp(x, around, nearer(x, around))
 
 

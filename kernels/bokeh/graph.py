@@ -220,10 +220,10 @@ def filled(seen: Tensor, known: Tensor, hidden: Tensor, levels: int) -> Tensor:
     for _ in range(levels - 1):
         pyramid.append((F.avg_pool2d(pyramid[-1][0], 2), F.avg_pool2d(pyramid[-1][1], 2)))
     colour, weight = pyramid.pop()
-    for finer, known in reversed(pyramid):
+    for finer, share in reversed(pyramid):
         less = (weight / LITTLE).clamp(1, TRUST)  # down to LITTLE at the least, however often: half precision has to do
         colour = TRUST * finer + enlarged(divided(colour, less))
-        weight = TRUST * known + enlarged(weight / less)
+        weight = TRUST * share + enlarged(weight / less)
     colour = divided(colour, weight.clamp(min=EPS))
     return seen + apart(enlarged(colour) if levels else colour) * hidden.unsqueeze(1)
 

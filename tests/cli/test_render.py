@@ -358,7 +358,11 @@ def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_shorter_sweep_replaces_a_longer_one(photo: Path, depth: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photo.sweep"
-    assert argan("render", photo, "--depth", depth, "--sweep", 4) == 0
+    folder.mkdir()
+    (folder / "photo.004.jpg").write_bytes(b"mine")
+    assert argan("render", photo, "--depth", depth, "--sweep", 2) == 0
+    assert (folder / "photo.004.jpg").read_bytes() == b"mine"  # without --overwrite nothing is lost
+    assert argan("render", photo, "--depth", depth, "--sweep", 4, "--overwrite") == 0
     for name in ("photo.005.png", "photo.5.jpg", "other.004.jpg"):  # not of a sweep of this photo's
         (folder / name).write_bytes(b"mine")
     assert argan("render", photo, "--depth", depth, "--sweep", 2, "--overwrite") == 0

@@ -1,6 +1,8 @@
 """The renderer's export form against `render_bokeh`: the same look, the same conventions, at any size."""
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,9 @@ import torch.nn.functional as F
 from argan.color import SRGB
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh.graph import LARGEST, LEVELS, BokehGraph, enter, leave, radii
+
+sys.path.insert(0, str(Path(__file__).parent))
+import truth
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,13 @@ def test_looks_like_the_reference(lens, blur, focus):
     radius = blur / 200 * 210
     expected = render_bokeh(image, disparity, radius, focus, impl="reference")
     assert psnr(through(lens, image, radius * (disparity - focus)), expected) >= 35
+
+
+@pytest.mark.parametrize(("radius", "decibels"), [(60, 35.5), (120, 35.5)])
+def test_strongly_blurred_things_show_no_stairs(lens, radius, decibels):
+    """Filled in no deeper than to cells of 8 pixels, they had 33.0 and 31.3 dB."""
+    image, disparity, seen, band = truth.two_planes(radius, focus=0)
+    assert truth.psnr(through(lens, image, radius * disparity)[0], seen, band) > decibels
 
 
 def test_no_blur_changes_nothing(lens):

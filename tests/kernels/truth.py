@@ -118,8 +118,8 @@ def two_planes(radius: float, focus: float) -> tuple[Tensor, Tensor, Tensor, Ten
     side = round(8 * radius)
     disc = shape(lambda x, y: 0.5 - torch.hypot(x - 0.1, y), side)[None]
     near, far = photo(0.1, 0.1, 0.8, side)[None], photo(0.8, 0.05, 0.9, side)[None]
-    before, behind = _disc_blur(torch.cat([disc * near, disc], 1), radius * abs(1 - focus)).split([3, 1], 1)
-    seen = before + (1 - behind) * _disc_blur(far, radius * abs(focus))
+    before, covered = _disc_blur(torch.cat([disc * near, disc], 1), radius * abs(1 - focus)).split([3, 1], 1)
+    seen = before + (1 - covered) * _disc_blur(far, radius * abs(focus))
     band = (_disc_blur(disc, radius) - disc).abs()[0, 0] > 0.005
     return disc * near + (1 - disc) * far, (disc > 0.5).float(), seen[0], band
 
