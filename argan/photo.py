@@ -166,7 +166,9 @@ def predict(pixels: Tensor, model: Model) -> Tensor:
         raise UsageError(f"the model {model.config.name} estimates no depth", hint="argan train-depth teaches it to")
     if min(pixels.shape[1:]) < 16:
         raise UsageError(f"a photo needs 16 pixels each way to estimate depth, not {_size(pixels)}", hint="use --depth")
-    with torch.no_grad():
+    cudnn = torch.backends.cudnn  # which would convolve with 10 bits on GPUs: discs would differ from the CPU's
+    exact = cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
+    with torch.no_grad(), exact:
         return model.depth(_display_rgb(pixels)).clamp(0, 1)
 
 

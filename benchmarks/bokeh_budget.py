@@ -36,7 +36,6 @@ BANDWIDTH = 4.8e12  # bytes a second
 LINES = 132 * 1.755e9  # of 128 bytes, by level-1 caches a second: multiprocessors and clock
 LAUNCH = 5e-6  # seconds
 STEPS = ("unmix", "occurrences", "slab", "inpaint", "spread", "over", "behind", "add_group")  # the rest is "other"
-PROCESSOR = ("bounding_areas",)
 WAITS = ("_local_scalar_dense", "nonzero", "equal")
 
 
@@ -82,7 +81,7 @@ def step() -> str:
     """The renderer's step that is running, from the stack of calls; "" for what is done on the processor."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_filename == aperture.__file__ or frame.f_code.co_qualname in PROCESSOR:
+        if frame.f_code.co_filename == aperture.__file__:
             return ""
         if frame.f_code.co_name in STEPS:
             return frame.f_code.co_name
@@ -146,19 +145,17 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
 
     def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tensor:
         n = kernels.shape[-1] // 2
-        layer = window(layer, area.grown(n))
-        height, width = visible.shape[-2:]
-        shown = layer[..., n : n + height, n : n + width]
-        if n:
-            busy = reference.busy_blocks(
-                reference.block_windows(layer[:, 3], (height, width), 2 * n + 1, BLOCK), visible, BLOCK
-            )
-            layer.permute(0, 2, 3, 1).contiguous()  # as the kernel takes it
-            with as_kernels("spread", 3) as cost:  # weights and spans brought to the GPU, the kernel
-                taps = int(busy.sum()) * BLOCK**2 * int((kernels != 0).sum())
-                cost.bytes += layer.numel() * tap_bytes // 4 + shown.nbytes
-                cost.taps += taps
-                cost.tap_lines += taps * tap_bytes / 128
+        if not n:
+            return window(layer, area)
+        with as_kernels("spread", 3) as cost:  # which blocks are busy, the layer as it is gathered, the gather
+            source, (height, width) = window(layer, area.grown(n)), visible.shape[-2:]
+            shown = source[..., n : n + height, n : n + width]
+            windows = reference.block_windows(source[:, 3], (height, width), 2 * n + 1, BLOCK)
+            taps = int(reference.busy_blocks(windows, visible, BLOCK).sum()) * BLOCK**2 * kernels.numel()
+            cost.bytes += source[:, 3].nbytes + visible.nbytes + source.nbytes + shown.nbytes
+            cost.bytes += 2 * source.numel() * tap_bytes // 4
+            cost.taps += taps
+            cost.tap_lines += taps * tap_bytes / 128
         return shown
 
     plan = Plan.of(coc, lens)

@@ -63,7 +63,7 @@ def main() -> None:
         interval = config.loss.r1_interval
         step = (penalised + (interval - 1) * plain) / interval
         parts = {
-            "load": seconds(lambda: photos.batch(indices, flips).to(device), arguments.repeats, device),
+            "load": seconds(lambda: photos.batch(indices, flips, device), arguments.repeats, device),
             "render, forward and backward": seconds(render, arguments.repeats, device),
             "gradient penalty": (penalised - plain) / interval,
             "log": seconds(note, arguments.repeats, device) / config.log_every,

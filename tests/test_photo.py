@@ -443,13 +443,32 @@ def test_unknown_devices() -> None:
         argan.render(texture(), depth=halves(), device="tpu")
 
 
+def test_depth_is_estimated_in_full_precision(model: Model) -> None:
+    """GPUs would convolve in TF32. What else PyTorch was told stays, within and after."""
+    cudnn, seen = torch.backends.cudnn, []
+
+    def flags() -> tuple[bool, ...]:
+        return cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+
+    assert model.depth is not None
+    with cudnn.flags(True, True, deterministic=True, allow_tf32=True):
+        watch = model.depth.register_forward_pre_hook(lambda *_: seen.append(flags()))
+        argan.estimate_depth(texture(), model=model, device="cpu")
+        watch.remove()
+        assert flags() == (True, True, True, True)
+    assert seen == [(False, True, True, True)]
+
+
 @pytest.mark.gpu
 def test_gpu_agrees_with_cpu(model: Model) -> None:
     image = (texture(3, 200, 260) * 255).astype(np.uint8)
+    estimates = [argan.estimate_depth(image, model=model, device=device) for device in ("cpu", "cuda")]
+    assert np.abs(estimates[0] - estimates[1]).max() < 1e-4  # convolutions with 10 bits: 1e-3
     for options in ({"depth": halves(200, 260)}, {"model": model}):
         cpu = argan.render(image, blur=5, device="cpu", **options).astype(int)
         gpu = argan.render(image, blur=5, device="cuda", **options).astype(int)
-        assert np.abs(cpu - gpu).max() <= 3
+        # A radius on the border of two layers may fall into either, whatever the last digit of its depth.
+        assert (np.abs(cpu - gpu) > 3).mean() < 1e-4
     tensor = torch.rand(3, 64, 64, device="cuda")
     assert argan.render(tensor, depth=halves(64, 64)).device == tensor.device
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from argan.data.batch import gather
 from argan.errors import ArganError
 
 SHARE = 1 / 3  # of the photographs in each domain; the third in between is in neither
@@ -54,8 +55,7 @@ class FocusDomains:
     def __len__(self) -> int:
         return len(self.deep)
 
-    def batch(self, indices: Tensor, flips: Tensor) -> Tensor:
+    def batch(self, indices: Tensor, flips: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """indices (B,) into the domains, flips (B,) bool -> (B, 3, S, S) float32 in [0, 1]: deep, shallow, deep, …"""
         chosen = torch.where(torch.arange(len(indices)) % 2 == 0, self.deep[indices], self.shallow[indices])
-        photos = self.images[chosen]
-        return torch.where(flips[:, None, None, None], photos.flip(-1), photos).float() / 255
+        return gather(self.images, chosen, flips, device)

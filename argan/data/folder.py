@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from argan.data.batch import gather
 from argan.data.datasets import open_source
 from argan.data.sources import Box, Source
 from argan.errors import ArganError, UsageError
@@ -93,22 +94,27 @@ class PhotoFolder:
     def __len__(self) -> int:
         return len(self.names)
 
-    def batch(self, indices: torch.Tensor | Sequence[int], flips: torch.Tensor | Sequence[bool]) -> torch.Tensor:
+    def batch(
+        self,
+        indices: torch.Tensor | Sequence[int],
+        flips: torch.Tensor | Sequence[bool],
+        device: torch.device | str = "cpu",
+    ) -> torch.Tensor:
         """Photographs as the networks take them.
 
         Args:
             indices: (B,) which photographs.
             flips: (B,) true where the photograph is mirrored left to right.
+            device: where they are wanted.
 
         Returns:
-            (B, 3, S, S) float32 in [0, 1].
+            (B, 3, S, S) float32 in [0, 1], on the device.
         """
         indices = torch.as_tensor(indices, dtype=torch.long)
         flips = torch.as_tensor(flips, dtype=torch.bool)
         if indices.ndim != 1 or indices.shape != flips.shape:
             raise ValueError(f"indices and flips must be (B,), not {tuple(indices.shape)} and {tuple(flips.shape)}")
-        photos = self.images[indices]
-        return torch.where(flips[:, None, None, None], photos.flip(-1), photos).float() / 255
+        return gather(self.images, indices, flips, device)
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------

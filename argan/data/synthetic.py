@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from argan.data.batch import gather
+
 Array = NDArray[np.floating]
 
 SUPERSAMPLING = 2
@@ -53,10 +55,9 @@ class SyntheticPhotos:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, indices: Tensor, flips: Tensor) -> Tensor:
+    def batch(self, indices: Tensor, flips: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """indices (B,), flips (B,) bool -> photographs (B, 3, S, S) float32 in [0, 1], mirrored where asked."""
-        images = self.images[indices].float() / 255
-        return torch.where(flips[:, None, None, None], images.flip(3), images)
+        return gather(self.images, indices, flips, device)
 
     def sample(self, index: int) -> tuple[Tensor, Tensor]:
         """Photograph (3, S, S) and its true disparity (1, S, S), both float32 in [0, 1]; 0.5 is the focal plane."""

@@ -85,10 +85,14 @@ def render_mixture(renderer: ApertureRenderer, deep: Tensor, disparity: Tensor, 
     """R(I, s D) for s that is often 0, and the regulariser of T.
 
     R(I, 0) = I, so only the samples with s > 0 are rendered: half the work under Bernoulli mixing.
+
+    deep (B, 3, H, W), disparity (B, 1, H, W); s (B,) on the CPU, where it is drawn: which samples are rendered is known
+    there without waiting for a GPU.
     """
-    open_lens = scale > 0
-    if not open_lens.any():
+    rendered = (scale > 0).nonzero()[:, 0]
+    if len(rendered) == 0:
         return deep, deep.new_zeros(())
-    expanded, warped = renderer.rays(scale[open_lens][:, None, None, None] * disparity[open_lens])
-    shallow = renderer.lens(deep[open_lens], expanded)
-    return deep.index_put((open_lens,), shallow), renderer.expansion_loss(expanded, warped)
+    scale, rendered = (x.to(deep.device, non_blocking=True) for x in (scale[rendered], rendered))
+    expanded, warped = renderer.rays(scale[:, None, None, None] * disparity.index_select(0, rendered))
+    shallow = renderer.lens(deep.index_select(0, rendered), expanded)
+    return deep.index_copy(0, rendered, shallow), renderer.expansion_loss(expanded, warped)

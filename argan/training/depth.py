@@ -96,7 +96,7 @@ def draw_pairs(
     deep, disparity = stage(deep, disparity, rng, config.stage)
     opened = torch.rand(config.batch, generator=rng).round()
     scale = {"both": opened, "deep": torch.zeros_like(opened), "shallow": torch.ones_like(opened)}[config.images]
-    image, _ = render_mixture(renderer, deep.to(where), disparity.to(where), scale.to(where))
+    image, _ = render_mixture(renderer, deep.to(where), disparity.to(where), scale)
     return augment(image.cpu(), disparity, rng, config.light, config.negatives)
 
 

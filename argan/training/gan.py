@@ -32,7 +32,7 @@ class RenderingGenerator(nn.Module):
 
 @dataclass(frozen=True)
 class Draws:
-    """The randomness of a batch, or of a part of one; every tensor has one row a sample."""
+    """The randomness of a batch, or of a part of one; every tensor has one row a sample. `scale` stays on the CPU."""
 
     noise: Tensor
     scale: Tensor
@@ -50,7 +50,7 @@ class Draws:
         share = float(opened[rows].float().mean() / opened.float().mean()) if opened.any() else 1.0
         return Draws(
             self.noise[rows].to(device, non_blocking=True),
-            self.scale[rows].to(device, non_blocking=True),
+            self.scale[rows],
             put(self.camera),
             put(self.augment_fake),
             put(self.augment_real),
@@ -117,8 +117,8 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         deep, disparity = deep.float(), disparity.float()
         if draws.augment_fake is None:
             return Scene(deep, disparity, *render_mixture(self.generator.renderer, deep, disparity, draws.scale))
-        framed = diff_augment.reframe(torch.cat([deep, disparity], dim=1), draws.augment_fake)
-        shown, expansion = render_mixture(self.generator.renderer, framed[:, :3], framed[:, 3:], draws.scale)
+        framed = diff_augment.reframe(torch.cat([deep, disparity], dim=1), draws.augment_fake).split([3, 1], dim=1)
+        shown, expansion = render_mixture(self.generator.renderer, framed[0], framed[1], draws.scale)
         return Scene(deep, disparity, diff_augment.recolor(shown, draws.augment_fake), expansion)
 
     def judge(self, images: Tensor) -> Tensor:

@@ -29,11 +29,11 @@ ASKED = 10  # steps after which several processes ask each other whether to stop
 
 
 class Photos(Protocol):
-    """Training photographs: how many, and a batch of them, (B, 3, S, S) in [0, 1]."""
+    """Training photographs: how many, and a batch of them on a device, (B, 3, S, S) in [0, 1]."""
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Tensor, flips: Tensor) -> Tensor: ...
+    def batch(self, indices: Tensor, flips: Tensor, device: torch.device) -> Tensor: ...
 
 
 @dataclass
@@ -133,24 +133,24 @@ def batches(
 ) -> Generator[tuple[Tensor, torch.Generator]]:
     """For every step this process's photographs and the rest of the step's randomness.
 
-    The next step's are made ready in a thread while this step runs.
+    The next step's are made ready in a thread while this step runs, on the same stream of the device.
     """
     mine = distributed.share(config.batch)
+    device = torch.empty(0, device=device).device  # with its number: in a thread "cuda" is the first GPU
 
     def ready(step: int) -> tuple[Tensor, torch.Generator]:
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
         indices = torch.randint(len(photos), (config.batch,), generator=rng)
         flips = torch.rand(config.batch, generator=rng) < 0.5
-        real = photos.batch(indices[mine], flips[mine])
-        return (real.pin_memory() if device.type == "cuda" else real), rng
+        return photos.batch(indices[mine], flips[mine], device), rng
 
     with ThreadPoolExecutor(1, "photographs") as thread:
         coming = thread.submit(ready, step)
         while True:
-            real, rng = coming.result()
+            made = coming.result()
             step += 1
             coming = thread.submit(ready, step)
-            yield real.to(device, non_blocking=True), rng
+            yield made
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -87,7 +87,15 @@ class Aperture:
 
 def check_aperture(aperture: Aperture | str | Tensor) -> Aperture:
     """An `Aperture` from one, from a name of `APERTURES`, or from an image; ValueError or TypeError when it is none."""
-    return aperture if isinstance(aperture, Aperture) else Aperture(aperture)
+    if isinstance(aperture, Aperture):
+        return aperture
+    return _named(aperture) if isinstance(aperture, str) else Aperture(aperture)
+
+
+@lru_cache
+def _named(name: str) -> Aperture:
+    """The same object for the same name: what has been fitted for it can be found again."""
+    return Aperture(name)
 
 
 def reach(aperture: Aperture | str | Tensor, radius: float) -> int:
@@ -103,11 +111,21 @@ def aperture_kernel(aperture: Aperture | str | Tensor, radius: float) -> Tensor:
     image spans the disc's bounding square. Edges are the ramp sat(signed distance to the edge + 1/2); the shape is
     drawn as much smaller as makes its mean squared radius that of the sharp one.
     """
-    return fitted_kernel(check_aperture(aperture), radius)[0]
+    return fitted_kernel(check_aperture(aperture), radius)[0].clone()
 
 
+@lru_cache(maxsize=512)
+def kernel_on(aperture: Aperture, radius: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """`fitted_kernel`'s on a device, where it is kept: (1,1,2n+1,2n+1), not to be written to."""
+    return fitted_kernel(aperture, radius)[0].to(device, dtype)[None, None]
+
+
+@lru_cache(maxsize=512)
 def fitted_kernel(aperture: Aperture, radius: float) -> tuple[Tensor, float]:
-    """`aperture_kernel`, and the signed radius that the shape is drawn with to be as wide as the sharp one."""
+    """`aperture_kernel`, and the signed radius that the shape is drawn with to be as wide as the sharp one.
+
+    Kept: slabs of all photos, and of all tiles of one, have the same radii. Not to be written to.
+    """
     n, r = reach(aperture, abs(radius)), abs(radius)
     if n == 0:
         return torch.ones(1, 1, dtype=torch.float64), 0.0

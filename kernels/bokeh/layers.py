@@ -68,22 +68,21 @@ class Sheets:
 
 def occurrences(sheets: Sheets, plan: Plan) -> list[tuple[Area | None, Area | None]]:
     """Of each slab: where in the region it occurs, and where it may be hidden, in whole cells; None: nowhere."""
-    nearest, farthest = (x.cpu() for x in sheets.extremes)  # small: a GPU is waited for once
-    k = torch.arange(len(plan.radii))[:, None, None]
+    nearest, farthest = sheets.extremes
+    k = torch.arange(len(plan.radii), device=nearest.device)[:, None, None]
     seen = (nearest > k - 1) & (farthest < k + 1)
     near_by = F.max_pool2d(seen.to(nearest), 5, 1, 2) > 0  # as far as `fill` fills
     hidden = near_by & (nearest > k + 1)
-    return list(zip(bounding_areas(seen, plan.cell), bounding_areas(hidden, plan.cell), strict=True))
+    areas = bounding_areas(torch.cat([seen, hidden]), plan.cell)
+    return list(zip(areas[: len(seen)], areas[len(seen) :], strict=True))
 
 
 def bounding_areas(cells: Tensor, cell: int) -> list[Area | None]:
     """The rectangle of pixels around all cells (K,rows,columns) that are true, for each k; None if none is."""
-    ends = []
-    for line in (cells.any(2), cells.any(1)):
-        line = line.byte()
-        ends += [line.argmax(1) * cell, (line.shape[1] - line.flip(1).argmax(1)) * cell]
-    some = cells.flatten(1).any(1).tolist()
-    return [Area(*area) if any_ else None for area, any_ in zip(torch.stack(ends, 1).tolist(), some, strict=True)]
+    columns, rows = cells.any(1).int(), cells.any(2).int()
+    ends = [end for line in (rows, columns) for end in (line.argmax(1), line.shape[1] - line.flip(1).argmax(1))]
+    found = torch.stack([rows.amax(1), *ends], 1).tolist()  # a GPU is waited for here, once
+    return [Area(*(cell * end for end in area)) if some else None for some, *area in found]
 
 
 class Composite:

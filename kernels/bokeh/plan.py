@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from argan.kernels.bokeh.aperture import Aperture, cat_eye_kernels, check_aperture, fitted_kernel, reach
+from argan.kernels.bokeh.aperture import Aperture, cat_eye_kernels, check_aperture, fitted_kernel, kernel_on, reach
 from argan.kernels.bokeh.areas import Area, round_up
 
 FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
@@ -30,7 +30,6 @@ class Plan:
     size: tuple[float, float]  # of the picture: height and width
     full_size: bool = False  # work every slab at full size
     shrunk: int = 0  # how many times the picture was made half as large
-    fitted: dict[int, tuple[Tensor, float]] = field(default_factory=dict)  # kernels, and what they are drawn with
     white: float = math.inf  # brighter light is a lamp's: it does not go on behind nearer things
 
     @classmethod
@@ -49,7 +48,7 @@ class Plan:
         """The same slabs, of the picture at half the size."""
         height, width = self.size
         radii = [r / 2 for r in self.radii]
-        return replace(self, radii=radii, size=(height / 2, width / 2), shrunk=self.shrunk + 1, fitted={})
+        return replace(self, radii=radii, size=(height / 2, width / 2), shrunk=self.shrunk + 1)
 
     def own_slabs(self) -> list[int]:
         """The slabs that are taken from the picture at this size, front to back."""
@@ -117,10 +116,8 @@ class Plan:
     def kernels(self, k: int, area: Area, like: Tensor) -> Tensor:
         """What slab k is spread by, (R,C,2n+1,2n+1), in R x C equal blocks of an area of the picture (whole cells)."""
         radius, level = self.level_radius(k), self.level(k)
-        if k not in self.fitted:
-            self.fitted[k] = fitted_kernel(self.aperture, radius)
         if not self.aperture.cat_eye or not radius:
-            return self.fitted[k][0][None, None]
+            return kernel_on(self.aperture, radius, like.device, like.dtype)
         corner = math.hypot(*self.size) / 2
         finest = NOTCH * corner / 2**level / (self.aperture.cat_eye * self.aperture.lens_rim * abs(radius))
         block = min(max(4, 2 ** math.floor(math.log2(finest))), BLOCK, self.cell >> level) << level
@@ -128,7 +125,9 @@ class Plan:
             (torch.arange(start + block / 2, end, block) - size / 2).to(like) / corner
             for start, end, size in zip((area.top, area.left), (area.bottom, area.right), self.size, strict=True)
         )
-        return cat_eye_kernels(self.aperture, *self.fitted[k], *torch.broadcast_tensors(x, y[:, None]))
+        return cat_eye_kernels(
+            self.aperture, *fitted_kernel(self.aperture, radius), *torch.broadcast_tensors(x, y[:, None])
+        )
 
     def place(self, coc: Tensor) -> Tensor:
         """Blur radii as places between slabs: k on slab k, and linear in c|c| from there to slab k + 1."""

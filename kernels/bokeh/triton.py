@@ -1,17 +1,18 @@
 """The photo renderer's steps as Triton kernels: what slabs take of the surfaces, what is hidden, discs, compositing.
 
 Levels and order are the reference's. Each kernel does in one launch, reading once, what takes a dozen
-tensor operations there: `weigh` (forward and backward), `inpaint` (a launch for every size of the pyramid, down and up;
-its gradient is the reference's), `spread` (forward and backward: a gather of hundreds to thousands of taps a pixel, in
-the blocks that hold or show something), and `over` and `behind` (in place; where gradients are recorded they are the
-reference's). No launch waits for the GPU, and nothing is added atomically: results are
-the same every time.
+tensor operations there: `weigh`, `inpaint` (a launch for every size of the pyramid, down and up), `spread` (a gather of
+hundreds to thousands of taps a pixel, in the blocks that hold or show something), `over` and `behind` (in place). All
+but `behind` have a gradient of their own, `behind` has the reference's. No launch waits for the GPU, and nothing is
+added atomically: results are the same every time.
+
+A slab's kernels run for tens of microseconds each, so what Python does between them matters as much as what they do.
 """
 
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -22,10 +23,12 @@ from argan.kernels.bokeh.areas import Area, reduced, round_up, window
 from argan.kernels.bokeh.layers import NOWHERE, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import Develop, Light, Steps, render_tiles
+from argan.kernels.launch import launch
 
 BLOCK_C = 256  # cells or pixels of a program of the other kernels
 BLOCK_P = 256  # pixels of a program, at most: rows of a block
-PER_THREAD = 4  # pixels: they share a weight's load, and wait for their own together
+STRIP = 16  # rows that are looked at together, to see whether there is anything
+PER_THREAD = {4: 4, 8: 2}  # pixels, by bytes of a number: they share a weight's load, and wait for their own together
 TILE = 4096
 
 
@@ -40,47 +43,99 @@ def render(
     plan = Plan.of(coc, aperture)
     tile = round_up(max(TILE, 2 * plan.margin), plan.cell)
     fill, taps = partial(reference.fill, inpaint), partial(spread, storage=storage)
-    steps = Steps(reference.unmix, weigh, fill, taps, over, behind)
+    steps = Steps(unmix, weigh, fill, taps, over, behind)
     return render_tiles(image, coc, plan, steps, tile, develop)
+
+
+def blocks(count: int, size: int = BLOCK_C) -> int:
+    """How many it takes. `triton.cdiv` takes microseconds."""
+    return -(-count // size)
 
 
 # What slabs take of the surfaces ------------------------------------------------------------------------------------
 
 
+@dataclass
+class Surfaces(Sheets):
+    """Sheets as kernels take them. What slabs' gradients say of them is added up in place, in `gradients`."""
+
+    @cached_property
+    def planes(self) -> list[Tensor]:
+        """Near surfaces and their places, far ones and theirs."""
+        return [x.contiguous() for x in (self.near, self.place, *self.far_planes)]
+
+    @cached_property
+    def gradients(self) -> list[Tensor]:
+        """Of the planes; empty until the first slab has one."""
+        return []
+
+    @cached_property
+    def token(self) -> Tensor:
+        """What slabs depend on in place of the planes: once they have all added theirs, its gradient hands it on."""
+        return _Collect.apply(self.gradients, *self.planes)
+
+
+def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Surfaces:
+    return Surfaces(**vars(reference.unmix(image, spans, plan)))
+
+
 def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int, part: Area | None = None) -> Tensor:
     """The reference's `weigh`: the kernel's at full size or half of it, made smaller from there."""
-    weighed = _Weigh.apply(sheets.near, sheets.place, *sheets.far_planes, what, k, part or area, min(level, 1))
-    return reference.within_zeros(reduced(weighed, max(level - 1, 0)), part or area, area, level)
+    assert isinstance(sheets, Surfaces)
+    arguments = sheets, what, k, part or area, min(level, 1)
+    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in sheets.planes)
+    fine = _Weigh.apply(sheets.token, *arguments) if recorded else weighed(*arguments)
+    return reference.within_zeros(reduced(fine, max(level - 1, 0)), part or area, area, level)
+
+
+def weighed(sheets: Surfaces, what: str, k: int, area: Area, level: int) -> Tensor:
+    place = sheets.planes[1]
+    out = place.new_empty(1, 4 if what == "seen" else 1, *area.at_level(level).size)
+    launch(
+        weigh_kernel, blocks(out[0, 0].numel()),
+        *sheets.planes, out, float(k), place.numel(), place.shape[-1], area.top, area.left, *area.size,
+        WHAT=what, LEVEL=level, NOWHERE=NOWHERE, BLOCK=BLOCK_C,
+    )  # fmt: skip
+    return out
 
 
 class _Weigh(torch.autograd.Function):
     """Near and far surfaces, weighted by functions of their places and added up."""
 
     @staticmethod
-    def forward(ctx, near, near_place, far, far_place, what: str, k: int, area: Area, level: int):
-        surfaces = [x.contiguous() for x in (near, near_place, far, far_place)]
-        ctx.save_for_backward(*surfaces)
-        ctx.constants = what, k, area, level
-        out = near.new_empty(1, 4 if what == "seen" else 1, *area.at_level(level).size)
-        cells = out[0, 0].numel()
-        with torch.cuda.device_of(near):
-            weigh_kernel[(triton.cdiv(cells, BLOCK_C),)](
-                *surfaces, out, float(k), near[0, 0].numel(), near.shape[-1], area.top, area.left, *area.size,
-                WHAT=what, LEVEL=level, NOWHERE=NOWHERE, BLOCK=BLOCK_C,
-            )  # fmt: skip
-        return out
+    def forward(ctx, token: Tensor, sheets: Surfaces, what: str, k: int, area: Area, level: int):
+        ctx.constants = sheets, what, k, area, level
+        return weighed(*ctx.constants)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
-        surfaces = ctx.saved_tensors
-        what, k, area, level = ctx.constants
-        grads = [torch.zeros_like(x) for x in surfaces]
-        with torch.cuda.device_of(grad):
-            weigh_backward_kernel[(triton.cdiv(area.pixels, BLOCK_C),)](
-                grad.contiguous(), *surfaces, *grads, float(k), surfaces[0][0, 0].numel(), surfaces[0].shape[-1],
-                area.top, area.left, *area.size, WHAT=what, LEVEL=level, NOWHERE=NOWHERE, BLOCK=BLOCK_C,
-            )  # fmt: skip
-        return *grads, None, None, None, None
+        sheets, what, k, area, level = ctx.constants
+        if not sheets.gradients:
+            sheets.gradients.extend(torch.zeros_like(x) for x in sheets.planes)
+        place = sheets.planes[1]
+        launch(
+            weigh_backward_kernel, blocks(area.pixels),
+            grad.contiguous(), *sheets.planes, *sheets.gradients, float(k), place.numel(), place.shape[-1],
+            area.top, area.left, *area.size, WHAT=what, LEVEL=level, NOWHERE=NOWHERE, BLOCK=BLOCK_C,
+        )  # fmt: skip
+        return None, None, None, None, None, None
+
+
+class _Collect(torch.autograd.Function):
+    """Hands on to the planes what `_Weigh` has added up for them: nobody adds up planes of gradients for every slab."""
+
+    @staticmethod
+    def forward(ctx, gradients: list[Tensor], *planes: Tensor):
+        ctx.gradients = gradients
+        return planes[0].new_zeros(())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, _: Tensor):
+        collected = ctx.gradients.copy()
+        ctx.gradients.clear()
+        return None, *collected
 
 
 @triton.jit
@@ -175,7 +230,7 @@ def weigh_backward_kernel(
     k, plane, pitch, top, left, height, width,
     WHAT: tl.constexpr, LEVEL: tl.constexpr, NOWHERE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of surfaces and places from those of `weigh_kernel`'s cells; each pixel gathers its own."""
+    """Adds to gradients of surfaces and places those from `weigh_kernel`'s cells; each pixel gathers its own."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     exists = pixel < height * width
     y, x = pixel // width, pixel % width
@@ -190,10 +245,17 @@ def weigh_backward_kernel(
         come = shared_gradient(grad + (channel * cells if WHAT == "seen" else 0), y, x, height, width, exists, LEVEL)
         near_slope += come * tl.load(near + channel * plane + at, exists, other=0)
         far_slope += come * tl.load(far + channel * plane + at, is_far, other=0)
-        tl.store(grad_near + channel * plane + at, near_weight * come, exists)
-        tl.store(grad_far + channel * plane + at, far_weight * come, is_far)
-    tl.store(grad_near_place + at, near_slope * slope_of(near_at, k, WHAT), exists)
-    tl.store(grad_far_place + at, far_slope * slope_of(far_at, k, WHAT), is_far)
+        add_to(grad_near + channel * plane + at, near_weight * come, exists & (near_weight > 0))
+        add_to(grad_far + channel * plane + at, far_weight * come, is_far & (far_weight > 0))
+    near_slope *= slope_of(near_at, k, WHAT)
+    far_slope *= slope_of(far_at, k, WHAT)
+    add_to(grad_near_place + at, near_slope, exists & (near_slope != 0))
+    add_to(grad_far_place + at, far_slope, is_far & (far_slope != 0))
+
+
+@triton.jit
+def add_to(at, value, mask):
+    tl.store(at, tl.load(at, mask, other=0) + value, mask)
 
 
 # Hidden surfaces ----------------------------------------------------------------------------------------------------
@@ -201,39 +263,55 @@ def weigh_backward_kernel(
 
 def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
     """The reference's `inpaint`, of one picture."""
-    return _Inpaint.apply(layer, known, levels, wanted)
+    if torch.is_grad_enabled() and (layer.requires_grad or known.requires_grad):
+        return _Inpaint.apply(layer, known, levels, wanted)
+    return pyramid_of(layer, known, levels, wanted)[0]
+
+
+def pyramid_of(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """What is filled in, and all smaller sizes, each (1,5,h,w), fine to coarse: what was known there, and filled in."""
+    means = [pulled(layer, known)]
+    for _ in range(levels - 1):
+        means.append(pulled(means[-1][:, :4], means[-1][:, 4:]))
+    filled = [means[-1]]
+    for finer in reversed(means[:-1]):
+        filled.insert(0, pushed(finer[:, :4], finer[:, 4:], filled[0], Area.of(finer)))
+    return pushed(layer, known, filled[0], wanted), means, filled
 
 
 class _Inpaint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, layer: Tensor, known: Tensor, levels: int, wanted: Area):
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(layer.clone(), known)  # the layer is written to afterwards
-        ctx.constants = levels, wanted
-        pyramid = [pulled(layer, known)]
-        for _ in range(levels - 1):
-            pyramid.append(pulled(pyramid[-1][:, :4], pyramid[-1][:, 4:]))
-        filled = pyramid.pop()
-        for finer in reversed(pyramid):
-            filled = pushed(finer[:, :4], finer[:, 4:], filled, Area.of(finer))
-        return pushed(layer, known, filled, wanted)
+        out, means, filled = pyramid_of(layer, known, levels, wanted)
+        ctx.save_for_backward(layer.clone(), known, *means, *filled)  # the layer is written to afterwards
+        ctx.wanted = wanted
+        return out
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
-        inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
-        with torch.enable_grad():
-            filled = reference.inpaint(*inputs, *ctx.constants)
-        return *torch.autograd.grad(filled, inputs, grad), None, None
+        layer, known, *smaller = ctx.saved_tensors
+        levels = len(smaller) // 2
+        means, filled = smaller[:levels], smaller[levels:]
+        sizes = [(layer, known), *((mean[:, :4], mean[:, 4:]) for mean in means)]
+        areas = [ctx.wanted, *map(Area.of, means)]
+        grads = [grad.contiguous()]  # of what is filled in, fine to coarse
+        for (_, part), coarse, area in zip(sizes, filled, areas, strict=False):
+            grads.append(pushed_backward(grads[-1], part, coarse, area))
+        of_mean = grads.pop()
+        for level in reversed(range(levels)):
+            of_mean = pulled_backward(of_mean, grads[level], *sizes[level], filled[level], areas[level])
+        return of_mean[:, :4], of_mean[:, 4:], None, None
 
 
 def pulled(rgba: Tensor, known: Tensor) -> Tensor:
     """RGBA and the weight that it is premultiplied by, at half the size, as far as they are trusted: (1,5,h,w)."""
     height, width = (n // 2 for n in known.shape[-2:])
     out = rgba.new_empty(1, 5, height, width)
-    with torch.cuda.device_of(rgba):
-        pull_kernel[(triton.cdiv(height * width, BLOCK_C),)](
-            *strided(rgba), *strided(known), out, height, width, TRUST=reference.TRUST, EPS=EPS, BLOCK=BLOCK_C
-        )
+    launch(
+        pull_kernel, blocks(height * width),
+        *strided(rgba), *strided(known), out, height, width, TRUST=reference.TRUST, EPS=EPS, BLOCK=BLOCK_C,
+    )  # fmt: skip
     return out
 
 
@@ -241,11 +319,35 @@ def pushed(rgba: Tensor, known: Tensor, coarse: Tensor, wanted: Area) -> Tensor:
     """What is unknown of the `wanted` area, from `coarse` (1,5,h,w) of half the size: (1,5,H,W)."""
     rgba, known = rgba[wanted.index()], known[wanted.index()]
     out = rgba.new_empty(1, 5, *wanted.size)
-    with torch.cuda.device_of(rgba):
-        push_kernel[(triton.cdiv(wanted.pixels, BLOCK_C),)](
-            *strided(rgba), *strided(known), coarse, out, *wanted.size, wanted.top, wanted.left, *coarse.shape[-2:],
-            BLOCK=BLOCK_C,
-        )  # fmt: skip
+    launch(
+        push_kernel, blocks(wanted.pixels),
+        *strided(rgba), *strided(known), coarse, out, *wanted.size, wanted.top, wanted.left, *coarse.shape[-2:],
+        BLOCK=BLOCK_C,
+    )  # fmt: skip
+    return out
+
+
+def pushed_backward(grad: Tensor, known: Tensor, coarse: Tensor, wanted: Area) -> Tensor:
+    """The gradient of `coarse` from that of what was `pushed`."""
+    out = torch.empty_like(coarse)
+    launch(
+        push_backward_kernel, blocks(coarse[0, 0].numel()),
+        grad, *strided(known), out, *wanted.size, wanted.top, wanted.left, *coarse.shape[-2:], BLOCK=BLOCK_C,
+    )  # fmt: skip
+    return out
+
+
+def pulled_backward(
+    of_mean: Tensor, of_filled: Tensor, rgba: Tensor, known: Tensor, coarse: Tensor, wanted: Area
+) -> Tensor:
+    """The gradient (1,5,H,W) of rgba and known, of both that was made of them: what was `pulled` and `pushed`."""
+    height, width = coarse.shape[-2:]
+    out = rgba.new_empty(1, 5, 2 * height, 2 * width)
+    launch(
+        pull_backward_kernel, blocks(height * width),
+        of_mean, of_filled, *strided(rgba), *strided(known), coarse, out,
+        *wanted.size, wanted.top, wanted.left, height, width, TRUST=reference.TRUST, EPS=EPS, BLOCK=BLOCK_C,
+    )  # fmt: skip
     return out
 
 
@@ -301,147 +403,358 @@ def push_kernel(
     unknown = 1 - tl.load(known + y * known_pitch + x, exists, other=0)
     for channel in tl.static_range(5):
         of = coarse + channel * coarse_height * coarse_width
-        here = 0.75 * tl.load(of + row * coarse_width + column, exists, other=0)
-        here += 0.25 * tl.load(of + row * coarse_width + beside, exists, other=0)
-        there = 0.75 * tl.load(of + beyond * coarse_width + column, exists, other=0)
-        there += 0.25 * tl.load(of + beyond * coarse_width + beside, exists, other=0)
+        filled = between(of, row, beyond, column, beside, coarse_width, exists)
         if channel < 4:
             own = tl.load(rgba + channel * rgba_plane + y * rgba_pitch + x, exists, other=0)
         else:
             own = 1 - unknown
-        tl.store(out + channel * height * width + pixel, own + unknown * (0.75 * here + 0.25 * there), exists)
+        tl.store(out + channel * height * width + pixel, own + unknown * filled, exists)
+
+
+@triton.jit
+def between(coarse, row, beyond, column, beside, pitch, mask):
+    """What lies between the cells of two rows and columns, at a quarter of the way from the first ones."""
+    here = 0.75 * tl.load(coarse + row * pitch + column, mask, other=0)
+    here += 0.25 * tl.load(coarse + row * pitch + beside, mask, other=0)
+    there = 0.75 * tl.load(coarse + beyond * pitch + column, mask, other=0)
+    there += 0.25 * tl.load(coarse + beyond * pitch + beside, mask, other=0)
+    return 0.75 * here + 0.25 * there
+
+
+@triton.jit(
+    do_not_specialize=["known_plane", "known_pitch", "height", "width", "top", "left", "coarse_height", "coarse_width"]
+)
+def push_backward_kernel(
+    grad, known, known_plane, known_pitch, out, height, width, top, left, coarse_height, coarse_width,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Every coarse cell gathers what the pixels around it say, as much as `push_kernel` gave them of it."""
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    plane = coarse_height * coarse_width
+    exists = cell < plane
+    row, column = cell // coarse_width, cell % coarse_width
+    zero = tl.zeros([BLOCK], out.dtype.element_ty)
+    red, green, blue, alpha, weight = zero, zero, zero, zero, zero
+    known += top * known_pitch + left
+    for i in range(4):
+        for j in range(4):
+            y, x = 2 * row - 1 + i, 2 * column - 1 + j
+            share = share_of(y, row, coarse_height) * share_of(x, column, coarse_width)
+            y, x = y - top, x - left
+            inside = exists & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            share *= 1 - tl.load(known + y * known_pitch + x, inside, other=1)
+            at = grad + y * width + x
+            red += share * tl.load(at, inside, other=0)
+            green += share * tl.load(at + height * width, inside, other=0)
+            blue += share * tl.load(at + 2 * height * width, inside, other=0)
+            alpha += share * tl.load(at + 3 * height * width, inside, other=0)
+            weight += share * tl.load(at + 4 * height * width, inside, other=0)
+    tl.store(out + cell, red, exists)
+    tl.store(out + plane + cell, green, exists)
+    tl.store(out + 2 * plane + cell, blue, exists)
+    tl.store(out + 3 * plane + cell, alpha, exists)
+    tl.store(out + 4 * plane + cell, weight, exists)
+
+
+@triton.jit
+def share_of(y, row, rows):
+    """How much of a coarse row there is in a fine one, which may be -1 (where no pixel is)."""
+    own = (y + 2) // 2 - 1
+    beyond = tl.minimum(tl.maximum(own + 2 * ((y + 2) % 2) - 1, 0), rows - 1)
+    return tl.where(own == row, 0.75, 0.0) + tl.where(beyond == row, 0.25, 0.0)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "rgba_plane", "rgba_pitch", "known_plane", "known_pitch",
+        "height", "width", "top", "left", "coarse_height", "coarse_width",
+    ]
+)  # fmt: skip
+def pull_backward_kernel(
+    of_mean, of_filled, rgba, rgba_plane, rgba_pitch, known, known_plane, known_pitch, coarse, out,
+    height, width, top, left, coarse_height, coarse_width, TRUST: tl.constexpr, EPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The four pixels of a cell: of `pull_kernel`'s mean of them, and of `push_kernel`'s pixels in the wanted area.
+
+    A mean m of pixels of which a part p is known becomes m t(p), and p becomes p t(p).
+    """
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    cells = coarse_height * coarse_width
+    exists = cell < cells
+    row, column = cell // coarse_width, cell % coarse_width
+    part = mean_of_four(known + 2 * row * known_pitch + 2 * column, known_pitch, exists)
+    trusted, whole = tl.minimum(TRUST * part, 1), tl.maximum(part, EPS)
+    trust = trusted / whole
+    slope = tl.where(TRUST * part <= 1, TRUST / whole, 0) - tl.where(part >= EPS, trust / whole, 0)
+    come = tl.load(of_mean + 4 * cells + cell, exists, other=0)
+    of_part = come * (trust + part * slope)
+    for channel in range(4):
+        come = tl.load(of_mean + channel * cells + cell, exists, other=0)
+        mean = mean_of_four(rgba + channel * rgba_plane + 2 * row * rgba_pitch + 2 * column, rgba_pitch, exists)
+        of_part += come * mean * slope
+    for i in range(2):
+        beyond = tl.minimum(tl.maximum(row + 2 * i - 1, 0), coarse_height - 1)
+        for j in range(2):
+            beside = tl.minimum(tl.maximum(column + 2 * j - 1, 0), coarse_width - 1)
+            y, x = 2 * row + i - top, 2 * column + j - left
+            inside = exists & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            at = (2 * row + i) * 2 * coarse_width + 2 * column + j
+            of_known = tl.load(of_filled + 4 * height * width + y * width + x, inside, other=0)
+            of_known -= of_known * between(coarse + 4 * cells, row, beyond, column, beside, coarse_width, inside)
+            for channel in range(4):
+                come = tl.load(of_filled + channel * height * width + y * width + x, inside, other=0)
+                mean = tl.load(of_mean + channel * cells + cell, exists, other=0)
+                tl.store(out + channel * 4 * cells + at, come + 0.25 * trust * mean, exists)
+                of_known -= come * between(coarse + channel * cells, row, beyond, column, beside, coarse_width, inside)
+            tl.store(out + 16 * cells + at, of_known + 0.25 * of_part, exists)
 
 
 # Discs --------------------------------------------------------------------------------------------------------------
 
 
 def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor, storage: torch.dtype | None = None) -> Tensor:
-    """The reference's `spread`; taps are stored as `storage`, None: as the layer is."""
-    layer = window(layer, area.grown(kernels.shape[-1] // 2))
-    if kernels.shape[-1] == 1:
-        return layer
-    one = kernels.shape[:2] == (1, 1)
-    block = BLOCK if one else visible.shape[-2] // len(kernels)
-    windows = reference.block_windows(layer[:, 3], visible.shape[-2:], kernels.shape[-1], block)
-    busy = reference.busy_blocks(windows, visible, block)
-    return _Spread.apply(layer, busy, kernels.to(layer), spans(kernels).to(layer.device), block, storage or layer.dtype)
+    """The reference's `spread`, of one picture; taps are stored as `storage`, None: as the layer is."""
+    side = kernels.shape[-1]
+    if side == 1:
+        return window(layer, area)
+    block = BLOCK if kernels.shape[:2] == (1, 1) else visible.shape[-2] // len(kernels)
+    arguments = layer, area.grown(side // 2), visible, kernels.to(layer), block, storage or layer.dtype
+    recorded = torch.is_grad_enabled() and layer.requires_grad
+    return _Spread.apply(*arguments) if recorded else spread_blocks(*arguments)
 
 
-def spans(kernels: Tensor) -> Tensor:
-    """The first and last + 1 column (n,2) of each row of kernels (R,C,n,n) that is not 0 in all of them, int32."""
-    used = (kernels != 0).flatten(0, 1).any(0)
-    first, last = used.int().argmax(1), used.shape[1] - used.flip(1).int().argmax(1)
-    return torch.stack([first, last.where(used.any(1), first)], 1).int()
+def spread_blocks(
+    layer: Tensor, source: Area, visible: Tensor, kernels: Tensor, block: int, storage: torch.dtype
+) -> Tensor:
+    """Spreads what there is in the `source`, an area of the layer that reaches half a kernel beyond the result."""
+    busy = busy_blocks(layer, source, visible, block)
+    whose = "one" if kernels.shape[:2] == (1, 1) else "block"
+    return gather(packed(layer, source, storage), busy, kernels.flip(2, 3), whose, block, block)
 
 
 class _Spread(torch.autograd.Function):
-    """Correlation of a padded picture with the half-turned image of a point; its adjoint is one with the image."""
+    """Correlation with the half-turned image of a point; its adjoint is one with the image."""
 
     @staticmethod
-    def forward(ctx, padded: Tensor, busy: Tensor, kernels: Tensor, spans: Tensor, block: int, storage: torch.dtype):
-        ctx.save_for_backward(kernels, spans)
-        ctx.block, ctx.one = block, kernels.shape[:2] == (1, 1)
-        turned = (kernels.shape[-1] - spans.flip(0, 1)).contiguous()
-        return gather(padded, busy, kernels.flip(2, 3), turned, "one" if ctx.one else "block", block, block, storage)
+    def forward(ctx, layer: Tensor, source: Area, visible: Tensor, kernels: Tensor, block: int, storage: torch.dtype):
+        ctx.save_for_backward(kernels)
+        ctx.constants = source, layer.shape[-2:], block
+        return spread_blocks(layer, source, visible, kernels, block, storage)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor):
-        kernels, spans = ctx.saved_tensors
-        grad = F.pad(grad, (kernels.shape[-1] - 1,) * 4)
-        blocks = (grad.shape[0], *(-(-(n - kernels.shape[-1] + 1) // BLOCK) for n in grad.shape[-2:]))
-        everywhere = torch.ones(blocks, dtype=torch.bool, device=grad.device)
-        whose = "one" if ctx.one else "tap"
-        return gather(grad, everywhere, kernels, spans, whose, BLOCK, ctx.block, grad.dtype), *[None] * 5
+        (kernels,), (source, size, block) = ctx.saved_tensors, ctx.constants
+        around = Area.of(grad).grown(kernels.shape[-1] - 1)
+        everywhere = torch.ones(*(blocks(n, BLOCK) for n in source.size), dtype=torch.int8, device=grad.device)
+        whose = "one" if kernels.shape[:2] == (1, 1) else "tap"
+        spread = gather(packed(grad, around, grad.dtype, edge="zero"), everywhere, kernels, whose, BLOCK, block)
+        return window_backward(spread, source, size), *[None] * 5
 
 
-def gather(
-    padded: Tensor,
-    busy: Tensor,
-    weights: Tensor,
-    spans: Tensor,
-    whose: str,
-    block: int,
-    cell: int,
-    storage: torch.dtype,
-) -> Tensor:
-    """Correlates RGBA (B,4,H+n-1,W+n-1) with weights (R,C,n,n) in the `busy` blocks (B,H/block,W/block); 0 elsewhere.
+def window_backward(grad: Tensor, area: Area, size: torch.Size) -> Tensor:
+    """The adjoint of `window`: what came from beyond the edge of a picture of this size is its edge's."""
+    picture = Area(0, size[0], 0, size[1])
+    inside = area.within(picture)
+    part = inside.seen_from(area)
+    if part.size != area.size:
+        rows = grad[..., part.top : part.bottom, :].clone()
+        rows[..., 0, :] += grad[..., : part.top, :].sum(-2)
+        rows[..., -1, :] += grad[..., part.bottom :, :].sum(-2)
+        grad = rows[..., part.left : part.right].clone()
+        grad[..., 0] += rows[..., : part.left].sum(-1)
+        grad[..., -1] += rows[..., part.right :].sum(-1)
+    if inside == picture:
+        return grad
+    out = grad.new_zeros(*grad.shape[:2], *size)
+    out[inside.index()] = grad
+    return out
 
-    `whose` weights these are, `spans` and `cell`: see `spread_kernel`.
+
+def busy_blocks(layer: Tensor, source: Area, visible: Tensor, block: int) -> Tensor:
+    """Which blocks of the result light reaches and are visible somewhere: int8, (rows,columns)."""
+    height, width = visible.shape[-2:]
+    out = torch.empty(blocks(height, block), blocks(width, block), dtype=torch.int8, device=layer.device)
+    alpha, _, pitch = strided(layer[:, 3:])
+    visible, _, visible_pitch = strided(visible)
+    launch(
+        busy_kernel, out.numel(), alpha, pitch, *layer.shape[-2:], source.top, source.left, *source.size,
+        visible, visible_pitch, out, height, width, BLOCK=block, STRIP=min(block, STRIP),
+    )  # fmt: skip
+    return out
+
+
+def packed(planes: Tensor, area: Area, storage: torch.dtype, edge: str = "extend") -> Tensor:
+    """RGBA (1,4,h,w) pixel by pixel, (H,W,4), of an area that may reach beyond: there its edge goes on, or "zero"."""
+    out = planes.new_empty(*area.size, 4, dtype=storage)
+    launch(
+        pack_kernel, blocks(area.pixels),
+        *strided(planes), *planes.shape[-2:], out, area.top, area.left, *area.size,
+        HALF=storage == torch.float16, EDGE=edge, BLOCK=BLOCK_C,
+    )  # fmt: skip
+    return out
+
+
+def gather(source: Tensor, busy: Tensor, weights: Tensor, whose: str, block: int, cell: int) -> Tensor:
+    """Correlates RGBA (H+n-1,W+n-1,4) with weights (R,C,n,n) in the `busy` blocks (H/block,W/block); 0 elsewhere.
+
+    `whose` weights these are, and `cell`: see `spread_kernel`. Returns (1,4,H,W).
     """
     rows, columns, side, _ = weights.shape
-    batch, _, height, width = padded.shape
-    out = padded.new_empty(batch, 4, height - side + 1, width - side + 1)
-    source = padded.new_empty(batch, height, width, 4, dtype=storage)
-    largest = torch.finfo(storage).max
-    source.copy_((padded if storage == padded.dtype else padded.clamp(-largest, largest)).permute(0, 2, 3, 1))
+    height, width = (n - side + 1 for n in source.shape[:2])
+    out = weights.new_empty(1, 4, height, width)
     pixels = min(BLOCK_P, block * block)
-    launch = spread_kernel[(busy.numel() * block * block // pixels,)]
-    with torch.cuda.device_of(padded):
-        launch(
-            source, weights.contiguous(), spans, busy.to(torch.int8), out, *out.shape[2:], side, rows, columns, cell,
-            KERNELS=whose, BLOCK=block, BLOCK_P=pixels, num_warps=max(1, pixels // (32 * PER_THREAD)),
-        )  # fmt: skip
+    warps = max(1, pixels // (32 * PER_THREAD[weights.element_size()]))
+    launch(
+        spread_kernel, busy.numel() * block * block // pixels,
+        source, weights.contiguous(), busy, out, height, width, side, rows, columns, cell,
+        KERNELS=whose, BLOCK=block, BLOCK_P=pixels, num_warps=warps,
+    )  # fmt: skip
     return out
+
+
+@triton.jit(
+    do_not_specialize=[
+        "pitch", "layer_height", "layer_width", "top", "left", "source_height", "source_width",
+        "visible_pitch", "height", "width",
+    ]
+)  # fmt: skip
+def busy_kernel(
+    alpha, pitch, layer_height, layer_width, top, left, source_height, source_width, visible, visible_pitch,
+    out, height, width, BLOCK: tl.constexpr, STRIP: tl.constexpr,
+):  # fmt: skip
+    """Whether a block is visible, and there is something in what it is gathered from."""
+    block = tl.program_id(0)
+    across = tl.cdiv(width, BLOCK)
+    first_row, first_column = (block // across) * BLOCK, (block % across) * BLOCK
+    y, x = tl.arange(0, STRIP)[:, None], first_column + tl.arange(0, BLOCK)[None]
+    most = tl.zeros([STRIP, BLOCK], visible.dtype.element_ty)
+    for row in range(first_row, tl.minimum(first_row + BLOCK, height), STRIP):
+        exists = (row + y < height) & (x < width)
+        most = tl.maximum(most, tl.load(visible + (row + y) * visible_pitch + x, exists, other=0))
+    something = tl.max(most) > 0
+    if something:
+        last_row = tl.minimum(first_row + BLOCK + source_height - height, source_height)
+        last_column = tl.minimum(first_column + BLOCK + source_width - width, source_width)
+        most = tl.zeros([STRIP, BLOCK], alpha.dtype.element_ty)
+        for row in range(first_row, last_row, STRIP):
+            for beside in range(0, last_column - first_column, BLOCK):
+                exists = (row + y < last_row) & (x + beside < last_column)
+                from_row = tl.minimum(tl.maximum(row + y + top, 0), layer_height - 1)
+                from_column = tl.minimum(tl.maximum(x + beside + left, 0), layer_width - 1)
+                most = tl.maximum(most, tl.load(alpha + from_row * pitch + from_column, exists, other=0))
+        something = tl.max(most) > 0
+    tl.store(out + block, something.to(tl.int8))
+
+
+@triton.jit(do_not_specialize=["plane", "pitch", "layer_height", "layer_width", "top", "left", "height", "width"])
+def pack_kernel(
+    layer, plane, pitch, layer_height, layer_width, out, top, left, height, width,
+    HALF: tl.constexpr, EDGE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    exists = pixel < height * width
+    y, x = pixel // width + top, pixel % width + left
+    if EDGE == "zero":
+        exists_there = exists & (y >= 0) & (y < layer_height) & (x >= 0) & (x < layer_width)
+    else:
+        exists_there = exists
+        y, x = tl.minimum(tl.maximum(y, 0), layer_height - 1), tl.minimum(tl.maximum(x, 0), layer_width - 1)
+    at = layer + y * pitch + x
+    red, green = tl.load(at, exists_there, other=0), tl.load(at + plane, exists_there, other=0)
+    blue, alpha = tl.load(at + 2 * plane, exists_there, other=0), tl.load(at + 3 * plane, exists_there, other=0)
+    rgba = tl.reshape(tl.join(tl.join(red, blue), tl.join(green, alpha)), [BLOCK, 4])
+    if HALF:
+        rgba = tl.minimum(tl.maximum(rgba, -65504.0), 65504.0)
+    tl.store(out + 4 * pixel[:, None] + tl.arange(0, 4)[None], rgba.to(out.dtype.element_ty), exists[:, None])
 
 
 @triton.jit(do_not_specialize=["height", "width", "side", "rows", "columns", "cell"])
 def spread_kernel(
-    source, weights, spans, busy, out, height, width, side, rows, columns, cell,
+    source, weights, busy, out, height, width, side, rows, columns, cell,
     KERNELS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """out[:, y, x] = sum of weights[i, j] source[y + i, x + j]: RGBA, channels last in source, side - 1 larger.
 
-    `busy` says which blocks of out to work on, the rest is 0; `spans` has the first and last + 1 weight of every row of
-    weights that is not zero in all of them. Sums are in the type of weights, whatever source is stored in.
-    KERNELS says whose weights: "one" for all; "block": every block of out has its own; "tap": the adjoint of that,
-    every cell x cell pixels of source have, which begins with side - 1 pixels that belong to no cell and are 0.
+    `busy` says which blocks of out to work on, the rest is 0. Sums are in the type of weights, whatever source is
+    stored in. KERNELS says whose weights: "one" for all; "block": every block of out has its own; "tap": the adjoint of
+    that, every cell x cell pixels of source have, which begins with side - 1 pixels that belong to no cell and are 0.
     """
     block = tl.program_id(0) // (BLOCK * BLOCK // BLOCK_P)
     within = (tl.program_id(0) % (BLOCK * BLOCK // BLOCK_P)) * BLOCK_P + tl.arange(0, BLOCK_P)
-    down, across = tl.cdiv(height, BLOCK), tl.cdiv(width, BLOCK)
-    picture = (block // (down * across)).to(tl.int64)
-    y = (block // across % down) * BLOCK + within // BLOCK
+    across = tl.cdiv(width, BLOCK)
+    y = (block // across) * BLOCK + within // BLOCK
     x = (block % across) * BLOCK + within % BLOCK
     channel = tl.arange(0, 4)[None]
     exists = (y < height) & (x < width)
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)  # what can always be read needs no masks in the loop
     pitch = width + side - 1
-    source += picture * (height + side - 1) * pitch * 4 + ((y * pitch + x) * 4)[:, None] + channel
+    source += ((y * pitch + x) * 4)[:, None] + channel
     total = tl.zeros([BLOCK_P, 4], weights.dtype.element_ty)
     if tl.load(busy + block) != 0:
         if KERNELS == "block":
-            weights += block % (down * across) * side * side
+            weights += block * side * side
         for i in range(side):
-            for j in range(tl.load(spans + 2 * i), tl.load(spans + 2 * i + 1)):
-                tap = tl.load(source + (i * pitch + j) * 4).to(total.dtype)
+            taps = source + i * pitch * 4
+            for j in range(side):
+                tap = tl.load(taps + j * 4).to(total.dtype)
                 if KERNELS == "tap":
                     row = tl.minimum(tl.maximum(y + i - (side - 1), 0) // cell, rows - 1)
                     column = tl.minimum(tl.maximum(x + j - (side - 1), 0) // cell, columns - 1)
                     total += tl.load(weights + (row * columns + column) * side * side + i * side + j)[:, None] * tap
                 else:
                     total += tl.load(weights + i * side + j) * tap
-    plane = (height * width).to(tl.int64)
-    tl.store(
-        out + (picture * 4 + channel) * plane + (y * width + x)[:, None], total, mask=exists[:, None] & (channel < 4)
-    )
+    tl.store(out + channel * (height * width) + (y * width + x)[:, None], total, mask=exists[:, None] & (channel < 4))
 
 
 # Compositing --------------------------------------------------------------------------------------------------------
 
 
 def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
-    """The reference's `over`, in place; where gradients are recorded, the reference's own."""
+    """The reference's `over`, in place."""
+    planes = tuple(x.contiguous() for x in (front.rgba, front.through, front.nearer, front.radial))
+    radius = radius / 2**front.level
     if torch.is_grad_enabled() and (layer.requires_grad or front.rgba.requires_grad):
-        reference.over(front, layer, radius, area)
-        return
-    planes = [x.contiguous() for x in (front.rgba, front.through, front.nearer, front.radial)]
+        planes = _Over.apply(layer, *planes, radius, front.side, area)
+    else:
+        put_over(layer, planes, radius, front.side, area)
     front.rgba, front.through, front.nearer, front.radial = planes
-    height, width = front.through.shape[-2:]
-    with torch.cuda.device_of(layer):
-        over_kernel[(triton.cdiv(height * width, BLOCK_C),)](
-            layer.contiguous(), *planes, radius / 2**front.level, height, width, area.top, area.left, *area.size,
-            SIDE=front.side, EPS=EPS, BLOCK=BLOCK_C,
+
+
+def put_over(layer: Tensor, planes: tuple[Tensor, ...], radius: float, side: int, area: Area) -> None:
+    """Into the planes: RGBA, what passes, what is nearer, and what is weighted by radii."""
+    through = planes[1]
+    launch(
+        over_kernel, blocks(through.numel()),
+        layer.contiguous(), *planes, radius, *through.shape[-2:],
+        area.top, area.left, *area.size, SIDE=side, EPS=EPS, BLOCK=BLOCK_C,
+    )  # fmt: skip
+
+
+class _Over(torch.autograd.Function):
+    """`put_over`, with what it takes to go back: what passed before, and what was nearer."""
+
+    @staticmethod
+    def forward(ctx, layer, rgba, through, nearer, radial, radius: float, side: int, area: Area):
+        ctx.save_for_backward(layer, through, nearer)
+        ctx.constants = radius, side, area
+        through, nearer = through.clone(), nearer.clone()
+        put_over(layer, (rgba, through, nearer, radial), radius, side, area)
+        ctx.mark_dirty(rgba, radial)
+        return rgba, through, nearer, radial
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, of_rgba, of_through, of_nearer, of_radial):
+        (layer, through, nearer), (radius, side, area) = ctx.saved_tensors, ctx.constants
+        grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (layer, through, nearer)]
+        launch(
+            over_backward_kernel, blocks(through.numel()),
+            *(x.contiguous() for x in (layer, through, nearer, of_rgba, of_through, of_nearer, of_radial)), *grads,
+            radius, *through.shape[-2:], area.top, area.left, *area.size, SIDE=side, EPS=EPS, BLOCK=BLOCK_C,
         )  # fmt: skip
+        of_layer, of_through, of_nearer = grads
+        return of_layer, of_rgba, of_through, of_nearer, of_radial, None, None, None
 
 
 def behind(front: Composite, group: Composite) -> None:
@@ -452,19 +765,20 @@ def behind(front: Composite, group: Composite) -> None:
     front.rgba, front.through, front.nearer = (x.contiguous() for x in (front.rgba, front.through, front.nearer))
     parts = [x.contiguous() for x in (group.rgba, group.through, group.nearer)]
     view = group.view or Area.of(front.rgba)
-    with torch.cuda.device_of(front.rgba):
-        behind_kernel[(triton.cdiv(front.through.numel(), BLOCK_C),)](
-            front.rgba, front.through, front.nearer, *parts, *front.through.shape[-2:], view.top, view.left,
-            *parts[1].shape[-2:], UNIT=2**group.level, BLOCK=BLOCK_C,
-        )  # fmt: skip
+    launch(
+        behind_kernel, blocks(front.through.numel()),
+        front.rgba, front.through, front.nearer, *parts, *front.through.shape[-2:], view.top, view.left,
+        *parts[1].shape[-2:], UNIT=2**group.level, BLOCK=BLOCK_C,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["radius", "height", "width", "top", "left", "layer_height", "layer_width"])
 def over_kernel(
-    layer, rgba, through, nearer, radial, radius, height, width, top, left, layer_height, layer_width,
+    layer, rgba, through, nearer, radial, radius: tl.float64, height, width, top, left, layer_height, layer_width,
     SIDE: tl.constexpr, EPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A layer, which is a part of the picture, behind what is there: `reference.over`. Nothing is nearer elsewhere."""
+    radius = tl.cast(radius, rgba.dtype.element_ty)
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     plane, layer_plane = height * width, layer_height * layer_width
     exists = pixel < plane
@@ -484,6 +798,47 @@ def over_kernel(
             tl.store(radial + own, tl.load(radial + own, inside, other=0) + radius * light, inside)
     if SIDE > 0:
         tl.store(radial + pixel, tl.load(radial + pixel, inside, other=0) + radius * arrives * alpha, inside)
+
+
+@triton.jit(do_not_specialize=["radius", "height", "width", "top", "left", "layer_height", "layer_width"])
+def over_backward_kernel(
+    layer, through, nearer, of_rgba, of_through, of_nearer, of_radial, grad_layer, grad_through, grad_nearer,
+    radius: tl.float64, height, width, top, left, layer_height, layer_width,
+    SIDE: tl.constexpr, EPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gradients of a layer, and of what passed and was nearer before it, from those after it; kinks as PyTorch's."""
+    radius = tl.cast(radius, grad_layer.dtype.element_ty)
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    plane, layer_plane = height * width, layer_height * layer_width
+    exists = pixel < plane
+    y, x = pixel // width - top, pixel % width - left
+    inside = exists & (y >= 0) & (y < layer_height) & (x >= 0) & (x < layer_width)
+    at = y * layer_width + x
+    alpha = tl.load(layer + 3 * layer_plane + at, inside, other=0)
+    rest = 1 - tl.load(nearer + pixel, inside, other=0)
+    share = tl.maximum(tl.maximum(alpha, rest), EPS)
+    arrives = tl.load(through + pixel, inside, other=0) / share
+    come = tl.load(of_through + pixel, exists, other=0)
+    of_alpha = tl.load(of_nearer + pixel, inside, other=0) - arrives * come
+    of_arrives = -alpha * come
+    if SIDE > 0:
+        radial = radius * tl.load(of_radial + pixel, inside, other=0)
+        of_alpha += arrives * radial
+        of_arrives += alpha * radial
+    for channel in tl.static_range(4):
+        light = tl.load(of_rgba + channel * plane + pixel, inside, other=0)
+        if SIDE < 0:
+            light += radius * tl.load(of_radial + channel * plane + pixel, inside, other=0)
+        of_arrives += light * tl.load(layer + channel * layer_plane + at, inside, other=0)
+        if channel < 3:
+            tl.store(grad_layer + channel * layer_plane + at, arrives * light, inside)
+        else:
+            of_alpha += arrives * light
+    of_share = tl.where(tl.maximum(alpha, rest) >= EPS, -of_arrives * arrives / share, 0)
+    to_alpha = tl.where(alpha > rest, 1.0, tl.where(alpha == rest, 0.5, 0.0))
+    tl.store(grad_layer + 3 * layer_plane + at, of_alpha + to_alpha * of_share, inside)
+    tl.store(grad_through + pixel, come + tl.where(inside, of_arrives / share, 0), exists)
+    tl.store(grad_nearer + pixel, tl.where(inside, (to_alpha - 1) * of_share, 0), exists)
 
 
 @triton.jit(do_not_specialize=["height", "width", "top", "left", "group_height", "group_width"])

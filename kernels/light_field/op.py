@@ -45,15 +45,17 @@ def render_light_field(
     Source: Srinivasan et al., CVPR 2018 (light field aperture rendering); Kaneko, "Unsupervised Learning of Depth and
     Depth-of-Field Effect From Natural Images With Aperture Rendering Generative Adversarial Networks", CVPR 2021.
     """
+    tensors = {"image": (image, "B C H W"), "rays": (rays, "B V H W"), "views": (views, "V 2")}
     if weights is None:
-        weights = torch.ones(views.shape[0], device=views.device)
-    backend.check_tensors(
-        image=(image, "B C H W"), rays=(rays, "B V H W"), views=(views, "V 2"), weights=(weights, "V")
-    )
+        backend.check_tensors(**tensors)
+        compute = backend.compute_dtype(image, rays)
+        weights = views.new_full((views.shape[0],), 1 / views.shape[0], dtype=compute)
+    else:
+        backend.check_tensors(**tensors, weights=(weights, "V"))
+        compute = backend.compute_dtype(image, rays, weights)
+        weights = weights.to(compute)
+        weights = weights / weights.sum()
     _check_views(views)
-    compute = backend.compute_dtype(image, rays, weights)
-    weights = weights.to(compute)
-    weights = weights / weights.sum()
     if backend.resolve(impl, image.device) == "reference":
         return reference.render_light_field(image, rays, views, weights)
     return _render(image, rays, views.to(compute), weights)

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from argan.kernels import backend
+from argan.kernels.launch import launch
 
 BLOCK_P = 128
 NUM_WARPS = 4
@@ -179,7 +180,7 @@ def warp_forward(disparity: Tensor, views: Tensor) -> Tensor:
 
 def warp_backward(grad_out: Tensor, disparity: Tensor, views: Tensor) -> Tensor:
     backend.alert_not_deterministic("the gradient of warp_disparity", disparity.device)
-    grad_disparity = torch.zeros(disparity.shape, dtype=views.dtype, device=disparity.device)
+    grad_disparity = views.new_zeros(disparity.shape)
     _launch(warp_backward_kernel, views, grad_out, disparity, views, grad_disparity)
     return grad_disparity.to(disparity.dtype)
 
@@ -204,10 +205,9 @@ def render_backward(
     """The gradients to image, rays and weights; one that is not needed is empty."""
     if need_image:
         backend.alert_not_deterministic("the gradient of render_light_field to its image", image.device)
-    partial_sums = (_programs(image), views.shape[0])
-    grad_image = torch.zeros(image.shape if need_image else 0, dtype=views.dtype, device=image.device)
+    grad_image = views.new_zeros(image.shape if need_image else 0)
     grad_rays = rays.new_empty(rays.shape if need_rays else 0)
-    grad_weights = views.new_empty(partial_sums if need_weights else 0)
+    grad_weights = views.new_empty((_programs(image), views.shape[0]) if need_weights else 0)
     _launch(
         render_backward_kernel, views, grad_out, image, rays, views, weights, grad_image, grad_rays, grad_weights,
         NEED_IMAGE=need_image, NEED_RAYS=need_rays, NEED_WEIGHTS=need_weights, CHANNELS=image.shape[1],
@@ -218,19 +218,20 @@ def render_backward(
 
 def _programs(image: Tensor) -> int:
     batch, _, height, width = image.shape
-    return batch * triton.cdiv(height * width, BLOCK_P)
+    return batch * (-(-height * width // BLOCK_P))  # rounded up; triton.cdiv takes 8 microseconds
 
 
 def _launch(function, views: Tensor, *tensors: Tensor, **constants) -> None:
-    """Run a kernel over the pixels of the first tensor, calculating in the dtype of `views`. Results are contiguous."""
+    """Run a kernel over the pixels of the first tensor, calculating in the dtype of `views`. Results are contiguous.
+
+    A kernel's constants come in one order always (`launch` tells compiled kernels apart by their values).
+    """
     height, width = tensors[0].shape[-2:]
     programs = _programs(tensors[0])
     if height * width > 2**31 - BLOCK_P or programs >= 2**31:
         raise ValueError(f"too large for one launch (2^31 pixels an image): {tuple(tensors[0].shape)}")
-    tensors = tuple(tensor.contiguous() for tensor in tensors)
-    with torch.cuda.device_of(tensors[0]):
-        function[(programs,)](
-            *tensors, height, width, views.shape[0],
-            COMPUTE=COMPUTE_TYPES[views.dtype], BLOCK_P=BLOCK_P, **constants,
-            num_warps=NUM_WARPS, enable_fp_fusion=True,
-        )  # fmt: skip
+    launch(
+        function, programs, *(tensor.contiguous() for tensor in tensors), height, width, views.shape[0],
+        COMPUTE=COMPUTE_TYPES[views.dtype], BLOCK_P=BLOCK_P, **constants,
+        num_warps=NUM_WARPS, enable_fp_fusion=True,
+    )  # fmt: skip

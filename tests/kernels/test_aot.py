@@ -42,24 +42,29 @@ def light_field(kernel: str, registers: int, storage: str = "fp32", compute: str
 
 
 def bokeh(registers: int, storage: str = "fp32", compute: str = "fp32", kernels: str = "one") -> Kernel:
-    types = {"source": f"*{storage}", "spans": "*i32", "busy": "*i8"} | dict.fromkeys(("weights", "out"), f"*{compute}")
+    types = {"source": f"*{storage}", "busy": "*i8"} | dict.fromkeys(("weights", "out"), f"*{compute}")
     types |= dict.fromkeys(("height", "width", "side", "rows", "columns", "cell"), "i32")
     constants = {"KERNELS": kernels, "BLOCK": 64, "BLOCK_P": 256}
     note = f"{storage} {kernels}"
-    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps=2, note=note)
+    warps = 4 if compute == "fp64" else 2
+    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps, note)
 
 
-def step(kernel: str, registers: int, number: str = "fp32", **constants: Any) -> Kernel:
-    """The photo renderer's kernels of planes."""
+def step(kernel: str, registers: int, number: str = "fp32", out: str = "", **constants: Any) -> Kernel:
+    """The photo renderer's kernels of planes; `out` is what they store, if that is something else."""
     planes = ("near", "near_place", "far", "far_place", "rgba", "known", "coarse", "out", "grad")
     planes += ("grad_near", "grad_near_place", "grad_far", "grad_far_place", "layer", "through", "nearer", "radial")
-    planes += ("group_rgba", "group_through", "group_nearer")
+    planes += ("group_rgba", "group_through", "group_nearer", "of_mean", "of_filled", "of_rgba", "of_through")
+    planes += ("of_nearer", "of_radial", "grad_layer", "grad_through", "grad_nearer", "alpha", "visible")
     sizes = ("plane", "pitch", "top", "left", "height", "width", "coarse_height", "coarse_width", "layer_height")
     sizes += ("rgba_plane", "rgba_pitch", "known_plane", "known_pitch", "layer_width", "group_height", "group_width")
-    types = dict.fromkeys(planes, f"*{number}") | dict.fromkeys(sizes, "i32") | {"k": "fp32", "radius": "fp32"}
-    note = " ".join([number, *(f"{name}={value}" for name, value in constants.items() if name not in ("TRUST", "EPS"))])
+    sizes += ("source_height", "source_width", "visible_pitch")
+    types = dict.fromkeys(planes, f"*{number}") | dict.fromkeys(sizes, "i32") | {"k": "fp32", "radius": "fp64"}
+    types |= {"out": f"*{out or number}"}
+    untold = "TRUST", "EPS", "BLOCK", "STRIP"
+    note = " ".join([number, *(f"{name}={value}" for name, value in constants.items() if name not in untold)])
     constants |= {"NOWHERE": -1e4} if kernel.startswith("weigh") else {}
-    constants["BLOCK"] = 256
+    constants.setdefault("BLOCK", 256)
     return Kernel("argan.kernels.bokeh.triton", kernel, types, registers, constants, note=note)
 
 
@@ -82,7 +87,7 @@ KERNELS = [
     light_field("render_backward_kernel", 80, CHANNELS=11, **ALL),
     light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
     bokeh(64),  # a thread has four pixels: 16 registers each
-    bokeh(56, "fp16"),
+    bokeh(64, "fp16"),
     bokeh(104, "fp64", "fp64"),
     bokeh(64, kernels="block"),
     bokeh(80, kernels="tap"),
@@ -91,11 +96,18 @@ KERNELS = [
         for (what, level), registers in {("seen", 0): 40, ("seen", 1): 56, ("known", 1): 40, ("hidden", 0): 32}.items()
     ),
     step("weigh_kernel", 80, "fp64", WHAT="seen", LEVEL=1),
-    step("weigh_backward_kernel", 56, WHAT="seen", LEVEL=1),
+    step("weigh_backward_kernel", 64, WHAT="seen", LEVEL=1),
     step("weigh_backward_kernel", 56, WHAT="known", LEVEL=0),
     step("pull_kernel", 40, TRUST=16, EPS=1e-6),
     step("push_kernel", 40),
+    step("pull_backward_kernel", 144, TRUST=16, EPS=1e-6),
+    step("push_backward_kernel", 64),
+    step("busy_kernel", 80, out="i8", BLOCK=64, STRIP=16),
+    step("pack_kernel", 40, HALF=False, EDGE="extend"),
+    step("pack_kernel", 40, out="fp16", HALF=True, EDGE="extend"),
+    step("pack_kernel", 40, HALF=False, EDGE="zero"),
     *(step("over_kernel", 40, SIDE=side, EPS=1e-6) for side in (-1, 0, 1)),
+    *(step("over_backward_kernel", 64, SIDE=side, EPS=1e-6) for side in (-1, 0, 1)),
     *(step("behind_kernel", 40, UNIT=unit) for unit in (1, 8)),
 ]
 

@@ -291,6 +291,31 @@ def test_second_order_is_refused(device):
         gradient.square().sum().backward()
 
 
+@pytest.mark.triton
+def test_launches_are_told_apart_by_their_constants(device, monkeypatch):
+    """A compiled kernel is kept under its constants' values: they come in one order, and all of them come."""
+    from argan.kernels.light_field import triton as kernels
+
+    seen, launch = [], kernels.launch
+
+    def watched(kernel, programs, *arguments, **constants):
+        seen.append((kernel, len(arguments), constants))
+        launch(kernel, programs, *arguments, **constants)
+
+    monkeypatch.setattr(kernels, "launch", watched)
+    views, image = CROSS[2:].float().to(device), torch.rand(1, 2, 4, 3, device=device)
+    for wanted in range(3):
+        inputs = [image.clone(), grid(1, 2, 4, 3).float().to(device), torch.rand(2, device=device)]
+        inputs[wanted].requires_grad_()
+        render_light_field(*inputs[:2], views, inputs[2], impl="triton").sum().backward()
+    warp_disparity(image[:, :1].requires_grad_(), views, impl="triton").sum().backward()
+    assert len({kernel for kernel, _, _ in seen}) == 4
+    for kernel, count, constants in seen:
+        assert set(kernel.arg_names[count:]) == set(constants) - {"num_warps", "enable_fp_fusion"}
+        orders = {tuple(names) for other, _, names in seen if other is kernel}
+        assert orders == {tuple(constants)}
+
+
 @pytest.mark.gpu
 def test_triton_gradient_to_rays_is_deterministic():
     image, rays = torch.rand(2, 3, 65, 67, device="cuda"), torch.randn(2, 21, 65, 67, device="cuda")

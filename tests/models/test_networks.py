@@ -141,6 +141,28 @@ def test_mixture_renders_the_open_lenses_only():
     assert loss == 0
 
 
+def test_mixture_has_the_gradients_of_rendering_every_sample():
+    renderer, weight = random_renderer().double(), torch.rand(4, 3, 12, 12).double()
+    inputs = torch.rand(4, 3, 12, 12).double().requires_grad_(), torch.randn(4, 1, 12, 12).double().requires_grad_()
+    scale = torch.tensor([0.3, 0.0, 1.0, 0.0]).double()
+    wanted = [*inputs, *renderer.parameters()]
+    mixed, loss = render_mixture(renderer, *inputs, scale)
+    found = torch.autograd.grad((weight * mixed).sum() + loss, wanted)
+    expanded, warped = renderer.rays(scale.view(4, 1, 1, 1) * inputs[1])
+    every = (weight * renderer.lens(inputs[0], expanded)).sum()
+    of_open = renderer.expansion_loss(expanded[scale > 0], warped[scale > 0])
+    for gradient, expected in zip(found, torch.autograd.grad(every + of_open, wanted), strict=True):
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_mixture_waits_for_no_device():
+    """Tensors without values, which nothing can be asked about: which samples are rendered is known from s alone."""
+    renderer = random_renderer().to("meta")
+    image, disparity = torch.rand(3, 3, 16, 16, device="meta"), torch.randn(3, 1, 16, 16, device="meta")
+    mixed, _ = render_mixture(renderer, image, disparity, torch.tensor([0.0, 1.0, 0.3]))
+    assert mixed.shape == image.shape
+
+
 def test_renderer_passes_gradients_to_image_and_disparity():
     renderer = random_renderer()
     image, disparity = torch.rand(1, 3, 16, 16, requires_grad=True), torch.randn(1, 1, 16, 16, requires_grad=True)

@@ -307,6 +307,10 @@ def test_a_gpu_that_is_not_here(folder, capfd):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="this onnxruntime was built without CUDA",
+)
 def test_on_the_gpu(folder):
     photo = Photo(noise())
     cpu, cuda = (

@@ -79,6 +79,13 @@ def test_the_gan_never_renders():
     assert torch.equal(scene.shown, scene.deep)
 
 
+def test_what_is_rendered_is_known_on_the_cpu():
+    _, draws, _ = scene_of(tiny("argan"))
+    part = draws.part(slice(0, 4), torch.device("meta"))
+    assert part.noise.device.type == "meta"
+    assert torch.equal(part.scale, draws.scale[:4])
+
+
 def test_viewpoints_pair_the_same_noise():
     _, draws, scene = scene_of(tiny("argan-rgbd"))
     assert torch.equal(draws.noise[0::2], draws.noise[1::2])
