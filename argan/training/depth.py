@@ -49,8 +49,8 @@ def train_depth(
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
         image, disparity = draw_pairs(models, units, config, rng)
         with torch.autocast(place.type, torch.bfloat16, enabled=use_bfloat16(config.precision, place)):
-            estimate = estimator(image.to(place))
-        error = (estimate.float() - disparity.to(place)).abs().mean()
+            estimate = estimator(image)
+        error = (estimate.float() - disparity).abs().mean()
         optimizer.zero_grad(set_to_none=True)
         error.backward()
         optimizer.step()
@@ -83,21 +83,24 @@ def disparity_units(models: Sequence[Model], seed: int) -> list[float]:
 def draw_pairs(
     models: Sequence[Model], units: Sequence[float], config: DepthConfig, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A batch of augmented images (N, 3, S, S) and their signed disparity (N, 1, S, S) in the first model's unit."""
+    """A batch of augmented images (N, 3, S, S) and their signed disparity (N, 1, S, S) in the first model's unit.
+
+    On the device of the models, but drawn from `rng` on the CPU.
+    """
     renderer = models[0].renderer
     assert renderer is not None
     counts = [len(range(first, config.batch, len(models))) for first in range(len(models))]
     where = renderer.views.device
     with torch.autocast(where.type, torch.bfloat16, enabled=use_bfloat16(config.precision, where)):
         pairs = [draw_deep_images(model, count, rng) for model, count in zip(models, counts, strict=True)]
-    deep = torch.cat([image.float().cpu() for image, _ in pairs])
-    disparity = torch.cat([unit * place.float().cpu() for unit, (_, place) in zip(units, pairs, strict=True)])
+    deep = torch.cat([image.float() for image, _ in pairs])
+    disparity = torch.cat([unit * place.float() for unit, (_, place) in zip(units, pairs, strict=True)])
     deep, disparity = collage(deep, disparity, rng, config.collage, config.close)
     deep, disparity = stage(deep, disparity, rng, config.stage)
     opened = torch.rand(config.batch, generator=rng).round()
     scale = {"both": opened, "deep": torch.zeros_like(opened), "shallow": torch.ones_like(opened)}[config.images]
-    image, _ = render_mixture(renderer, deep.to(where), disparity.to(where), scale)
-    return augment(image.cpu(), disparity, rng, config.light, config.negatives)
+    image, _ = render_mixture(renderer, deep, disparity, scale)
+    return augment(image, disparity, rng, config.light, config.negatives)
 
 
 @torch.no_grad()
@@ -108,7 +111,8 @@ def draw_deep_images(model: Model, count: int, rng: torch.Generator) -> tuple[Te
     place = next(model.generator.parameters()).device
     z = torch.randn(count, model.generator.z_dim, generator=rng)
     camera = draw_views(count, model.config.generator, rng)
-    return model.generator(z.to(place), None if camera is None else camera.to(place))
+    camera = None if camera is None else camera.to(place, non_blocking=True)
+    return model.generator(z.to(place, non_blocking=True), camera)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,10 @@ class Area:
         """The inverse of `seen_from`."""
         return Area(self.top + other.top, self.bottom + other.top, self.left + other.left, self.right + other.left)
 
+    def short_of(self, other: Area) -> tuple[int, int, int, int]:
+        """How far the other reaches beyond it to the left, right, top and bottom."""
+        return self.left - other.left, other.right - self.right, self.top - other.top, other.bottom - self.bottom
+
     def at_level(self, level: int) -> Area:
         return Area(self.top >> level, self.bottom >> level, self.left >> level, self.right >> level)
 
@@ -76,8 +81,40 @@ def window(x: Tensor, area: Area) -> Tensor:
     """The part of x in `area`, which may reach beyond it: its edge is extended."""
     height, width = x.shape[-2:]
     inside = area.within(Area(0, height, 0, width))
-    beyond = inside.left - area.left, area.right - inside.right, inside.top - area.top, area.bottom - inside.bottom
-    return F.pad(x[inside.index()], beyond, mode="replicate") if any(beyond) else x[inside.index()]
+    beyond = inside.short_of(area)
+    return replicated(x[inside.index()], beyond) if any(beyond) else x[inside.index()]
+
+
+def replicated(x: Tensor, beyond: Sequence[int] = (1, 1, 1, 1)) -> Tensor:
+    """x (B,C,h,w) and its edge for so many pixels more to the left, right, top and bottom."""
+    recorded = torch.is_grad_enabled() and x.requires_grad
+    return _Replicated.apply(x, beyond) if recorded else F.pad(x, list(beyond), mode="replicate")
+
+
+class _Replicated(torch.autograd.Function):
+    """PyTorch's own gradient adds atomically on a GPU: in another order every time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, beyond: Sequence[int]) -> Tensor:
+        ctx.beyond = beyond
+        return F.pad(x, list(beyond), mode="replicate")
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return folded(grad, ctx.beyond), None
+
+
+def folded(x: Tensor, beyond: Sequence[int]) -> Tensor:
+    """The adjoint of `replicated`: x without its rim, which is added to the edge."""
+    left, right, top, bottom = beyond
+    height, width = x.shape[-2] - top - bottom, x.shape[-1] - left - right
+    rows = x.narrow(-2, top, height).clone()
+    rows[..., 0, :] += x[..., :top, :].sum(-2)
+    rows[..., -1, :] += x[..., top + height :, :].sum(-2)
+    columns = rows.narrow(-1, left, width).clone()
+    columns[..., 0] += rows[..., :left].sum(-1)
+    columns[..., -1] += rows[..., left + width :].sum(-1)
+    return columns
 
 
 def by_tiles(
@@ -134,7 +171,7 @@ def halved(x: Tensor, times: int) -> Tensor:
 def reduced(x: Tensor, times: int) -> Tensor:
     """x at 1 / 2^times of the size; pixels are shared by the two nearest in each direction: light keeps its place."""
     for _ in range(times):
-        x = F.pad(x, (1,) * 4, mode="replicate")
+        x = replicated(x)
         x = torch.lerp(x[..., 1:-1:2, :] + x[..., 2::2, :], x[..., :-2:2, :] + x[..., 3::2, :], 0.25)
         x = torch.lerp(x[..., 1:-1:2] + x[..., 2::2], x[..., :-2:2] + x[..., 3::2], 0.25) * 0.25
     return x
@@ -156,7 +193,52 @@ def doubled(x: Tensor) -> Tensor:
 
 
 def enlarged(x: Tensor, times: int) -> Tensor:
-    return x if times == 1 else F.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
+    """x (B,C,h,w) at an even number of times the size, bilinearly; 1: as it is."""
+    if times == 1:
+        return x
+    recorded = torch.is_grad_enabled() and x.requires_grad
+    return _Enlarged.apply(x, times) if recorded else interpolated(x, times)
+
+
+def interpolated(x: Tensor, times: int) -> Tensor:
+    return F.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
+
+
+class _Enlarged(torch.autograd.Function):
+    """As `_Replicated`: PyTorch's own gradient adds atomically."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, times: int) -> Tensor:
+        ctx.times = times
+        return interpolated(x, times)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        rows = gathered(grad.unflatten(-2, (-1, ctx.times)).movedim(-2, -1), dim=-2)
+        return gathered(rows.unflatten(-1, (-1, ctx.times)), dim=-1), None
+
+
+def gathered(fine: Tensor, dim: int) -> Tensor:
+    """The adjoint of linear interpolation along a dimension: what each cell's pixels, (...,t), got of it and of others.
+
+    A pixel lies between its own cell and the one before if it is in the first half of its cell, else the one after;
+    beyond the ends are the cells at the ends.
+    """
+    times = fine.shape[-1]
+    away = (torch.arange(times, device=fine.device, dtype=fine.dtype) + 0.5) / times - 0.5  # of the cell's middle
+    shares = torch.stack([1 - away.abs(), (-away).clamp(min=0), away.clamp(min=0)], 1)
+    own, before, after = (fine @ shares).unbind(-1)
+    return own + shifted(before, dim, -1) + shifted(after, dim, 1)
+
+
+def shifted(x: Tensor, dim: int, by: int) -> Tensor:
+    """x moved by a cell backwards (-1) or forwards (1) along a dimension; what leaves it is added to the end."""
+    count = x.shape[dim]
+    moved = torch.zeros_like(x)
+    moved.narrow(dim, max(by, 0), count - 1).copy_(x.narrow(dim, max(-by, 0), count - 1))
+    end = 0 if by < 0 else count - 1
+    moved.select(dim, end).add_(x.select(dim, end))
+    return moved
 
 
 def largest(x: Tensor, side: int) -> Tensor:
@@ -166,7 +248,7 @@ def largest(x: Tensor, side: int) -> Tensor:
 
 def largest_around(x: Tensor) -> Tensor:
     """The largest value in the 3 x 3 pixels around each."""
-    x = F.pad(x, (1,) * 4, mode="replicate")
+    x = replicated(x)
     x = torch.maximum(torch.maximum(x[..., :-2, :], x[..., 1:-1, :]), x[..., 2:, :])
     return torch.maximum(torch.maximum(x[..., :-2], x[..., 1:-1]), x[..., 2:])
 

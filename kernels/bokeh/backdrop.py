@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from argan.kernels.bokeh.areas import Area, by_tiles, doubled, enlarged, halved, round_up, window
+from argan.kernels.bokeh.areas import Area, by_tiles, doubled, enlarged, halved, replicated, round_up, window
 from argan.kernels.bokeh.plan import Plan
 
 FARTHER = 2.0  # px of blur radius: what is nearer by that much counts for 1 / e of what is farthest
@@ -38,7 +37,7 @@ def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int
         pyramid.append(farthest_of(fours(pyramid[-1])))
     found = farthest_of(nines(pyramid.pop()))
     while pyramid:
-        cell, around = pyramid.pop(), doubled(F.pad(found, (1,) * 4, mode="replicate"))
+        cell, around = pyramid.pop(), doubled(replicated(found))
         around = torch.lerp(around, unless_nearer(farthest_of(nines(cell)), around), 0.5)
         found = unless_nearer(cell, around)
     hides = nearer(cell, around)
@@ -70,7 +69,7 @@ def fours(x: Tensor) -> list[Tensor]:
 def nines(x: Tensor) -> list[Tensor]:
     """Each cell and those around it."""
     height, width = x.shape[-2:]
-    x = F.pad(x, (1,) * 4, mode="replicate")
+    x = replicated(x)
     return [x[..., row : row + height, column : column + width] for row in range(3) for column in range(3)]
 
 

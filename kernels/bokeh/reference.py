@@ -13,7 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.kernels.bokeh.areas import Area, doubled, halved, largest, largest_around, reduced, round_up, window
+from argan.kernels.bokeh.areas import (
+    Area,
+    doubled,
+    halved,
+    largest,
+    largest_around,
+    reduced,
+    replicated,
+    round_up,
+    window,
+)
 from argan.kernels.bokeh.layers import Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import Steps
@@ -181,7 +191,7 @@ def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
         pyramid.append(mean)
     filled = pyramid.pop()
     for finer in reversed(pyramid):
-        filled = torch.addcmul(finer, 1 - finer[:, 4:], doubled(F.pad(filled, (1,) * 4, mode="replicate")))
+        filled = torch.addcmul(finer, 1 - finer[:, 4:], doubled(replicated(filled)))
     finest = torch.cat([layer[wanted.index()], known[wanted.index()]], 1)
     return torch.addcmul(finest, 1 - finest[:, 4:], doubled(window(filled, wanted.at_level(1).grown(1))))
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from argan.kernels.bokeh import reference
 from argan.kernels.bokeh.aperture import Aperture
-from argan.kernels.bokeh.areas import Area, reduced, round_up, window
+from argan.kernels.bokeh.areas import Area, folded, reduced, round_up, window
 from argan.kernels.bokeh.layers import NOWHERE, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import Develop, Light, Steps, render_tiles
@@ -553,17 +553,10 @@ class _Spread(torch.autograd.Function):
 
 
 def window_backward(grad: Tensor, area: Area, size: torch.Size) -> Tensor:
-    """The adjoint of `window`: what came from beyond the edge of a picture of this size is its edge's."""
+    """The adjoint of `window`, of a picture of this size."""
     picture = Area(0, size[0], 0, size[1])
     inside = area.within(picture)
-    part = inside.seen_from(area)
-    if part.size != area.size:
-        rows = grad[..., part.top : part.bottom, :].clone()
-        rows[..., 0, :] += grad[..., : part.top, :].sum(-2)
-        rows[..., -1, :] += grad[..., part.bottom :, :].sum(-2)
-        grad = rows[..., part.left : part.right].clone()
-        grad[..., 0] += rows[..., : part.left].sum(-1)
-        grad[..., -1] += rows[..., part.right :].sum(-1)
+    grad = folded(grad, inside.short_of(area))
     if inside == picture:
         return grad
     out = grad.new_zeros(*grad.shape[:2], *size)
@@ -628,11 +621,11 @@ def busy_kernel(
     across = tl.cdiv(width, BLOCK)
     first_row, first_column = (block // across) * BLOCK, (block % across) * BLOCK
     y, x = tl.arange(0, STRIP)[:, None], first_column + tl.arange(0, BLOCK)[None]
-    most = tl.zeros([STRIP, BLOCK], visible.dtype.element_ty)
+    shown = tl.zeros([STRIP, BLOCK], visible.dtype.element_ty)
     for row in range(first_row, tl.minimum(first_row + BLOCK, height), STRIP):
         exists = (row + y < height) & (x < width)
-        most = tl.maximum(most, tl.load(visible + (row + y) * visible_pitch + x, exists, other=0))
-    something = tl.max(most) > 0
+        shown = tl.maximum(shown, tl.load(visible + (row + y) * visible_pitch + x, exists, other=0))
+    something = tl.max(shown) > 0
     if something:
         last_row = tl.minimum(first_row + BLOCK + source_height - height, source_height)
         last_column = tl.minimum(first_column + BLOCK + source_width - width, source_width)

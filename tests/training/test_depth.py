@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from argan.config import DepthConfig, ModelConfig
 from argan.errors import UsageError
@@ -195,3 +197,45 @@ def test_the_figure_is_the_nearer_part():
     disparity = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(2, 1, 4, 4) * torch.tensor([1.0, 5.0]).view(2, 1, 1, 1)
     assert (figure(disparity)[..., :2] < 0.01).all()
     assert (figure(disparity)[..., 2:] > 0.99).all()
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses operations on tensors of two devices, but for transfers and the scalars that CUDA too accepts."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        leaves = tree_leaves((args, kwargs or {}))
+        devices = {x.device.type for x in leaves if isinstance(x, torch.Tensor) and x.dim() > 0}
+        if len(devices) > 1 and func is not torch.ops.aten.copy_.default:
+            raise AssertionError(f"{func} mixes {sorted(devices)}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("close", [0.0, 0.5])
+def test_augmentation_stays_on_the_device_of_the_images_and_waits_for_nothing(close, monkeypatch):
+    """On the meta device, whose tensors have no values: to ask for one, as for a decision, is an error."""
+
+    def run(image: torch.Tensor, disparity: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        both = stage(*collage(image, disparity, generator, share=0.5, close=close), generator, share=0.5)
+        return augment(*both, generator, light=0.3, negatives=0.5)
+
+    monkeypatch.setattr("argan.training.augment.as_jpeg", lambda x, _: torch.zeros(x.shape, dtype=torch.uint8))
+    image, disparity = torch.rand(8, 3, 16, 16), torch.rand(8, 1, 16, 16)
+    on_cpu, on_meta = rng(), rng()
+    run(image, disparity, on_cpu)
+    with OneDevice():
+        both = run(image.to("meta"), disparity.to("meta"), on_meta)
+        with pytest.raises(AssertionError, match="mixes"):
+            torch.add(both[0], image)
+    assert [x.device.type for x in both] == ["meta", "meta"]
+    assert [x.shape for x in both] == [image.shape, disparity.shape]
+    assert torch.equal(on_cpu.get_state(), on_meta.get_state())  # the same is drawn for all devices
+
+
+def test_images_that_are_not_chosen_for_compression_stay_where_they_are(monkeypatch):
+    seen = []
+    monkeypatch.setattr("argan.training.augment.as_jpeg", lambda pixels, q: seen.append((pixels, q)) or 0 * pixels)
+    image = torch.rand(16, 3, 8, 8) + 0.01
+    changed = (compress(image, rng(), share=0.25) != image).flatten(1).any(1)
+    assert len(seen) == 1
+    assert len(seen[0][0]) == len(seen[0][1]) == changed.sum()
+    assert 0 < changed.sum() < 10
