@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -106,15 +107,13 @@ class _Replicated(torch.autograd.Function):
 
 def folded(x: Tensor, beyond: Sequence[int]) -> Tensor:
     """The adjoint of `replicated`: x without its rim, which is added to the edge."""
-    left, right, top, bottom = beyond
-    height, width = x.shape[-2] - top - bottom, x.shape[-1] - left - right
-    rows = x.narrow(-2, top, height).clone()
-    rows[..., 0, :] += x[..., :top, :].sum(-2)
-    rows[..., -1, :] += x[..., top + height :, :].sum(-2)
-    columns = rows.narrow(-1, left, width).clone()
-    columns[..., 0] += rows[..., :left].sum(-1)
-    columns[..., -1] += rows[..., left + width :].sum(-1)
-    return columns
+    for dim, (before, after) in ((-2, beyond[2:]), (-1, beyond[:2])):
+        if before or after:
+            first, rest = x.narrow(dim, 0, before), x.narrow(dim, x.shape[dim] - after, after)
+            x = x.narrow(dim, before, x.shape[dim] - before - after).clone()
+            x.narrow(dim, 0, 1).add_(first.sum(dim, keepdim=True))
+            x.narrow(dim, -1, 1).add_(rest.sum(dim, keepdim=True))
+    return x
 
 
 def by_tiles(
@@ -224,21 +223,20 @@ def gathered(fine: Tensor, dim: int) -> Tensor:
     A pixel lies between its own cell and the one before if it is in the first half of its cell, else the one after;
     beyond the ends are the cells at the ends.
     """
-    times = fine.shape[-1]
-    away = (torch.arange(times, device=fine.device, dtype=fine.dtype) + 0.5) / times - 0.5  # of the cell's middle
-    shares = torch.stack([1 - away.abs(), (-away).clamp(min=0), away.clamp(min=0)], 1)
-    own, before, after = (fine @ shares).unbind(-1)
-    return own + shifted(before, dim, -1) + shifted(after, dim, 1)
+    own, before, after = (fine @ shares(fine.shape[-1], fine.device, fine.dtype)).unbind(-1)
+    others = own.shape[dim] - 1
+    own.narrow(dim, 0, others).add_(before.narrow(dim, 1, others))
+    own.narrow(dim, 0, 1).add_(before.narrow(dim, 0, 1))
+    own.narrow(dim, 1, others).add_(after.narrow(dim, 0, others))
+    own.narrow(dim, others, 1).add_(after.narrow(dim, others, 1))
+    return own
 
 
-def shifted(x: Tensor, dim: int, by: int) -> Tensor:
-    """x moved by a cell backwards (-1) or forwards (1) along a dimension; what leaves it is added to the end."""
-    count = x.shape[dim]
-    moved = torch.zeros_like(x)
-    moved.narrow(dim, max(by, 0), count - 1).copy_(x.narrow(dim, max(-by, 0), count - 1))
-    end = 0 if by < 0 else count - 1
-    moved.select(dim, end).add_(x.select(dim, end))
-    return moved
+@lru_cache
+def shares(times: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Of its own cell, the one before and the one after in each of a cell's pixels, (t,3)."""
+    away = (torch.arange(times, dtype=dtype) + 0.5) / times - 0.5  # of the cell's middle
+    return torch.stack([1 - away.abs(), (-away).clamp(min=0), away.clamp(min=0)], 1).to(device)
 
 
 def largest(x: Tensor, side: int) -> Tensor:

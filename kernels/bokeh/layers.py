@@ -98,7 +98,7 @@ class Composite:
         self.nearer = nearer
         self.level, self.side = level, side
         self.radial = torch.zeros_like(nearer).repeat(1, RADIAL[side], 1, 1)  # layers times their radii
-        self.middle: list[Tensor] | None = None  # of the part of the aperture that lets light pass, (x, y); 1: the rim
+        self.middle: Tensor | None = None  # of the part of the aperture that lets light pass, x and y; 1: the rim
         self.view: Area | None = None  # what is wanted of it, at full size; None: all
 
     def group(self, level: int, side: int) -> Composite:
@@ -137,8 +137,8 @@ class Composite:
         if group.side < 0 and self.middle is not None:
             group.shift(self.middle)
         if group.side > 0:
-            passing = [group.enlarged(x) for x in group.passing()]
-            self.middle = passing if self.middle is None else [a + b for a, b in zip(self.middle, passing, strict=True)]
+            passing = group.enlarged(group.passing())
+            self.middle = passing if self.middle is None else self.middle + passing
         behind(self, group)
 
     def enlarged(self, x: Tensor) -> Tensor:
@@ -146,17 +146,16 @@ class Composite:
         x = enlarged(x, 2**self.level)
         return x if self.view is None else x[self.view.index()]
 
-    def passing(self) -> list[Tensor]:
+    def passing(self) -> Tensor:
         """The middle of the part of the aperture where light passes these layers: away from where they are denser."""
-        strength = ASIDE * (1 - self.through)
-        return [-strength * slope for slope in slopes(self.radial)]
+        return ASIDE * (self.through - 1) * torch.cat(slopes(self.radial), 1)
 
-    def shift(self, middle: list[Tensor]) -> None:
+    def shift(self, middle: Tensor) -> None:
         """These layers as they are seen through a part of the aperture with that middle, to first order."""
         if self.view is not None:
-            here = Area.of(self.rgba).from_level(self.level).seen_from(self.view)
-            middle = [window(x, here) for x in middle]
-        moved = [halved(at, self.level) * slope for at, slope in zip(middle, slopes(self.radial), strict=True)]
+            middle = window(middle, Area.of(self.rgba).from_level(self.level).seen_from(self.view))
+        at = halved(middle, self.level).split(1, 1)
+        moved = [x * slope for x, slope in zip(at, slopes(self.radial), strict=True)]
         self.rgba = (self.rgba + moved[0] + moved[1]).clamp(min=0)
         self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
 

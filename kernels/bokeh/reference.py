@@ -266,9 +266,10 @@ def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
 
 def behind(front: Composite, group: Composite) -> None:
     """Puts a finished group of layers, of any level, behind all that is in the composite."""
-    front.rgba = torch.addcmul(front.rgba, front.through, group.enlarged(group.rgba))
-    front.through = front.through * group.enlarged(group.through)
-    front.nearer = group.enlarged(group.nearer)
+    state = group.enlarged(torch.cat([group.rgba, group.through, group.nearer], 1))
+    rgba, through, front.nearer = state.split([4, 1, 1], 1)
+    front.rgba = torch.addcmul(front.rgba, front.through, rgba)
+    front.through = front.through * through
 
 
 STEPS = Steps(unmix, weigh, partial(fill, inpaint), spread, over, behind)
