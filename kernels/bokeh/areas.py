@@ -223,7 +223,8 @@ def gathered(fine: Tensor, dim: int) -> Tensor:
     A pixel lies between its own cell and the one before if it is in the first half of its cell, else the one after;
     beyond the ends are the cells at the ends.
     """
-    own, before, after = (fine @ shares(fine.shape[-1], fine.device, fine.dtype)).unbind(-1)
+    found = fine @ shares(fine.shape[-1], fine.device, fine.dtype)
+    own, before, after = (found[..., k] for k in range(3))
     others = own.shape[dim] - 1
     own.narrow(dim, 0, others).add_(before.narrow(dim, 1, others))
     own.narrow(dim, 0, 1).add_(before.narrow(dim, 0, 1))

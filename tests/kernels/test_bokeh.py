@@ -558,6 +558,7 @@ def test_gradients_of_replicated_edges_are_pytorch_s(size, beyond):
     weights = torch.rand_like(ours)
     grads = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (ours, theirs)]
     torch.testing.assert_close(*grads, rtol=0, atol=1e-14)
+    assert torch.autograd.gradgradcheck(lambda x: areas.replicated(x, beyond), x, fast_mode=True)
 
 
 @pytest.mark.parametrize("size", [(1, 5), (4, 3)])
@@ -569,6 +570,7 @@ def test_gradients_of_enlarging_are_pytorch_s(size, times):
     weights = torch.rand_like(ours)
     grads = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (ours, theirs)]
     torch.testing.assert_close(*grads, rtol=0, atol=1e-13)
+    assert torch.autograd.gradgradcheck(lambda x: areas.enlarged(x, times), x, fast_mode=True)
 
 
 @pytest.mark.gpu
