@@ -115,12 +115,14 @@ def aperture_kernel(aperture: Aperture | str | Tensor, radius: float) -> Tensor:
 
 
 @lru_cache(maxsize=512)
+@torch.inference_mode(False)  # what is kept may be needed for gradients later
 def kernel_on(aperture: Aperture, radius: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """`fitted_kernel`'s on a device, where it is kept: (1,1,2n+1,2n+1), not to be written to."""
     return fitted_kernel(aperture, radius)[0].to(device, dtype)[None, None]
 
 
 @lru_cache(maxsize=512)
+@torch.inference_mode(False)  # what is kept may be needed for gradients later
 def fitted_kernel(aperture: Aperture, radius: float) -> tuple[Tensor, float]:
     """`aperture_kernel`, and the signed radius that the shape is drawn with to be as wide as the sharp one.
 

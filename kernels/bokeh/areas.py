@@ -234,6 +234,7 @@ def gathered(fine: Tensor, dim: int) -> Tensor:
 
 
 @lru_cache
+@torch.inference_mode(False)
 def shares(times: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Of its own cell, the one before and the one after in each of a cell's pixels, (t,3)."""
     away = (torch.arange(times, dtype=dtype) + 0.5) / times - 0.5  # of the cell's middle

@@ -752,6 +752,19 @@ def test_triton_works_at_the_reference_s_levels(device):
 
 
 @pytest.mark.triton
+@pytest.mark.parametrize("impl", ["reference", "triton"])
+def test_gradients_after_inference(impl, device):
+    """What a rendering in inference mode keeps, discs, can be used where gradients are recorded."""
+    image, disparity = (x.to(device) for x in picture(15, 17))
+    lens = Aperture("hexagon", rotation=11.0)  # that no other test keeps anything for
+    with torch.inference_mode():
+        render_bokeh(image, disparity, 2.6, 0.45, aperture=lens, impl=impl)
+    image = image.clone().requires_grad_()
+    render_bokeh(image, disparity, 2.6, 0.45, aperture=lens, impl=impl).sum().backward()
+    assert bool(image.grad.any())
+
+
+@pytest.mark.triton
 def test_triton_has_the_reference_s_gradients(device):
     inputs = [*picture(15, 17), torch.tensor(2.6), torch.tensor(0.45)]
     inputs = [x.double().to(device).contiguous().requires_grad_() for x in inputs]
