@@ -467,8 +467,7 @@ def test_gpu_agrees_with_cpu(model: Model) -> None:
     for options in ({"depth": halves(200, 260)}, {"model": model}):
         cpu = argan.render(image, blur=5, device="cpu", **options).astype(int)
         gpu = argan.render(image, blur=5, device="cuda", **options).astype(int)
-        # A radius on the border of two layers may fall into either, whatever the last digit of its depth.
-        assert (np.abs(cpu - gpu) > 3).mean() < 1e-4
+        assert np.abs(cpu - gpu).max() <= 3
     tensor = torch.rand(3, 64, 64, device="cuda")
     assert argan.render(tensor, depth=halves(64, 64)).device == tensor.device
 

@@ -765,6 +765,16 @@ def behind(front: Composite, group: Composite) -> None:
     )  # fmt: skip
 
 
+@triton.jit
+def in_layer(height, width, top, left, layer_height, layer_width, BLOCK: tl.constexpr):
+    """A program's pixels of the picture: where they are, whether they exist, lie in the layer, and where in it."""
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    exists = pixel < height * width
+    y, x = pixel // width - top, pixel % width - left
+    inside = exists & (y >= 0) & (y < layer_height) & (x >= 0) & (x < layer_width)
+    return pixel, exists, inside, y * layer_width + x
+
+
 @triton.jit(do_not_specialize=["radius", "height", "width", "top", "left", "layer_height", "layer_width"])
 def over_kernel(
     layer, rgba, through, nearer, radial, radius: tl.float64, height, width, top, left, layer_height, layer_width,
@@ -772,12 +782,8 @@ def over_kernel(
 ):  # fmt: skip
     """A layer, which is a part of the picture, behind what is there: `reference.over`. Nothing is nearer elsewhere."""
     radius = tl.cast(radius, rgba.dtype.element_ty)
-    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     plane, layer_plane = height * width, layer_height * layer_width
-    exists = pixel < plane
-    y, x = pixel // width - top, pixel % width - left
-    inside = exists & (y >= 0) & (y < layer_height) & (x >= 0) & (x < layer_width)
-    at = y * layer_width + x
+    pixel, exists, inside, at = in_layer(height, width, top, left, layer_height, layer_width, BLOCK)
     alpha = tl.load(layer + 3 * layer_plane + at, inside, other=0)
     passed, before = tl.load(through + pixel, inside, other=0), tl.load(nearer + pixel, inside, other=0)
     arrives = passed / tl.maximum(tl.maximum(alpha, 1 - before), EPS)
@@ -801,12 +807,8 @@ def over_backward_kernel(
 ):  # fmt: skip
     """Gradients of a layer, and of what passed and was nearer before it, from those after it; kinks as PyTorch's."""
     radius = tl.cast(radius, grad_layer.dtype.element_ty)
-    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     plane, layer_plane = height * width, layer_height * layer_width
-    exists = pixel < plane
-    y, x = pixel // width - top, pixel % width - left
-    inside = exists & (y >= 0) & (y < layer_height) & (x >= 0) & (x < layer_width)
-    at = y * layer_width + x
+    pixel, exists, inside, at = in_layer(height, width, top, left, layer_height, layer_width, BLOCK)
     alpha = tl.load(layer + 3 * layer_plane + at, inside, other=0)
     rest = 1 - tl.load(nearer + pixel, inside, other=0)
     share = tl.maximum(tl.maximum(alpha, rest), EPS)
