@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import typer
 
 from argan import depth_maps, runtime
@@ -76,19 +75,20 @@ def render(
     @dataclass
     class Job:
         photo: Photo
-        given: np.ndarray | None
+        given: depth_maps.DepthMap | None
         start: float
         result: runtime.Rendering | None = None
 
     def read(path: Path) -> Job:
         start = time.perf_counter()
         _batch.check_new([file for file in (outputs[path], depth_outputs.get(path)) if file is not None], overwrite)
-        photo, given = read_photo(path), _options.given_depth(depth, path, photos[path], depth_kind)
-        return Job(photo, given.disparity if given is not None else None, start)
+        return Job(read_photo(path), _options.given_depth(depth, path, photos[path], depth_kind), start)
 
     def work(path: Path, job: Job) -> Job:
+        _options.say_depth(job.given)
         focused = _options.focus_in(path, focus, job.photo)
-        job.result = renderer.render(job.photo, blur=blur, focus=focused, depth=job.given)
+        given = job.given.disparity if job.given is not None else None
+        job.result = renderer.render(job.photo, blur=blur, focus=focused, depth=given)
         return job
 
     def write(path: Path, job: Job) -> _batch.Row:

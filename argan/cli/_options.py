@@ -121,19 +121,21 @@ def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None
 def given_depth(
     depth: Path | None, photo: Path, place: Path, kind: str, unit: float | None = None
 ) -> "DepthMap | None":
-    """What --depth has for a photo, whose place is as in `_batch.Photos`; says what was done to its values."""
+    """What --depth has for a photo, whose place is as in `_batch.Photos`."""
     from argan.depth_maps import read_depth
     from argan.embedded_depth import read_embedded_depth
 
     if depth is None:
         return None
     if str(depth) == EMBEDDED:
-        found = read_embedded_depth(photo)
-    else:
-        found = read_depth(_batch.depth_file(depth, photo, place), kind, unit)
-    if found.note:
-        _output.info(found.note)
-    return found
+        return read_embedded_depth(photo)
+    return read_depth(_batch.depth_file(depth, photo, place), kind, unit)
+
+
+def say_depth(given: "DepthMap | None") -> None:
+    """Says what was done to the values of a depth map. Not while it is read ahead: that may be too early."""
+    if given is not None and given.note:
+        _output.info(given.note)
 
 
 def focus_in(path: Path, wanted: Any, photo: "Photo") -> Any:

@@ -272,6 +272,7 @@ def render(
     _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where, numba=True)}")
 
     def work(path: Path, job: Job) -> Job:
+        _options.say_depth(job.depth)
         given = job.depth.disparity if job.depth is not None else None
         disparity = job.disparity = photo.photo_disparity(job.photo, given if given is not None else estimator, where)
         dioptres = job.depth.dioptres if job.depth is not None else None
