@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from argan.errors import UsageError
 
 T = TypeVar("T")
+EncoderName = Literal["efficientnet-lite0", "none"]
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ class TrainConfig:
 class DepthConfig:
     """AR-GAN-DR: how the depth estimator is learned from the generator's own samples."""
 
-    width: int = 16
-    steps: int = 2_000
+    width: int = 32
+    """Channels of the U-Net at full size."""
+    steps: int = 1_000
     batch: int = 16
     lr: float = 2e-3
     seed: int = 0
@@ -149,11 +151,15 @@ class DepthConfig:
     """Uneven light: how far the logarithm of its gain deviates. What is bright is not therefore near."""
     negatives: float = 0.1
     """The share that is shown as a negative, for the same reason."""
+    encoder: EncoderName = "efficientnet-lite0"
+    """What it starts from (`argan.models.encoder`); with "none", as the paper's, it has seen nothing but samples."""
     levels: int = 4
-    """Halvings of the U-Net, down to no less than 4 px."""
+    """Without an encoder: halvings of the U-Net, down to no less than 4 px."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """As in training."""
 
+
+FROM_SCRATCH = {"width": 16, "encoder": "none"}  # of DepthConfig: it knows the samples and nothing else, as the paper's
 
 SMALL = ModelConfig(z_dim=64, width=48, discriminator_width=32)  # learns in minutes to an hour on two CPU cores
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from argan.config import PRESETS, DepthConfig, TrainConfig, override, resolve_config
+from argan.config import FROM_SCRATCH, PRESETS, DepthConfig, TrainConfig, override, resolve_config
 from argan.data.synthetic import draw_scene, photograph
 from argan.evaluation import Depth, centre_prior, held_out, scores_against_truth
 from argan.metrics import gradient_energy, mean_interval
@@ -109,9 +109,8 @@ def depth_model(folder: Path, images: str, seed: int) -> Model:
     """The run's estimator from these images, learned unless it is there, from the newest checkpoint's samples."""
     kept = folder / f"from-{images}"
     if not kept.exists() or is_outdated(folder, kept):
-        config = override(
-            DepthConfig(steps=ESTIMATOR_STEPS, seed=seed, collage=0, stage=0, light=0, negatives=0), {"images": images}
-        )
+        plain = DepthConfig(steps=ESTIMATOR_STEPS, seed=seed, collage=0, stage=0, light=0, negatives=0)
+        config = override(plain, FROM_SCRATCH | {"images": images})
         train_depth(load(newest_checkpoint(folder)), config).save(kept)
     return load(kept)
 

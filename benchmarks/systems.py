@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from argan.bench import machine
-from argan.config import PRESETS, DepthConfig, TrainConfig, override, parse_settings, with_system
+from argan.config import FROM_SCRATCH, PRESETS, DepthConfig, TrainConfig, override, parse_settings, with_system
 from argan.devices import resolve_device
 from argan.evaluation import Depth, depth_against_truth, evaluate_model, held_out, photos_with_depth
 from argan.files import atomic_file
@@ -148,7 +148,7 @@ def depth_of(model: Model, device: torch.device) -> Depth:
 def depth_model(folder: Path, config: TrainConfig, arguments: argparse.Namespace) -> Model:
     """The run's estimator, learned unless it is there, from the samples of the newest checkpoint."""
     if not (folder / "model").exists() or is_outdated(folder, folder / "model"):
-        settings = DepthConfig(steps=arguments.depth_steps, seed=config.seed)
+        settings = override(DepthConfig(steps=arguments.depth_steps, seed=config.seed), FROM_SCRATCH)
         newest = load(newest_checkpoint(folder))
         train_depth(newest, settings, device=arguments.device).save(folder / "model")
     return load(folder / "model")

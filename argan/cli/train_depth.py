@@ -17,8 +17,8 @@ def train_depth(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first run.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 2000,
-    width: Annotated[int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")] = 16,
+    steps: Annotated[int, typer.Option(min=1)] = 1000,
+    width: Annotated[int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")] = 32,
     batch: Annotated[int, typer.Option(min=1)] = 16,
     images: Annotated[
         Literal["both", "deep", "shallow"], typer.Option(help="What it sees of each sample; real photos are both.")
@@ -37,7 +37,13 @@ def train_depth(
         float, typer.Option(min=0, help="Uneven light: how far the logarithm of its gain deviates.")
     ] = 0.35,
     negatives: Annotated[float, typer.Option(min=0, max=1, help="Share that are shown as negatives.")] = 0.1,
-    levels: Annotated[int, typer.Option(min=1, help="Halvings of the U-Net, down to no less than 4 px.")] = 4,
+    encoder: Annotated[
+        Literal["efficientnet-lite0", "none"],
+        typer.Option(help="What it starts from: a network that knows ImageNet's things, or nothing, as the paper's."),
+    ] = "efficientnet-lite0",
+    levels: Annotated[
+        int, typer.Option(min=1, help="With no encoder: halvings of the U-Net, down to no less than 4 px.")
+    ] = 4,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the network; auto: bfloat16 on GPUs.")
@@ -87,6 +93,7 @@ def train_depth(
             stage=stage,
             light=light,
             negatives=negatives,
+            encoder=encoder,
             levels=levels,
             precision=precision,
         )

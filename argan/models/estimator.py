@@ -1,10 +1,14 @@
 """AR-GAN-DR's depth estimator: a compact U-Net on a small version of the photo, brought back to full size."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from argan.config import EncoderName
 from argan.guided import guided_upsample
+from argan.models.encoder import FEATURES, STRIDE, Encoder
 from argan.models.resize import resize_short_side
 
 
@@ -22,33 +26,77 @@ class ConvBlock(nn.Sequential):
         )
 
 
+class Pyramid(nn.ModuleList):
+    """A U-Net's way down, learned from scratch: features of the image at its size, a half, a quarter and so on."""
+
+    def __init__(self, widths: list[int]):
+        super().__init__(ConvBlock(i, o) for i, o in zip([3, *widths], widths, strict=False))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x = 2 * image - 1
+        features: list[Tensor] = []
+        for block in self:
+            x = block(F.avg_pool2d(x, 2) if features else x)
+            features.append(x)
+        return features
+
+
+class PretrainedPyramid(nn.Module):
+    """What a frozen `argan.models.encoder` sees of the image at twice its size, beside features of the image itself.
+
+    At the image's size twice, at a half, a quarter and an eighth of it. The encoder learned from larger pictures than
+    generators draw; twice as large, they show things at more of the sizes that it knows.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.own = ConvBlock(3, width)
+        self.encoder = Encoder().requires_grad_(False)
+        self.narrow = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, width, 1), nn.GroupNorm(8, width), nn.LeakyReLU(0.1))
+            for channels in FEATURES
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        height, width = (_nearest_multiple(2 * side, STRIDE) for side in image.shape[-2:])
+        enlarged = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+        features = self.encoder(enlarged)
+        return [self.own(2 * image - 1), *(narrow(x) for narrow, x in zip(self.narrow, features, strict=True))]
+
+
+def _nearest_multiple(size: int, of: int) -> int:
+    return (size + of // 2) // of * of
+
+
 class DepthEstimator(nn.Module):
     """U-Net (Ronneberger et al. 2015): RGB to signed disparity, fully convolutional, any size.
 
     Args:
-        width: channels at full size, a multiple of 8, doubled at each of the first three halvings.
-        levels: halvings; what lies beyond the reach of the smallest size is not seen.
+        width: channels at full size, a multiple of 8.
+        levels: without an encoder, halvings; what lies beyond the reach of the smallest size is not seen. Channels
+            double at each of the first three.
+        encoder: what its way down is: "efficientnet-lite0", which has learned to tell things apart from ImageNet's
+            photographs and stays as it is, or "none": learned from scratch.
     """
 
-    def __init__(self, width: int = 16, levels: int = 3):
+    def __init__(self, width: int = 16, levels: int = 3, encoder: EncoderName = "none"):
         super().__init__()
-        widths = [width * 2 ** min(level, 3) for level in range(levels + 1)]
-        self.down = nn.ModuleList(ConvBlock(i, o) for i, o in zip([3, *widths], widths, strict=False))
-        self.up = nn.ModuleList(
-            ConvBlock(widths[level + 1] + widths[level], widths[level]) for level in reversed(range(levels))
-        )
+        self.down: Pyramid | PretrainedPyramid
+        if encoder == "none":
+            widths = [width * 2 ** min(level, 3) for level in range(levels + 1)]
+            self.down = Pyramid(widths)
+        else:
+            self.down = PretrainedPyramid(width)
+            widths = [width] * (1 + len(self.down.narrow))
+        self.up = nn.ModuleList(ConvBlock(below + beside, beside) for beside, below in reversed([*pairwise(widths)]))
         self.head = nn.Conv2d(width, 1, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
         """image (B, 3, H, W) in [0, 1] -> signed disparity (B, 1, H, W), px per aperture step of the generator."""
-        x = 2 * image - 1
-        skips: list[Tensor] = []
-        for block in self.down:
-            x = block(F.avg_pool2d(x, 2) if skips else x)
-            skips.append(x)
-        for block, skip in zip(self.up, reversed(skips[:-1]), strict=True):
-            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = block(torch.cat([x, skip], dim=1))
+        *features, x = self.down(image)
+        for block, beside in zip(self.up, reversed(features), strict=True):
+            x = F.interpolate(x, size=beside.shape[-2:], mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, beside], dim=1))
         return self.head(x)
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from argan.config import ModelConfig, TranslatorConfig, override, to_dict
+from argan.config import EncoderName, ModelConfig, TranslatorConfig, override, to_dict
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
 from argan.models.aperture import ApertureRenderer
@@ -36,6 +36,7 @@ class DepthInfo:
     far: float = -1.0
     near: float = 1.0
     levels: int = 3
+    encoder: EncoderName = "none"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Model(nn.Module):
             self.generator, self.renderer = build_generator(config.generator)
         if config.depth is not None:
             depth = config.depth
-            estimator = DepthEstimator(depth.width, depth.levels)
+            estimator = DepthEstimator(depth.width, depth.levels, depth.encoder)
             self.depth = DepthPredictor(estimator, depth.resolution, depth.far, depth.near)
         if config.translator is not None:
             self.translator = Translator(config.translator.width, config.translator.blocks)

@@ -10,7 +10,8 @@ from argan.config import DepthConfig
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.models.aperture import render_mixture
-from argan.models.estimator import DepthEstimator
+from argan.models.encoder import pretrained
+from argan.models.estimator import DepthEstimator, PretrainedPyramid
 from argan.models.hub import DepthInfo, Model
 from argan.training.augment import augment, collage, stage
 from argan.training.loop import Progress, step_seed
@@ -42,8 +43,12 @@ def train_depth(
     units = disparity_units(models, config.seed)
     torch.manual_seed(config.seed)
     levels = max(1, min(config.levels, resolution.bit_length() - 3))
-    estimator = DepthEstimator(config.width, levels).to(place)
-    optimizer = torch.optim.Adam(estimator.parameters(), lr=config.lr)
+    estimator = DepthEstimator(config.width, levels, config.encoder)
+    if isinstance(estimator.down, PretrainedPyramid):
+        estimator.down.encoder = pretrained()
+    estimator.to(place)
+    learned = [parameter for parameter in estimator.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(learned, lr=config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     for step in range(config.steps):
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
@@ -58,7 +63,7 @@ def train_depth(
         if report is not None and (step % 20 == 19 or step + 1 == config.steps):
             report(Progress(step + 1, config.steps, {"error": float(error.detach())}))
     far, near = disparity_range(model, config.seed)
-    depth = DepthInfo(config.width, resolution, far, near, levels)
+    depth = DepthInfo(config.width, resolution, far, near, levels, config.encoder)
     return with_estimator(model, estimator, depth)
 
 

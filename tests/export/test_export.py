@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from argan.errors import UsageError, VerificationError
-from argan.export import FORMATS, TARGETS, export_target, targets_of
+from argan.export import FORMATS, PRECISIONS, TARGETS, export_target, targets_of
 from argan.export.metadata import METADATA_FILE, weights_checksum
 from argan.export.onnx import CONTENT, OPSET, check_interface, content_checksum
 from argan.export.targets import picture
 from argan.export.verify import compare, verify
-from argan.models.hub import Config, Model
+from argan.models.encoder import pretrained
+from argan.models.hub import Config, DepthInfo, Model
 
 ROOT = Path(__file__).parents[2]
 UNSEEN = [(1, 45, 71), (2, 64, 17), (3, 101, 100)]  # sizes that are neither traced nor among the target's own cases
@@ -82,6 +83,17 @@ def test_onnx_runtime_alone_gives_the_same_depth(exported, model, batch, height,
     expected = model.depth(image)
     assert disparity.shape == (batch, 1, height, width)
     assert (torch.from_numpy(disparity) - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize(("format", "precision"), [("onnx", "fp32"), ("onnx", "fp16"), ("torchscript", "fp32")])
+def test_an_estimator_with_an_encoder_is_written_too(format, precision, tmp_path):
+    torch.manual_seed(0)
+    depth = DepthInfo(width=8, resolution=16, encoder="efficientnet-lite0")
+    model = Model(Config("encoded", depth=depth)).eval().requires_grad_(False)
+    model.depth.estimator.down.encoder = pretrained()
+    (target,) = targets_of(model, "depth", precision)
+    written = export_target(target, format, tmp_path)
+    assert written.relative <= PRECISIONS[precision].largest
 
 
 @pytest.mark.parametrize("batch", [1, 4])

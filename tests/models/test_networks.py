@@ -1,9 +1,12 @@
 """Generator, discriminator, aperture renderer, estimator: shapes, and the properties that the paper rests on."""
 
+from typing import get_args
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from argan.config import EncoderName
 from argan.models.aperture import ApertureRenderer, aperture_views, render_mixture
 from argan.models.discriminator import Discriminator, ResidualDownBlock
 from argan.models.estimator import DepthEstimator, DepthPredictor
@@ -172,9 +175,10 @@ def test_renderer_passes_gradients_to_image_and_disparity():
     assert all(conv.weight.grad.abs().sum() > 0 for conv in renderer.expansion.convs)
 
 
+@pytest.mark.parametrize("encoder", get_args(EncoderName))
 @pytest.mark.parametrize("size", [(16, 16), (33, 47), (64, 24)])
-def test_estimator_takes_any_size(size):
-    assert DepthEstimator(8)(torch.rand(1, 3, *size)).shape == (1, 1, *size)
+def test_estimator_takes_any_size(size, encoder):
+    assert DepthEstimator(8, encoder=encoder)(torch.rand(1, 3, *size)).shape == (1, 1, *size)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (97, 133), (200, 64)])
@@ -197,8 +201,9 @@ def test_predictor_maps_the_generators_focal_plane_to_its_focus():
     torch.testing.assert_close(disparity, torch.full_like(disparity, predictor.focus))
 
 
-def test_predictor_sees_a_photo_and_its_mirror_image_alike():
-    predictor = DepthPredictor(DepthEstimator(8), resolution=32, far=-1.0, near=1.0)
+@pytest.mark.parametrize("encoder", get_args(EncoderName))
+def test_predictor_sees_a_photo_and_its_mirror_image_alike(encoder):
+    predictor = DepthPredictor(DepthEstimator(8, encoder=encoder), resolution=32, far=-1.0, near=1.0)
     photo = torch.rand(1, 3, 48, 64)
     with torch.no_grad():
         torch.testing.assert_close(predictor.coarse(photo.flip(3)), predictor.coarse(photo).flip(3), atol=1e-5, rtol=0)

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from argan.config import DepthConfig, ModelConfig
 from argan.errors import UsageError
 from argan.models.aperture import render_mixture
+from argan.models.encoder import pretrained
 from argan.models.hub import Config, DepthInfo, Model
 from argan.training.augment import augment, collage, compress, figure, invert, reframe, relight, stage
 from argan.training.depth import disparity_range, disparity_units, draw_pairs, train_depth
@@ -33,6 +35,18 @@ def test_estimator_learns_the_generators_depth():
     assert learned.config.depth.resolution == 16
     assert 0 < learned.depth.focus < 1
     assert not any(p.requires_grad for p in learned.parameters())
+
+
+def test_an_encoder_stays_as_it_is():
+    learned = train_depth(make_model(), DepthConfig(width=8, steps=2, batch=4), device="cpu")
+    assert learned.config.depth.encoder == "efficientnet-lite0"
+    assert_close(learned.depth.estimator.down.encoder.state_dict(), pretrained().state_dict(), rtol=0, atol=0)
+
+
+def test_with_no_encoder_it_is_a_small_u_net():
+    config = DepthConfig(width=8, steps=2, batch=4, encoder="none")
+    estimator = train_depth(make_model(), config, device="cpu").depth.estimator
+    assert not any("encoder" in name for name, _ in estimator.named_parameters())
 
 
 def test_training_is_reproducible():
