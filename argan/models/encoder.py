@@ -28,13 +28,13 @@ class InvertedResidual(nn.Module):
         super().__init__()
         inside = in_channels * expansion
         self.expand = nn.Conv2d(in_channels, inside, 1) if expansion > 1 else None
-        self.depthwise = nn.Conv2d(inside, inside, kernel, stride, groups=inside)
+        self.depthwise = nn.Conv2d(inside, inside, kernel, stride, even_padding(kernel, stride), groups=inside)
         self.project = nn.Conv2d(inside, out_channels, 1)
         self.shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         inside = F.relu6(self.expand(x)) if self.expand is not None else x
-        result = self.project(F.relu6(same(self.depthwise, inside)))
+        result = self.project(F.relu6(self.depthwise(uneven_padding(inside, self.depthwise))))
         return x + result if self.shortcut else result
 
 
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, STEM, 3, stride=2)
+        self.stem = nn.Conv2d(3, STEM, 3, 2, even_padding(3, 2))
         self.levels = nn.ModuleList()
         channels = STEM
         for kinds in LEVELS:
@@ -57,7 +57,8 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image (B, 3, H, W) in [0, 1] -> features (B, FEATURES[i], H / 2^(i + 1), W / 2^(i + 1)), finest first."""
-        x = F.relu6(same(self.stem, (image * 255 - 127) / 128))  # scaled as in its training
+        x = uneven_padding((image * 255 - 127) / 128, self.stem)  # scaled as in its training
+        x = F.relu6(self.stem(x))
         features: list[Tensor] = []
         for level in self.levels:
             x = level(x)
@@ -65,11 +66,14 @@ class Encoder(nn.Module):
         return features
 
 
-def same(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution padded as TensorFlow does: where an even size is halved, one more zero at the end."""
-    (kernel, _), (stride, _) = convolution.kernel_size, convolution.stride
-    before, after = (kernel - stride) // 2, (kernel - stride + 1) // 2
-    return convolution(F.pad(x, (before, after, before, after)))
+def even_padding(kernel: int, stride: int) -> int:
+    """Zeros at both ends, of TensorFlow's padding: so that n / stride values come out of an even n."""
+    return (kernel - stride) // 2
+
+
+def uneven_padding(x: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """The one more at the lower and right end that it takes to halve a size; nothing else."""
+    return F.pad(x, (0, 1, 0, 1)) if convolution.stride[0] == 2 else x
 
 
 def pretrained() -> Encoder:

@@ -85,7 +85,10 @@ def test_onnx_runtime_alone_gives_the_same_depth(exported, model, batch, height,
     assert (torch.from_numpy(disparity) - expected).abs().max() <= 1e-3 * expected.abs().max()
 
 
-@pytest.mark.parametrize(("format", "precision"), [("onnx", "fp32"), ("onnx", "fp16"), ("torchscript", "fp32")])
+ENCODED = [("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8"), ("torchscript", "fp32")]
+
+
+@pytest.mark.parametrize(("format", "precision"), ENCODED)
 def test_an_estimator_with_an_encoder_is_written_too(format, precision, tmp_path):
     torch.manual_seed(0)
     depth = DepthInfo(width=8, resolution=16, encoder="efficientnet-lite0")
