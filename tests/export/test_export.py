@@ -85,7 +85,7 @@ def test_onnx_runtime_alone_gives_the_same_depth(exported, model, batch, height,
     assert (torch.from_numpy(disparity) - expected).abs().max() <= 1e-3 * expected.abs().max()
 
 
-ENCODED = [("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8"), ("torchscript", "fp32")]
+ENCODED = [("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8"), ("torchscript", "fp32"), ("torchscript", "fp16")]
 
 
 @pytest.mark.parametrize(("format", "precision"), ENCODED)
