@@ -44,8 +44,8 @@ class Pyramid(nn.ModuleList):
 class PretrainedPyramid(nn.Module):
     """What a frozen `argan.models.encoder` sees of the image at twice its size, beside features of the image itself.
 
-    At the image's size twice, at a half, a quarter and an eighth of it. The encoder learned from larger pictures than
-    generators draw; twice as large, they show things at more of the sizes that it knows.
+    Two features at the image's size, then one at a half, a quarter and an eighth of it. The encoder learned from larger
+    pictures than generators draw; twice as large, they show things at more of the sizes that it knows.
     """
 
     def __init__(self, width: int):
