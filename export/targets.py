@@ -282,7 +282,8 @@ class PipelineTarget(Target):
 def half_of(estimator: DepthEstimator) -> list[str]:
     """Submodules that fp16 works in half precision: all of it, but of an encoder not what sees the picture itself.
 
-    A picture rounded to half precision puts the shipped estimator's disparity wrong by up to 0.018, the rest by 0.003.
+    A picture rounded to half precision puts the shipped estimator's disparity wrong by up to 0.018 (of a
+    `picture`), the rest by 0.003.
     """
     if not isinstance(estimator.down, PretrainedPyramid):
         return [""]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from argan.cli import _output
+from argan.config import EncoderName
 
 
 def train_depth(
@@ -38,7 +39,7 @@ def train_depth(
     ] = 0.35,
     negatives: Annotated[float, typer.Option(min=0, max=1, help="Share that are shown as negatives.")] = 0.1,
     encoder: Annotated[
-        Literal["efficientnet-lite0", "none"],
+        EncoderName,
         typer.Option(help="What it starts from: a network that knows ImageNet's things, or nothing, as the paper's."),
     ] = "efficientnet-lite0",
     levels: Annotated[

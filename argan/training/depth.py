@@ -32,7 +32,8 @@ def train_depth(
 ) -> Model:
     """`model` with a depth estimator learned from its generator, and from the `others` to equal parts.
 
-    The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D.
+    The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D. An encoder that it
+    starts from stays as it is.
 
     Raises:
         UsageError: a model has no generator, or another resolution than the first.

@@ -14,6 +14,7 @@ import torch
 
 from argan.errors import UsageError, VerificationError
 from argan.export import FORMATS, PRECISIONS, TARGETS, export_target, targets_of
+from argan.export.int8 import chooses
 from argan.export.metadata import METADATA_FILE, weights_checksum
 from argan.export.onnx import CONTENT, OPSET, check_interface, content_checksum
 from argan.export.targets import picture
@@ -97,6 +98,21 @@ def test_an_estimator_with_an_encoder_is_written_too(format, precision, tmp_path
     (target,) = targets_of(model, "depth", precision)
     written = export_target(target, format, tmp_path)
     assert written.relative <= PRECISIONS[precision].largest
+
+
+def test_what_sees_the_picture_itself_keeps_its_precision():
+    """Of an estimator with an encoder: fp16 leaves the stem and the first level, int8 all levels but the last."""
+    model = Model(Config("encoded", depth=DepthInfo(width=8, resolution=16, encoder="efficientnet-lite0")))
+    (target,) = targets_of(model, "depth", "fp16")
+    halved = {name for name, x in target.worked().named_parameters() if x.dtype == torch.float16}
+    names = {name for name, _ in target.named_parameters()}
+    kept = {name for name in names if "encoder.stem." in name or "encoder.levels.0." in name}
+    assert len(halved) == len(names) - len(kept)
+    assert kept and not any("encoder.stem." in name or "encoder.levels.0." in name for name in halved)
+    nodes = [f"/depth/estimator/down/encoder/levels.{level}/levels.{level}.0/project/Conv" for level in range(4)]
+    assert [chooses(target, node) for node in nodes] == [False, False, False, True]
+    assert chooses(target, "/depth/estimator/up.0/up.0.0/Conv")
+    assert not chooses(target, "/depth/estimator/down/encoder/stem/Conv")
 
 
 @pytest.mark.parametrize("batch", [1, 4])
