@@ -1,7 +1,7 @@
 """The photo renderer and others against what a thin lens would have seen: PSNR in dB around depth edges and over all.
 
 python benchmarks/bokeh_truth.py [--samples 2000] [--json] [--pictures FOLDER]
-python benchmarks/bokeh_truth.py --twice    how far argan's pictures of twice the size differ
+python benchmarks/bokeh_truth.py --twice    how well argan's pictures of twice the size agree
 python benchmarks/bokeh_truth.py --radii 15 30 60 120    a disc before a plane, blurred so much
 """
 
@@ -10,17 +10,21 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "kernels"))
 import truth
 
 from argan.kernels import render_bokeh
+from argan.kernels.bokeh.areas import halved
 
 
-def argan(image: torch.Tensor, disparity: torch.Tensor, focus: float, radius: float = truth.RADIUS) -> torch.Tensor:
+def argan(image: Tensor, disparity: Tensor, focus: float, radius: float = truth.RADIUS) -> Tensor:
     return render_bokeh(image, disparity, radius, focus)
 
 
@@ -47,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     if options.twice:
-        print("\n".join(twice(scene) for scene in truth.scenes()))
+        print(twice())
         return
     if options.radii:
         rows = [row for radius in options.radii for row in judge_two_planes(radius, options)]
@@ -75,13 +79,11 @@ def judge_two_planes(radius: float, options: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def chosen(options: argparse.Namespace) -> list[tuple[str, Callable[..., torch.Tensor]]]:
+def chosen(options: argparse.Namespace) -> list[tuple[str, Callable[..., Tensor]]]:
     return [(who, render) for who, render in RENDERERS.items() if not options.only or who in options.only]
 
 
-def compare(
-    scene: str, focus: str, renderings: dict, seen: torch.Tensor, band: torch.Tensor, pictures: Path | None
-) -> list[dict]:
+def compare(scene: str, focus: str, renderings: dict, seen: Tensor, band: Tensor, pictures: Path | None) -> list[dict]:
     """Of every renderer, PSNR around depth edges (`band`) and over all; `seen` is the truth, (3,h,w) linear light."""
     if pictures:
         save(pictures / f"{scene}-{focus}.png", [seen, *renderings.values()])
@@ -97,17 +99,47 @@ def compare(
     ]
 
 
-def twice(scene: truth.Scene) -> str:
-    """PSNR between the rendering and that of the picture with every pixel made four, by focus."""
-    image, disparity = scene.all_in_focus()
-    image = image.clamp(max=1)
-    larger = [torch.repeat_interleave(torch.repeat_interleave(x, 2, -1), 2, -2) for x in (image, disparity)]
-    cells = [f"{scene.name:8}"]
-    for name, focus in scene.focus.items():
+def twice() -> str:
+    """PSNR between pictures blurred at twice the size and brought back, and those blurred as they are, by focus.
+
+    Twice as large are the scenes drawn anew, as by a sensor of four times as many pixels, of which the smaller
+    picture's are the means; and, behind the stroke, the scenes with every pixel made four.
+    """
+    drawn, repeated = [], []
+    with truth.enlarged(2):
+        larger = [(scene, *scene.all_in_focus()) for scene in truth.scenes()]
+    lines = []
+    for scene, image, disparity in larger:
+        planes = [replace(p, colour=halved(p.colour, 1), alpha=halved(p.alpha, 1)) for p in scene.planes]
+        _, nearest = truth.Scene(scene.name, planes, scene.focus).all_in_focus()
+        image = image.clamp(max=1)
+        drawn.append(agreement(scene, halved(image, 1), nearest, image, disparity))
+    for scene in truth.scenes():
+        image, disparity = (x.clamp(max=1) for x in scene.all_in_focus())
+        repeated.append(agreement(scene, image, disparity, four_times(image), four_times(disparity)))
+    for (scene, *_), *both in zip(larger, drawn, repeated, strict=True):
+        cells = [f"{focus} {a:.1f} / {b:.1f}" for focus, a, b in zip(scene.focus, *both, strict=True)]
+        lines.append("  ".join([f"{scene.name:8}", *cells]))
+    for kind in (drawn, repeated):
+        cases = [case for scene in kind for case in scene]
+        least, enough = min(cases), sum(case >= 40 for case in cases)
+        lines.append(f"mean {fmean(cases):.1f} dB, least {least:.1f}, {enough} of {len(cases)} at 40 dB or more")
+    return "\n".join(lines)
+
+
+def agreement(scene: truth.Scene, image: Tensor, disparity: Tensor, *larger: Tensor) -> list[float]:
+    """PSNR in dB for each focus between a picture blurred, and the `larger` one blurred and halved."""
+    cases = []
+    for focus in scene.focus.values():
         rendered = render_bokeh(image, disparity, truth.RADIUS, focus)
-        reduced = torch.nn.functional.avg_pool2d(render_bokeh(*larger, 2 * truth.RADIUS, focus), 2)
-        cells.append(f"{name} {truth.psnr(truth.crop(rendered)[0], truth.crop(reduced)[0]):6.2f}")
-    return "  ".join(cells)
+        reduced = halved(render_bokeh(*larger, 2 * truth.RADIUS, focus), 1)
+        cases.append(truth.psnr(truth.crop(rendered)[0], truth.crop(reduced)[0]))
+    return cases
+
+
+def four_times(x: Tensor) -> Tensor:
+    """Every pixel made four."""
+    return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
 def table(rows: list[dict]) -> str:
@@ -124,7 +156,7 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def save(path: Path, pictures: list[torch.Tensor]) -> None:
+def save(path: Path, pictures: list[Tensor]) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -113,6 +113,16 @@ def test_twice_the_photo_is_the_same_picture(aperture):
     assert truth.psnr(truth.crop(small)[0], truth.crop(back)[0]) > 40
 
 
+def test_four_times_as_many_pixels_show_the_same_picture():
+    with truth.enlarged(2):
+        scene = truth.scenes()[9]  # slopes: whose nearest surface is known in the smaller picture's pixels, too
+        image, disparity = scene.all_in_focus()
+    less = F.pixel_unshuffle(disparity, 2).sort(1).values[:, 1:2]
+    small = render_bokeh(halved(image, 1), less, truth.RADIUS, 0.5)
+    back = halved(render_bokeh(image, disparity, 2 * truth.RADIUS, 0.5), 1)
+    assert truth.psnr(truth.crop(small)[0], truth.crop(back)[0]) > 50
+
+
 def test_no_light_is_negative():
     for scene in truth.scenes()[:3]:
         image, disparity = scene.all_in_focus()

@@ -8,6 +8,7 @@ surface's disparity, nothing else.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,18 @@ from torch import Tensor
 SIZE, MARGIN, RADIUS = 96, 28, 10.0  # judged square, what surrounds it, blur radius at |d - f| = 1 (pixels)
 CANVAS = SIZE + 2 * MARGIN
 PHOTO = Path(__file__).parents[2] / "examples" / "photo.jpg"
+
+
+@contextmanager
+def enlarged(times: int) -> Iterator[None]:
+    """Within it everything is drawn with so many times the pixels along each side, and blurred as many times as far."""
+    global SIZE, MARGIN, RADIUS, CANVAS
+    before = SIZE, MARGIN, RADIUS, CANVAS
+    SIZE, MARGIN, RADIUS, CANVAS = SIZE * times, MARGIN * times, RADIUS * times, CANVAS * times
+    try:
+        yield
+    finally:
+        SIZE, MARGIN, RADIUS, CANVAS = before
 
 
 @dataclass
@@ -141,8 +154,9 @@ def noise(seed: int, exponent: float = 1.6) -> Tensor:
     return (0.5 + 0.22 * x / x.std()).clamp(0.02, 0.98) ** 2.2
 
 
-def photo(left: float, top: float, side: float, pixels: int = CANVAS) -> Tensor:
+def photo(left: float, top: float, side: float, pixels: int = 0) -> Tensor:
     """A square of the example photograph as a texture, (3, pixels, pixels) linear light; fractions of its height."""
+    pixels = pixels or CANVAS
     with Image.open(PHOTO) as picture:
         box = [picture.height * at for at in (left, top, left + side, top + side)]
         square = picture.convert("RGB").resize((pixels, pixels), Image.Resampling.BOX, box)
@@ -158,8 +172,9 @@ def lights(seed: int, count: int, power: float = 20.0) -> Tensor:
     return F.avg_pool2d(x[None], 3, 1, 1)[0] * 2
 
 
-def shape(inside: Callable[[Tensor, Tensor], Tensor], pixels: int = CANVAS) -> Tensor:
+def shape(inside: Callable[[Tensor, Tensor], Tensor], pixels: int = 0) -> Tensor:
     """Coverage (1, pixels, pixels) of {inside(x, y) > 0}, x, y in [-1, 1], by 4 x 4 samples a pixel."""
+    pixels = pixels or CANVAS
     at = (torch.arange(4 * pixels) + 0.5) / (2 * pixels) - 1
     y, x = torch.meshgrid(at, at, indexing="ij")
     return F.avg_pool2d((inside(x, y) > 0).float()[None], 4)
@@ -173,13 +188,14 @@ def petals(x0: float, y0: float, r: float, n: int) -> Tensor:
     return shape(lambda x, y: r * (0.65 + 0.35 * (n * torch.atan2(y - y0, x - x0)).cos()) - torch.hypot(x - x0, y - y0))
 
 
-def strands(seed: int, count: int, pixels: float) -> Tensor:
+def strands(seed: int, count: int, width: float) -> Tensor:
+    """`width` is in units of the canvas."""
     g = torch.Generator().manual_seed(seed)
     a, b, c = (2 * torch.rand(3, count, generator=g) - 1).tolist()
 
     def nearest(x: Tensor, y: Tensor) -> Tensor:
         bends = [(x - 0.7 * a[i] - 0.5 * b[i] * y - 0.3 * c[i] * y * y).abs() for i in range(count)]
-        return pixels / CANVAS - torch.stack(bends).amin(0)
+        return width - torch.stack(bends).amin(0)
 
     return shape(nearest)
 
@@ -205,7 +221,7 @@ def scenes() -> list[Scene]:
         "disc": [back, Plane(noise(4, 1.4), disc(0.05, 0.0, 0.4), 0.9)],
         "lights": [bright, Plane(noise(5), disc(-0.1, 0.1, 0.42), 0.9)],
         "petals": [back, Plane(noise(6, 1.8), petals(0.0, 0.05, 0.6, 5), 0.9, 0.12, 0.08)],
-        "strands": [back, Plane(0.6 * noise(7), strands(8, 9, 2.0), 0.9)],
+        "strands": [back, Plane(0.6 * noise(7), strands(8, 9, 2 / 152), 0.9)],
         "ground": [ground, Plane(noise(10, 1.4), disc(0.1, -0.15, 0.28), 0.9)],
         "three": [
             bright,
@@ -214,7 +230,7 @@ def scenes() -> list[Scene]:
         ],
         "flower": [leaves, Plane(photo(0.45, 0.25, 0.4), petals(0.05, 0.0, 0.6, 7), 0.9, -0.1, 0.1)],
         "window": [Plane(photo(0.1, 0.0, 0.6), everywhere(), 0.15), Plane(noise(13), ring(0.0, 0.0, 0.75, 0.35), 0.85)],
-        "grass": [lawn, Plane(photo(0.6, 0.3, 0.3), strands(14, 14, 1.2), 0.9)],
+        "grass": [lawn, Plane(photo(0.6, 0.3, 0.3), strands(14, 14, 1.2 / 152), 0.9)],
         "slopes": [
             Plane(photo(0.8, 0.5, 0.4), everywhere(), 0.3, -0.2, 0.0),
             Plane(photo(0.5, 0.4, 0.3), disc(0.0, 0.1, 0.45), 0.75, 0.25, -0.1),
@@ -228,7 +244,7 @@ def scenes() -> list[Scene]:
         "twigs": [
             bright,
             Plane(photo(1.0, 0.1, 0.4), disc(0.3, 0.3, 0.35), 0.5),
-            Plane(noise(17), strands(18, 5, 3.0), 0.8),
+            Plane(noise(17), strands(18, 5, 3 / 152), 0.8),
         ],
     }
     return [Scene(name, planes, three_ways) for name, planes in stack.items()]
