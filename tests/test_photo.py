@@ -48,7 +48,7 @@ KINDS = ["pil", "uint8", "uint16", "float16", "float32", "float64", "tensor", "b
 @pytest.fixture(scope="module")
 def model() -> Model:
     torch.manual_seed(1)
-    return Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16))).eval().requires_grad_(False)
+    return Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16, levels=2))).eval().requires_grad_(False)
 
 
 # Kinds

@@ -15,7 +15,7 @@ from argan.models.hub import Config, DepthInfo, Model
 
 HAS_FEATURES = find_spec("efficientnet_lite_pytorch") is not None
 GENERATOR = ModelConfig(resolution=16, z_dim=4, width=4, discriminator_width=4)
-DEPTH = DepthInfo(width=8, resolution=16)
+DEPTH = DepthInfo(width=8, resolution=16, levels=2)
 
 
 def save(folder, generator=GENERATOR, depth=DEPTH):

@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a tiny, untrained depth model."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16))).save(folder)
+    Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16, levels=2))).save(folder)
     return str(folder)
 
 

@@ -17,7 +17,7 @@ from argan.models.hub import Config, DepthInfo, Model
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16))).eval().requires_grad_(False)
+    return Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16, levels=2))).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_half_precision_is_said(run, folder):
 
 def test_another_models_file_is_found(run, folder, tmp_path):
     torch.manual_seed(1)
-    Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16))).save(tmp_path / "other")
+    Model(Config(name="tiny", depth=DepthInfo(width=8, resolution=16, levels=2))).save(tmp_path / "other")
     code, _, err = run("verify", folder / "depth.onnx", "--model", tmp_path / "other")
     assert code == 3
     assert "other weights" in err
