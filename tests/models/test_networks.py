@@ -209,6 +209,20 @@ def test_predictor_sees_a_photo_and_its_mirror_image_alike(encoder):
         torch.testing.assert_close(predictor.coarse(photo.flip(3)), predictor.coarse(photo).flip(3), atol=1e-5, rtol=0)
 
 
+def test_predictor_takes_the_mean_of_two_looks():
+    predictor = DepthPredictor(DepthEstimator(8), resolution=32, far=-1.0, near=1.0)
+    sizes = []
+
+    def estimate(image):
+        sizes.append(image.shape[2:])
+        return torch.full_like(image[:, :1], len(sizes) / 8)
+
+    predictor.estimator.forward = estimate
+    signed = 2 * predictor.coarse(torch.rand(1, 3, 64, 96)) - 1
+    assert sizes == [(32, 48), (32, 48), (24, 36), (24, 36)]  # each of them and its mirror image
+    torch.testing.assert_close(signed, torch.full((1, 1, 32, 48), (1 + 2 + 3 + 4) / 4 / 8))
+
+
 @pytest.mark.parametrize(("far", "near"), [(0.0, 1.0), (-1.0, 0.0), (0.2, 1.0)])
 def test_predictor_refuses_a_range_without_the_focal_plane(far, near):
     with pytest.raises(ValueError, match="focal plane"):
