@@ -16,7 +16,7 @@ def model():
     config = Config(
         name="tiny",
         generator=ModelConfig(resolution=16, z_dim=8, width=8),
-        depth=DepthInfo(width=8, resolution=16, levels=1),  # each halving makes torch.export reason for longer
+        depth=DepthInfo(width=16, resolution=16, levels=1),  # each halving makes torch.export reason for longer
         card=CARD,
     )
     return Model(config).eval().requires_grad_(False)
