@@ -104,9 +104,9 @@ class DepthPredictor(nn.Module):
     """A photo of any size to its disparity in [0, 1], 1 = nearest.
 
     The estimator works where it was trained, with the photo's short side at `resolution` px, and takes a second look at
-    three quarters of that: generators draw close-ups, and in a smaller photo things are more often of a size that it
-    knows. Its signed disparity is carried to [0, 1] by one affine map, (D - far) / (near - far), so the generator's
-    focal plane D = 0 is known in the photo too; the guided filter then lays depth edges onto the photo's edges.
+    three quarters of that, where it sees more of the picture at once: photos that are no close-ups come out better
+    (docs/learning.md). Its signed disparity is carried to [0, 1] by one affine map, (D - far) / (near - far), so the
+    generator's focal plane D = 0 is known in the photo too; the guided filter then lays depth edges onto the photo's.
 
     Args:
         estimator: signed disparity from images.
