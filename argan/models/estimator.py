@@ -133,7 +133,10 @@ class DepthPredictor(nn.Module):
         return ((signed - self.far) / (self.near - self.far)).clamp(0, 1)
 
     def look(self, image: Tensor, size: int) -> Tensor:
-        """Signed disparity with the short side at `size` px, the mean of the photo's and its mirror image's."""
+        """image (B, 3, H, W) -> signed disparity (B, 1, h, w), the mean of the photo's and its mirror image's.
+
+        The short side of h and w is `size` px.
+        """
         small = resize_short_side(image, size)
         return 0.5 * (self.estimator(small) + self.estimator(small.flip(3)).flip(3))
 

@@ -155,7 +155,10 @@ def noise(seed: int, exponent: float = 1.6) -> Tensor:
 
 
 def photo(left: float, top: float, side: float, pixels: int = 0) -> Tensor:
-    """A square of the example photograph as a texture, (3, pixels, pixels) linear light; fractions of its height."""
+    """A square of the example photograph as a texture, (3, pixels, pixels) linear light; fractions of its height.
+
+    Without `pixels` it is as large as the canvas.
+    """
     pixels = pixels or CANVAS
     with Image.open(PHOTO) as picture:
         box = [picture.height * at for at in (left, top, left + side, top + side)]
@@ -173,7 +176,10 @@ def lights(seed: int, count: int, power: float = 20.0) -> Tensor:
 
 
 def shape(inside: Callable[[Tensor, Tensor], Tensor], pixels: int = 0) -> Tensor:
-    """Coverage (1, pixels, pixels) of {inside(x, y) > 0}, x, y in [-1, 1], by 4 x 4 samples a pixel."""
+    """Coverage (1, pixels, pixels) of {inside(x, y) > 0}, x, y in [-1, 1], by 4 x 4 samples a pixel.
+
+    Without `pixels` it is as large as the canvas.
+    """
     pixels = pixels or CANVAS
     at = (torch.arange(4 * pixels) + 0.5) / (2 * pixels) - 1
     y, x = torch.meshgrid(at, at, indexing="ij")
@@ -189,7 +195,7 @@ def petals(x0: float, y0: float, r: float, n: int) -> Tensor:
 
 
 def strands(seed: int, count: int, width: float) -> Tensor:
-    """`width` is in units of the canvas."""
+    """Bent lines from top to bottom, (1, CANVAS, CANVAS); `width` is a share of the canvas, which has 152 pixels."""
     g = torch.Generator().manual_seed(seed)
     a, b, c = (2 * torch.rand(3, count, generator=g) - 1).tolist()
 
