@@ -243,7 +243,12 @@ def shares(times: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 def largest(x: Tensor, side: int) -> Tensor:
     """The largest value in every square of `side` pixels."""
-    return x if side == 1 else x.unflatten(-1, (-1, side)).amax(-1).unflatten(-2, (-1, side)).amax(-2)
+    return x if side == 1 else x.unflatten(-2, (-1, side)).amax(-2).unflatten(-1, (-1, side)).amax(-1)
+
+
+def smallest(x: Tensor, side: int) -> Tensor:
+    """The smallest value in every square of `side` pixels."""
+    return x if side == 1 else x.unflatten(-2, (-1, side)).amin(-2).unflatten(-1, (-1, side)).amin(-1)
 
 
 def largest_around(x: Tensor) -> Tensor:

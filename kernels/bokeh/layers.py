@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.kernels.bokeh.areas import Area, enlarged, halved, largest, window
+from argan.kernels.bokeh.areas import Area, enlarged, halved, largest, smallest, window
 from argan.kernels.bokeh.plan import Plan
 
 NOWHERE = -1e4  # the place of no surface
@@ -38,7 +38,7 @@ class Sheets:
         """The nearest and the farthest place in every cell, (rows,columns)."""
         place, far_place = self.place.detach()[0, 0], self.far_place.detach()[0]
         least = place.index_put((self.rows, self.columns), far_place)
-        return largest(place, self.cell), -largest(-least, self.cell)
+        return largest(place, self.cell), smallest(least, self.cell)
 
     @cached_property
     def row_starts(self) -> Tensor:
@@ -93,11 +93,12 @@ class Composite:
     """
 
     def __init__(self, nearer: Tensor, level: int = 0, side: int = 0):
-        self.rgba = torch.zeros_like(nearer).repeat(1, 4, 1, 1)
+        count, _, *size = nearer.shape
+        self.rgba = nearer.new_zeros(count, 4, *size)
         self.through = torch.ones_like(nearer)
         self.nearer = nearer
         self.level, self.side = level, side
-        self.radial = torch.zeros_like(nearer).repeat(1, RADIAL[side], 1, 1)  # layers times their radii
+        self.radial = nearer.new_zeros(count, RADIAL[side], *size)  # layers times their radii
         self.middle: Tensor | None = None  # of the part of the aperture that lets light pass, x and y; 1: the rim
         self.view: Area | None = None  # what is wanted of it, at full size; None: all
 
@@ -154,9 +155,11 @@ class Composite:
         """These layers as they are seen through a part of the aperture with that middle, to first order."""
         if self.view is not None:
             middle = window(middle, Area.of(self.rgba).from_level(self.level).seen_from(self.view))
-        at = halved(middle, self.level).split(1, 1)
-        moved = [x * slope for x, slope in zip(at, slopes(self.radial), strict=True)]
-        self.rgba = (self.rgba + moved[0] + moved[1]).clamp(min=0)
+        x, (right, down) = self.radial, halved(middle, self.level).split(1, 1)
+        moved = self.rgba.clone()  # by the middle times slopes, as `slopes` has them
+        moved[..., 1:-1].addcmul_(right[..., 1:-1], x[..., 2:] - x[..., :-2], value=0.5)
+        moved[..., 1:-1, :].addcmul_(down[..., 1:-1, :], x[..., 2:, :] - x[..., :-2, :], value=0.5)
+        self.rgba = moved.clamp(min=0)
         self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
 
 

@@ -374,7 +374,6 @@ def pulled(layer, known, white, top, left):
     """RGBA and what it is `known` by (1,h,w) at half the size, (5,h/2,w/2); known from (top, left) of the layer on."""
     height, width = known.shape[1] // 2, known.shape[2] // 2
     out, scale = np.empty((5, height, width), layer.dtype), np.empty(width, layer.dtype)
-    row = slice(left, left + 2 * width)
     upper, lower = np.empty(2 * width, layer.dtype), np.empty(2 * width, layer.dtype)
     trust, eps, one = layer.dtype.type(TRUST), layer.dtype.type(EPS), layer.dtype.type(1)
     for y in range(height):
@@ -383,18 +382,33 @@ def pulled(layer, known, white, top, left):
         for x in range(width):
             scale[x] = min(trust * out[4, y, x], one) / max(out[4, y, x], eps)
             out[4, y, x] *= scale[x]
-        at = top + 2 * y
+        at, row = top + 2 * y, slice(left, left + 2 * width)
+        first, after = span(layer[3, at, row], layer[3, at + 1, row])
+        cells, row = slice(first // 2, (after + 1) // 2), slice(left + first // 2 * 2, left + (after + 1) // 2 * 2)
         for c in range(4):
             lit(layer[c, at, row], layer[3, at, row], white, upper)
             lit(layer[c, at + 1, row], layer[3, at + 1, row], white, lower)
-            mean_of_four(upper, lower, scale, out[c, y])
+            out[c, y, : cells.start] = 0
+            mean_of_four(upper, lower, scale[cells], out[c, y, cells])
+            out[c, y, cells.stop :] = 0
     return out
+
+
+@compiled
+def span(row, other):
+    """From where to where one or the other row holds something; (0, 0): nowhere."""
+    first, after = 0, len(row)
+    while after > 0 and row[after - 1] == 0 and other[after - 1] == 0:
+        after -= 1
+    while first < after and row[first] == 0 and other[first] == 0:
+        first += 1
+    return first, after
 
 
 @compiled
 def lit(colour, alpha, white, out):
     """Premultiplied colour that is no lamp's."""
-    for x in range(len(out)):
+    for x in range(len(colour)):
         out[x] = min(colour[x], white * alpha[x])
 
 
@@ -412,7 +426,7 @@ def pushed(finer, coarse):
     out, row = np.empty_like(finer), np.empty(width // 2 + 2, finer.dtype)
     for y in range(height):
         for c in range(5):
-            double(coarse[c], y, row, out[c, y])
+            double(coarse[c], y, 0, width // 2, row, out[c, y])
             complete(finer[c, y], finer[4, y], out[c, y])
     return out
 
@@ -420,33 +434,38 @@ def pushed(finer, coarse):
 @compiled
 def put_hidden(layer, known, hidden, coarse, white, top, bottom, left, right, first_row, first_column):
     """Adds to an area of the layer what is `hidden` there: `known` and `coarse` begin at the first row and column."""
-    width = known.shape[1]
+    width, start, fade = known.shape[1], left - first_column, layer.dtype.type(FADE)
     row, filled = np.empty(width // 2 + 2, layer.dtype), np.empty((2, width), layer.dtype)
-    own, scale = np.empty(width, layer.dtype), np.empty(right - left, layer.dtype)
-    start, fade = left - first_column, layer.dtype.type(FADE)
+    own, scale = np.empty(width, layer.dtype), np.empty(width, layer.dtype)
     for y in range(top, bottom):
-        part, behind = known[y - first_row], hidden[y - top]
-        if empty(behind):
+        behind = hidden[y - top]
+        first, after = span(behind, behind)
+        if first == after:
             continue
-        double(coarse[4], y - first_row, row, filled[0])
-        complete(part, part, filled[0])
-        for x in range(right - left):
-            scale[x] = behind[x] / max(filled[0, start + x], fade)
-        alpha, span = layer[3, y, first_column : first_column + width], slice(start, start + right - left)
+        here = slice(start + first, start + after)
+        part, cells = known[y - first_row, here], (here.start // 2, (here.stop + 1) // 2)
+        double(coarse[4], y - first_row, *cells, row, filled[0])
+        complete(part, part, filled[0, here])
+        for x in range(after - first):
+            scale[x] = behind[first + x] / max(filled[0, here.start + x], fade)
+        alpha = layer[3, y, left + first : left + after]
         for c in range(4):  # alpha last: lamps are told by it
-            lit(layer[c, y, first_column : first_column + width], alpha, white, own)
-            double(coarse[c], y - first_row, row, filled[1])
-            complete(own, part, filled[1])
-            add_product(layer[c, y, left:right], filled[1, span], scale)
+            colour = layer[c, y, left + first : left + after]
+            lit(colour, alpha, white, own)
+            double(coarse[c], y - first_row, *cells, row, filled[1])
+            complete(own, part, filled[1, here])
+            add_product(colour, filled[1, here], scale)
 
 
 @compiled
-def double(coarse, y, row, out):
-    """Row y of a plane (h/2,w/2) at twice the size; `row` (w/2+2) is for it to write to."""
+def double(coarse, y, first, after, row, out):
+    """Cells from `first` to `after` of row y of a plane (h/2,w/2) at twice the size; `row` (w/2+2) is written to."""
     here, there = y // 2, min(max(y // 2 + 2 * (y % 2) - 1, 0), len(coarse) - 1)
-    between(coarse[here], coarse[there], row[1:-1])
-    row[0], row[-1] = row[1], row[-2]
-    double_row(row, out)
+    around = slice(max(first - 1, 0), min(after + 1, coarse.shape[1]))
+    between(coarse[here, around], coarse[there, around], row[around.start + 1 : around.stop + 1])
+    row[0] = row[1] if first == 0 else row[0]
+    row[-1] = row[-2] if after == coarse.shape[1] else row[-1]
+    double_row(row[first : after + 2], out[2 * first : 2 * after])
 
 
 @compiled
@@ -483,8 +502,8 @@ def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tenso
     one = kernels.shape[:2] == (1, 1)
     high, wide = (BLOCK, BLOCK) if one else (area.size[0] // len(kernels), area.size[1] // kernels.shape[1])
     arrays = [x.contiguous().numpy() for x in (layer[0], visible[0, 0], kernels.flip(2, 3).to(layer))]
-    mean, brightest = mean_colour(arrays[0])
-    exact = np.float64 if brightest > LAMP else mean.dtype
+    mean, lamps = mean_colour(arrays[0])
+    exact = np.float64 if lamps > 0 else mean.dtype
     sums = np.zeros((high + side, source.size[1]), exact)
     return torch.from_numpy(spread_blocks(*arrays, source.top, source.left, high, wide, mean, sums))[None]
 
@@ -527,23 +546,26 @@ def spread_blocks(layer, visible, kernels, first_row, first_column, high, wide, 
 
 @compiled
 def mean_colour(layer):
-    """Of a layer (4,h,w), per alpha, and how bright it is at most; the mean's own alpha is 0."""
-    sums, mean, most = np.zeros(4), np.zeros(4, layer.dtype), np.zeros(layer.shape[2], layer.dtype)
-    for c in range(4):
-        for y in range(layer.shape[1]):
-            sums[c] += sum_row(layer[c, y], most)
+    """Of a layer (4,h,w), per alpha, and how much of its light is beyond LAMP; the mean's own alpha is 0."""
+    sums, mean, lamps = np.zeros(4), np.zeros(4, layer.dtype), 0.0
+    for y in range(layer.shape[1]):
+        first, after = span(layer[3, y], layer[3, y])
+        for c in range(4):
+            total, beyond = sum_row(layer[c, y, first:after])
+            sums[c] += total
+            lamps += beyond
     for c in range(3):
         mean[c] = sums[c] / max(sums[3], EPS)
-    return mean, most.max()
+    return mean, lamps
 
 
 @compiled
-def sum_row(row, most):
-    total = row.dtype.type(0)
+def sum_row(row):
+    total, beyond, lamp = row.dtype.type(0), row.dtype.type(0), row.dtype.type(LAMP)
     for x in range(len(row)):
         total += row[x]
-        most[x] = max(most[x], row[x])
-    return total
+        beyond += max(row[x] - lamp, row.dtype.type(0))
+    return total, beyond
 
 
 @compiled
@@ -650,29 +672,21 @@ def put_behind(rgba, through, nearer, radial, layer, radius, side, top, left):
     arrives = np.empty(width, rgba.dtype)
     nearer[0, :top], nearer[0, top + height :] = 0, 0
     for y in range(height):
-        row, here, alpha = top + y, slice(left, left + width), layer[3, y]
-        passed, before = through[0, row, here], nearer[0, row, here]
-        if not empty(alpha):
-            for x in range(width):
-                arrives[x] = passed[x] / max(max(alpha[x], one - before[x]), eps)
-            for x in range(width):
-                passed[x] -= arrives[x] * alpha[x]
-            for c in range(4):
-                add_product(rgba[c, row, here], arrives, layer[c, y])
-            for x in range(width):
-                arrives[x] *= radius
-            for c in range(len(radial)):
-                add_product(radial[c, row, here], arrives, layer[c if side < 0 else 3, y])
+        first, after = span(layer[3, y], layer[3, y])
+        row, here, part, count = top + y, slice(left + first, left + after), slice(first, after), after - first
+        passed, before, alpha = through[0, row, here], nearer[0, row, here], layer[3, y, part]
+        for x in range(count):
+            arrives[x] = passed[x] / max(max(alpha[x], one - before[x]), eps)
+        for x in range(count):
+            passed[x] -= arrives[x] * alpha[x]
+        for c in range(4):
+            add_product(rgba[c, row, here], arrives, layer[c, y, part])
+        for x in range(count):
+            arrives[x] *= radius
+        for c in range(len(radial)):
+            add_product(radial[c, row, here], arrives, layer[c if side < 0 else 3, y, part])
         nearer[0, row] = 0
         copy(alpha, before)
-
-
-@compiled
-def empty(row):
-    most = row.dtype.type(0)
-    for x in range(len(row)):
-        most = max(most, row[x])
-    return most == 0
 
 
 @compiled
@@ -683,7 +697,7 @@ def copy(row, out):
 
 @compiled
 def add_product(out, a, b):
-    for x in range(len(a)):
+    for x in range(len(out)):
         out[x] += a[x] * b[x]
 
 
@@ -707,20 +721,23 @@ def put_group_behind(rgba, through, nearer, group, unit, top, left):
         first[x], second[x], across[x] = between_cells(left + x, columns, unit)
     wide, held = np.empty((3, 6, width), rgba.dtype), np.full(2, -1)
     for y in range(height):
-        here, there, down = between_cells(top + y, cells, unit)
-        for row in (here, there):
-            if held[row % 2] != row:
-                held[row % 2] = row
-                for c in range(6):
-                    widen(group[c, row], first, second, across, wide[row % 2, c])
-        passed = through[0, y]
-        for c in range(6):
-            mix(wide[here % 2, c], wide[there % 2, c], across.dtype.type(down), wide[2, c])
+        passed, shown = through[0, y], wide[2]
+        if unit == 1:
+            shown = group[:, top + y, left : left + width]
+        else:
+            here, there, down = between_cells(top + y, cells, unit)
+            for row in (here, there):
+                if held[row % 2] != row:
+                    held[row % 2] = row
+                    for c in range(6):
+                        widen(group[c, row], first, second, across, wide[row % 2, c])
+            for c in range(6):
+                mix(wide[here % 2, c], wide[there % 2, c], across.dtype.type(down), shown[c])
         for c in range(4):
-            add_product(rgba[c, y], passed, wide[2, c])
+            add_product(rgba[c, y], passed, shown[c])
         for x in range(width):
-            passed[x] *= wide[2, 4, x]
-        copy(wide[2, 5], nearer[0, y])
+            passed[x] *= shown[4, x]
+        copy(shown[5], nearer[0, y])
 
 
 @compiled
