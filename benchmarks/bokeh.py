@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from scene import scene
 from torch import Tensor
 
 from argan.kernels import render_bokeh, resolve
@@ -209,21 +210,6 @@ def compiled() -> str:
             figures += f"  {sum(loop.values()) / taps:12.1f}  {loop.get('LDG', 0) / taps:5.2f}"
         lines.append(f"{kernel!s:43}  sm_{arch}  {figures}")
     return "\n".join(lines)
-
-
-def scene(megapixels: float) -> tuple[Tensor, Tensor]:
-    height, width = (max(64, round((megapixels * 1e6 / 12) ** 0.5 * side)) for side in (3, 4))
-    g = torch.Generator().manual_seed(0)
-    y, x = torch.linspace(0, 1, height)[:, None], torch.linspace(0, 4 / 3, width)[None]
-    disparity = (1.6 * y - 0.7).clamp(min=0.05).expand(height, width).clone()
-    image = torch.rand(3, height // 4 + 1, width // 4 + 1, generator=g).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    image = image[:, :height, :width].clone()
-    for row in torch.rand(60, 7, generator=g).sort(0).values.flip(1).tolist():
-        d, cx, cy, r = row[0], row[1] * 4 / 3, row[2], 0.02 + 0.06 * row[3]
-        inside = (torch.hypot(x - cx, y - cy) < r) & (disparity < d)
-        disparity[inside] = d
-        image[:, inside] = 0.5 * image[:, inside] + 0.5 * torch.tensor(row[4:])[:, None]
-    return image[None], disparity[None, None].clamp(0, 1)
 
 
 def read(photo: Path, depth: Path) -> tuple[Tensor, Tensor]:

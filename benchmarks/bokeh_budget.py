@@ -21,7 +21,7 @@ from functools import partial
 from itertools import pairwise
 
 import torch
-from bokeh import scene
+from scene import scene
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
