@@ -12,6 +12,7 @@ from argan.errors import UsageError
 
 T = TypeVar("T")
 EncoderName = Literal["efficientnet-lite0", "none"]
+Mixture = Literal["bernoulli", "uniform", "deep", "shallow"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,8 @@ class TranslatorConfig:
 class LossConfig:
     """The objective; `argan.training.losses` explains each term."""
 
-    mixture: Literal["bernoulli", "uniform", "fixed"] = "bernoulli"
-    """p(s), the DoF scale of each sample: 0 or 1 with even odds, uniform in [0, 1], or always `fixed_scale`."""
-    fixed_scale: float = 1.0
+    mixture: Mixture = "bernoulli"
+    """p(s), the DoF scale of each sample: 0 or 1 with even odds, uniform in [0, 1], always 0, or always 1."""
     prior: float = 0.02
     """Weight of the centre focus prior."""
     prior_radius: float = 0.25
@@ -298,7 +298,7 @@ LEAST = {
 }
 
 # The systems that are compared, each as changes to a preset of AR-GAN.
-GAN_LOSS = {"mixture": "fixed", "fixed_scale": 0.0, "prior": 0.0, "smoothness": 0.0}  # never rendered, depth unused
+GAN_LOSS = {"mixture": "deep", "prior": 0.0, "smoothness": 0.0}  # never rendered, depth unused
 VIEWPOINTS = {"yaw": 0.6, "pitch": 0.3}  # rad; RGBD-GAN takes 1.05 and 0.31 for faces
 CONSISTENCY = {"consistency": 2.0, "consistency_start": 2_000}  # both RGBD-GAN's
 # Beside blur: once that has given things their shapes, and less of it. Or a flat picture that turns wins, as it does

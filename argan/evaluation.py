@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from argan import metrics
-from argan.config import LossConfig
+from argan.config import Mixture
 from argan.data.datasets import open_source
 from argan.data.folder import PhotoFolder, load_square
 from argan.data.sources import is_picture
@@ -35,13 +35,6 @@ from argan.models.hub import Model
 from argan.training import pictures
 from argan.training.losses import draw_scale, draw_views
 
-Mixture = Literal["bernoulli", "uniform", "deep", "shallow"]
-MIXTURES: dict[Mixture, LossConfig] = {
-    "bernoulli": LossConfig(mixture="bernoulli"),
-    "uniform": LossConfig(mixture="uniform"),
-    "deep": LossConfig(mixture="fixed", fixed_scale=0.0),
-    "shallow": LossConfig(mixture="fixed", fixed_scale=1.0),
-}
 BATCH = 50
 NEIGHBORS = 3  # of precision and recall
 SHEET_COLUMNS = 8
@@ -91,7 +84,7 @@ class Report:
     data: str
     seed: int
     features: str | None
-    mixture: str
+    mixture: Mixture
     rows: list[Row]
     left_out: dict[str, str]
 
@@ -113,7 +106,7 @@ def evaluate_model(
     count: int = 1000,
     seed: int = 0,
     features: str = "auto",
-    mixture: Mixture = "bernoulli",
+    mixture: Mixture | None = None,
     masks: Path | None = None,
     truth: Path | None = None,
     surrogate: Depth | None = None,
@@ -128,7 +121,7 @@ def evaluate_model(
         data: a folder or zip of photographs, or "synthetic".
         count: samples and photographs for KID and FID, samples for consistency, synthetic photographs for depth.
         features: a feature extractor's name, "none", or "auto": the offline one where its package is installed.
-        mixture: p(s) of the samples that KID and FID compare.
+        mixture: p(s) of the samples that KID and FID compare; None: as the generator was trained.
         masks: see `masked_photos`; not with synthetic photographs, whose depth is known.
         truth: a folder of other photographs whose depth is known; see `photos_with_depth`.
         surrogate: a depth network to compare with on the photographs; not with synthetic ones.
@@ -144,6 +137,7 @@ def evaluate_model(
         with open_source(data):  # a wrong path is an error now, also where nothing would read it
             pass
     extractor, left_out = choose_extractor(features, device)
+    mixture = mixture or model.config.mixture
     report = Report(model.config.name, data, seed, extractor.name if extractor else None, mixture, [], left_out)
 
     def depth(image: Tensor) -> Tensor:
@@ -385,7 +379,7 @@ def draw_samples(
         raise ValueError("the model has no generator")
     draw = torch.Generator().manual_seed(seed)
     z = torch.randn(count, model.generator.z_dim, generator=draw)
-    scale = draw_scale(count, MIXTURES[mixture], draw)
+    scale = draw_scale(count, mixture, draw)
     camera = draw_views(count, network, draw)
     for rows in torch.arange(count).split(BATCH):
         place = None if camera is None else camera[rows].to(device)

@@ -31,9 +31,9 @@ from argan.training.loop import train
 
 VARIANTS = {
     "full": [],
-    "no mixture (s = 1)": ["loss.mixture=fixed", "loss.fixed_scale=1.0"],
+    "no mixture (s = 1)": ["loss.mixture=shallow"],
     "no centre prior": ["loss.prior=0.0"],
-    "no rendering (s = 0)": ["loss.mixture=fixed", "loss.fixed_scale=0.0"],
+    "no rendering (s = 0)": ["loss.mixture=deep"],
     "uniform mixture": ["loss.mixture=uniform"],
     "no expansion T": ["model.expansion=false"],
 }

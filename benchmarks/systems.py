@@ -99,7 +99,6 @@ def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, fl
         count=arguments.num,
         features=arguments.features,
         masks=None if flat or config.data == "synthetic" else arguments.masks,
-        mixture="deep" if config.loss.mixture == "fixed" and not config.loss.fixed_scale else "bernoulli",
         sheet=folder / "sheet.png",
     )
     rows = {row.measure: row for row in samples.rows}

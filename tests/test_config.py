@@ -31,7 +31,7 @@ def test_json_files_and_round_trip(tmp_path):
         (["steps=many"], "steps takes int"),
         (["steps=1.5"], "steps takes int"),
         (["batch=true"], "batch takes int"),
-        (["loss.mixture=sometimes"], "loss.mixture is one of bernoulli, uniform, fixed"),
+        (["loss.mixture=sometimes"], "loss.mixture is one of bernoulli, uniform, deep, shallow"),
         (["steps"], "key=value"),
         (["loss=1"], "loss"),
     ],

@@ -25,11 +25,11 @@ def evaluate(
         typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 if 'metrics' is installed."),
     ] = "auto",
     mixture: Annotated[
-        Literal["bernoulli", "uniform", "deep", "shallow"],
+        Literal["auto", "bernoulli", "uniform", "deep", "shallow"],
         typer.Option(
-            help="Depth of field of the samples for KID and FID; bernoulli is deep or shallow, as AR-GAN is trained."
+            help="Depth of field of the samples for KID and FID; auto: as in training; bernoulli: deep or shallow."
         ),
-    ] = "bernoulli",
+    ] = "auto",
     masks: Annotated[
         Path | None, typer.Option(help="Folder of figure masks of the photographs: is the figure nearer?")
     ] = None,
@@ -89,7 +89,7 @@ def evaluate(
             count=num,
             seed=seed,
             features=features,
-            mixture=mixture,
+            mixture=None if mixture == "auto" else mixture,
             masks=masks,
             truth=truth,
             surrogate=other,

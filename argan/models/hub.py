@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from argan.config import EncoderName, ModelConfig, TranslatorConfig, override, to_dict
+from argan.config import EncoderName, Mixture, ModelConfig, TranslatorConfig, override, to_dict
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
 from argan.models.aperture import ApertureRenderer
@@ -47,6 +47,8 @@ class Config:
     generator: ModelConfig | None = None
     depth: DepthInfo | None = None
     translator: TranslatorConfig | None = None
+    mixture: Mixture = "bernoulli"
+    """p(s) that the generator was trained with."""
     card: dict[str, str] = field(default_factory=dict)
     """Free text for people: `data`, `licence`, `command`, `measured` and the like."""
 
@@ -203,10 +205,11 @@ def read_model_config(folder: Path) -> Config:
     if version != FORMAT:
         raise ValueError(f"format {version!r}, this argan reads {FORMAT}")
     generator, depth, translator = values.get("generator"), values.get("depth"), values.get("translator")
-    return Config(
+    config = Config(
         name=str(values["name"]),
         generator=override(ModelConfig(), generator) if generator else None,
         depth=override(DepthInfo(), depth) if depth else None,
         translator=override(TranslatorConfig(), translator) if translator else None,
         card=dict(values.get("card", {})),
     )
+    return override(config, {"mixture": values["mixture"]}) if "mixture" in values else config

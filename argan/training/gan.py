@@ -99,7 +99,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         model, loss, batch = self.config.model, self.config.loss, self.config.batch
         views = 2 if model.viewpoints else 1
         noise = torch.randn(batch // views, model.z_dim, generator=rng).repeat_interleave(views, dim=0)
-        scale = losses.draw_scale(batch, loss, rng)
+        scale = losses.draw_scale(batch, loss.mixture, rng)
         camera = losses.draw_cameras(batch, model, rng) if model.viewpoints else None
         augment = [diff_augment.draw(batch, loss.augment, rng) for _ in range(2)] if loss.augment else [None, None]
         return Draws(noise, scale, camera, *augment)
@@ -181,4 +181,5 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
 
     def shown_model(self) -> tuple[hub.Config, dict[str, Tensor]]:
         """What is shown, measured and shipped: the averaged generator and renderer."""
-        return hub.Config(self.config.name, generator=self.config.model), self.average.module.state_dict()
+        config = hub.Config(self.config.name, generator=self.config.model, mixture=self.config.loss.mixture)
+        return config, self.average.module.state_dict()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.config import LossConfig, ModelConfig
+from argan.config import LossConfig, Mixture, ModelConfig
 from argan.metrics import center_prior
 from argan.models.camera import depth_of, reproject, sample_at
 from argan.models.generator import REFERENCE_RESOLUTION
@@ -17,14 +17,12 @@ LARGEST_MOVE = 0.5  # of the range, and rad: between the two views of a pair
 OCCLUSION_MARGIN = 0.05  # of the depth: a surface that much nearer hides the point; less is an error to learn from
 
 
-def draw_scale(batch: int, config: LossConfig, generator: torch.Generator) -> Tensor:
+def draw_scale(batch: int, mixture: Mixture, generator: torch.Generator) -> Tensor:
     """DoF mixture learning: s ~ p(s), one draw a sample, (B,); s = 0 shows the deep image, s = 1 the shallow one."""
     uniform = torch.rand(batch, generator=generator)
-    if config.mixture == "bernoulli":
+    if mixture == "bernoulli":
         return (uniform < 0.5).float()
-    if config.mixture == "uniform":
-        return uniform
-    return torch.full_like(uniform, config.fixed_scale)
+    return uniform if mixture == "uniform" else torch.full_like(uniform, float(mixture == "shallow"))
 
 
 def draw_cameras(batch: int, model: ModelConfig, generator: torch.Generator) -> Tensor:

@@ -18,9 +18,9 @@ GENERATOR = ModelConfig(resolution=16, z_dim=4, width=4, discriminator_width=4)
 DEPTH = DepthInfo(width=8, resolution=16, levels=2)
 
 
-def save(folder, generator=GENERATOR, depth=DEPTH):
+def save(folder, generator=GENERATOR, depth=DEPTH, **config):
     torch.manual_seed(0)
-    Model(Config(name="tiny", generator=generator, depth=depth)).save(folder)
+    Model(Config(name="tiny", generator=generator, depth=depth, **config)).save(folder)
     return str(folder)
 
 
@@ -52,6 +52,16 @@ def run(capsys, *arguments):
 
 def rows_of(out):
     return {row["measure"]: row for row in json.loads(out)["rows"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "used"), [([], "deep"), (["--mixture", "auto"], "deep"), (["--mixture", "uniform"], "uniform")]
+)
+def test_samples_are_judged_as_they_were_trained_unless_told_otherwise(tmp_path, capsys, asked, used):
+    model = save(tmp_path / "gan", depth=None, mixture="deep")
+    code, out, _ = run(capsys, model, "--num", 2, "--features", "none", "--device", "cpu", "--json", *asked)
+    assert code == 0
+    assert json.loads(out)["mixture"] == used
 
 
 def test_depth_is_measured_against_truth_beside_the_centre_prior(model, capsys):

@@ -13,7 +13,8 @@ SMALL = ModelConfig(resolution=16, z_dim=8, width=8)
 
 
 def make_model() -> hub.Model:
-    config = hub.Config("tiny", SMALL, hub.DepthInfo(8, 16, -0.5, 0.2), card={"data": "none", "licence": "Apache-2.0"})
+    card = {"data": "none", "licence": "Apache-2.0"}
+    config = hub.Config("tiny", SMALL, hub.DepthInfo(8, 16, -0.5, 0.2), mixture="deep", card=card)
     return hub.Model(config).eval()
 
 

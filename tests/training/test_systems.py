@@ -73,6 +73,11 @@ def scene_of(config: TrainConfig):
     return players, draws, players.make(draws)
 
 
+def test_a_model_knows_what_it_was_trained_to_show():
+    shown = {system: make_players(tiny(system), CPU).shown_model()[0].mixture for system in ("gan", "rgbd", "argan")}
+    assert shown == {"gan": "deep", "rgbd": "deep", "argan": "bernoulli"}
+
+
 def test_the_gan_never_renders():
     _, draws, scene = scene_of(tiny("gan"))
     assert draws.scale.eq(0).all()
