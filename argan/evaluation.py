@@ -235,10 +235,10 @@ def scores_against_truth(photos: Iterable[tuple[Tensor, Tensor]], *estimators: D
         photos: pairs of photograph (3, H, W) and true disparity (1, H, W), NaN where it is unknown.
     """
     scores: list[dict[str, list[float]]] = [{name: [] for name in TRUTH_MEASURES} for _ in estimators]
-    for photo, disparity in photos:
+    for number, (photo, disparity) in enumerate(photos, 1):
         known = ~disparity.isnan()
         if not known.any() or float(disparity[known].max() - disparity[known].min()) <= LEAST_DEPTH:
-            warnings.warn("a depth map without depth was left out", stacklevel=2)
+            warnings.warn(f"the depth map of photograph {number} has no depth in it and was left out", stacklevel=2)
             continue
         for depth, values in zip(estimators, scores, strict=True):
             estimate = depth(photo[None])[0].cpu()[known]

@@ -219,9 +219,10 @@ def test_photographs_are_turned_as_their_depth_is(tmp_path):
 def test_depth_maps_without_depth_are_left_out():
     (photo, truth), other = evaluation.held_out(16, 2)
     flat, unknown = torch.full_like(truth, 0.5), torch.full_like(truth, torch.nan)
-    with pytest.warns(UserWarning, match="without depth"):
+    with pytest.warns(UserWarning, match="no depth") as said:
         rows = evaluation.depth_against_truth(evaluation.centre_prior, [(photo, flat), other, (photo, unknown)])
     assert [row.count for row in rows] == [1, 1, 1]
+    assert ["photograph 1 " in str(said[0].message), "photograph 3 " in str(said[1].message)] == [True, True]
 
 
 def test_photographs_that_cannot_be_read_are_left_out(tmp_path):
