@@ -46,7 +46,7 @@ def bokeh(registers: int, storage: str = "fp32", compute: str = "fp32", kernels:
     types |= dict.fromkeys(("height", "width", "side", "rows", "columns", "cell"), "i32")
     constants = {"KERNELS": kernels, "BLOCK": 64, "BLOCK_P": 256}
     note = f"{storage} {kernels}"
-    warps = 4 if compute == "fp64" else 2
+    warps = 8 if compute == "fp64" else 2
     return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps, note)
 
 
@@ -88,7 +88,7 @@ KERNELS = [
     light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
     bokeh(64),  # a thread has four pixels: 16 registers each
     bokeh(64, "fp16"),
-    bokeh(104, "fp64", "fp64"),
+    bokeh(48, "fp64", "fp64"),
     bokeh(64, kernels="block"),
     bokeh(80, kernels="tap"),
     *(
