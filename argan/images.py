@@ -293,8 +293,9 @@ def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
 def _as_pixels_are(xmp: bytes) -> bytes:
     """XMP of pixels that are upright, without what it says of a depth map, a video or a gain map kept beside them."""
     xmp = re.sub(rb'(tiff:Orientation(?:="|>)\s*)\d', rb"\g<1>1", xmp)
-    xmp = re.sub(rb"<(Container:Directory)\b.*?</\1>", b"", xmp, flags=re.DOTALL)
-    return re.sub(rb'\s(?:GDepth|GImage|hdrgm|xmpNote|GCamera):\w+="[^"]*"', b"", xmp)
+    beside = rb"(?:GDepth|GImage|DepthMap|hdrgm|xmpNote|GCamera):\w+"
+    xmp = re.sub(rb"\s" + beside + rb"""=("[^"]*"|'[^']*')""", b"", xmp)
+    return re.sub(rb"<(Container:Directory|" + beside + rb")\b(?:[^>]*/>|.*?</\1>)", b"", xmp, flags=re.DOTALL)
 
 
 def _exif(image: Image.Image) -> bytes | None:

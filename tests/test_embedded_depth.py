@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import struct
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import ExifTags, Image
 
 from argan.embedded_depth import read_embedded_depth
 from argan.errors import ArganError
+from argan.images import read_photo, write_photo
 
 SIZE = (48, 32)
 DISTANCE = np.linspace(1, 5, SIZE[0])[None].repeat(SIZE[1], 0)  # metres, left is nearest
@@ -129,6 +132,29 @@ def test_depth_is_turned_with_its_photo(tmp_path: Path, orientation: int) -> Non
     gdepth(tmp_path / "photo.jpg", "RangeInverse", exif=exif.tobytes())
     turns = {1: 0, 3: 2, 6: -1}[orientation]
     assert np.abs(read_embedded_depth(tmp_path / "photo.jpg").disparity - np.rot90(DISPARITY, turns)).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: gdepth(path, "RangeInverse", extended=False),
+        lambda path: gdepth(path, "RangeInverse", extended=True),
+        lambda path: dynamic_depth(path, "RangeLinear"),
+    ],
+    ids=["gdepth", "extended gdepth", "dynamic depth"],
+)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_a_rendered_photo_promises_no_depth(tmp_path: Path, write: Callable[[Path], None], suffix: str) -> None:
+    """Its pixels are not those that the depth map was of, and the map is not in the file."""
+    write(tmp_path / "photo.jpg")
+    write_photo(tmp_path / f"rendered{suffix}", read_photo(tmp_path / "photo.jpg"))
+    rendered = read_photo(tmp_path / f"rendered{suffix}")
+    ElementTree.fromstring(rendered.xmp)  # still well formed
+    assert b"rdf:Description" in rendered.xmp
+    for promise in (b"Data=", b"HasExtendedXMP", b"Format=", b"Near=", b"Item:"):
+        assert promise not in rendered.xmp
+    with pytest.raises(ArganError, match="no depth inside"):
+        read_embedded_depth(tmp_path / f"rendered{suffix}")
 
 
 # HEIC

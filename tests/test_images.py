@@ -104,6 +104,18 @@ def test_orientation_in_xmp_is_reset(tmp_path: Path) -> None:
     assert b"Ada" in photo.xmp
 
 
+def test_xmp_forgets_what_was_beside_the_pixels_as_attributes_and_as_elements(tmp_path: Path) -> None:
+    gone = (
+        b"<GDepth:Format>RangeInverse</GDepth:Format><GDepth:Data/>"
+        b"<hdrgm:GainMapMax><rdf:Seq><rdf:li>1</rdf:li></rdf:Seq></hdrgm:GainMapMax>"
+    )
+    kept = b"<tiff:Artist>Ada</tiff:Artist>"
+    opened = XMP.replace(b' tiff:Artist="Ada"/>', b" GDepth:Far='5'>" + gone + kept + gone + b"</rdf:Description>")
+    picture().save(tmp_path / "photo.jpg", xmp=opened)
+    expected = UPRIGHT_XMP.replace(b' tiff:Artist="Ada"/>', b">" + kept + b"</rdf:Description>")
+    assert read_photo(tmp_path / "photo.jpg").xmp == expected
+
+
 def test_orientation_of_16_bit_colour(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(png_16_bit_colour(deep(3), [(b"eXIf", exif_with(6)[6:])]))
