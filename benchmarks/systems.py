@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -179,9 +180,11 @@ def save_grid(model: Model, path: Path) -> None:
 
 def report(results: list[dict], arguments: argparse.Namespace) -> str:
     """Markdown: a column a system, a row a measure; means over seeds."""
-    systems = [system for system in TITLES if any(result["system"] == system for result in results)]
+    seeds = Counter(result["system"] for result in results)
+    systems = [system for system in TITLES if seeds[system]]
+    titles = [TITLES[s] + (f", {seeds[s]} seeds" if seeds[s] > 1 else "") for s in systems]
     measures = list(dict.fromkeys(name for result in results for name in result["scores"]))
-    lines = ["| | " + " | ".join(TITLES[system] for system in systems) + " |", "|---" * (len(systems) + 1) + "|"]
+    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(systems) + 1) + "|"]
     for measure in measures:
         cells = [
             cell([r["scores"][measure] for r in results if r["system"] == s and measure in r["scores"]])
@@ -193,10 +196,11 @@ def report(results: list[dict], arguments: argparse.Namespace) -> str:
     features = next((result["features"] for result in results if result["features"]), None)
     return "\n".join(
         [
-            f"Data: {Path(arguments.data).name}; preset {arguments.preset}, {results[0]['steps']} steps, "
-            f"{arguments.seeds} seed{'s' if arguments.seeds > 1 else ''}; {arguments.num} samples; "
-            f"KID, FID, precision and recall on {features or 'no'} features. Machine: {where(arguments)}.",
-            "In brackets: 95 % bootstrap intervals over photographs or samples. Prior: the bare centre prior's score.",
+            f"Data: {Path(arguments.data).name}; preset {arguments.preset}, {results[0]['steps']} steps; "
+            f"{arguments.num} samples; KID, FID, precision and recall on {features or 'no'} features. "
+            f"Machine: {where(arguments)}.",
+            "In brackets: from the least to the greatest of several seeds, whose mean stands before; of one, the 95 % "
+            "bootstrap interval over photographs or samples. Prior: the bare centre prior's score.",
             "",
             *lines,
             "",
@@ -218,7 +222,7 @@ def cell(scores: list[dict]) -> str:
     first, values = scores[0], [score["value"] for score in scores]
     text = f"{statistics.fmean(values):.3g}"
     if len(values) > 1:
-        text += f" ({min(values):.3g} to {max(values):.3g} over seeds)"
+        text += f" ({min(values):.3g} to {max(values):.3g})"
     elif first["low"] is not None:
         text += f" ({first['low']:.3g} to {first['high']:.3g})"
     return text if first["prior"] is None else f"{text}; prior {first['prior']:.3g}"

@@ -90,10 +90,10 @@ def test_table_has_a_column_a_system_and_says_what_is_missing(systems, tmp_path)
     ]  # fmt: skip
     arguments = Namespace(data="flowers.zip", preset="argan-64", seeds=2, num=10, device="cpu")
     text = systems.report(results, arguments)
-    assert "| | GAN | AR-GAN |" in text
-    assert "| KID | 4.5 (4 to 5 over seeds) | 3 (2 to 4) |" in text
+    assert "| | GAN, 2 seeds | AR-GAN |" in text
+    assert "| KID | 4.5 (4 to 5) | 3 (2 to 4) |" in text
     assert "| AUC | - | 2 (1 to 3); prior 1.5 |" in text
-    assert "9 steps, 2 seeds" in text
+    assert "9 steps; 10 samples" in text
     document = tmp_path / "results.md"
     systems.write_between_marks(document, "first")
     document.write_text(document.read_text() + "\nAfter.\n")
