@@ -273,9 +273,21 @@ def read_config(path: Path) -> dict[str, Any]:
     """Nested values of a TOML or JSON file."""
     try:
         text = path.read_text()
-        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return up_to_date(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise UsageError(f"{path} is not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from error
+
+
+def up_to_date(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested values by today's names: `loss.fixed_scale` used to say what `loss.mixture`, then "fixed", shows."""
+    loss = values.get("loss")
+    if not isinstance(loss, dict) or "fixed_scale" not in loss:
+        return values
+    loss = dict(loss)
+    scale = loss.pop("fixed_scale")
+    if loss.get("mixture") == "fixed":
+        loss["mixture"] = {0.0: "deep", 1.0: "shallow"}.get(scale, "fixed")
+    return values | {"loss": loss}
 
 
 def _checked(value: Any, kind: Any, name: str) -> Any:

@@ -99,6 +99,7 @@ def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, fl
         device,
         count=arguments.num,
         features=arguments.features,
+        mixture=config.loss.mixture,
         masks=None if flat or config.data == "synthetic" else arguments.masks,
         sheet=folder / "sheet.png",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from argan.config import TrainConfig, flatten, override, to_dict
+from argan.config import TrainConfig, flatten, override, to_dict, up_to_date
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
 from argan.models import hub
@@ -69,7 +69,7 @@ def resume(run: Path, players: Players, config: TrainConfig) -> int:
     newest = folders[-1]
     try:
         record = json.loads((newest / "state.json").read_text())
-        refuse_other_settings(override(TrainConfig(), record["train"]), config, run)
+        refuse_other_settings(override(TrainConfig(), up_to_date(record["train"])), config, run)
         restore(players, load_file(newest / "state.safetensors"))
         return int(record["step"])
     except UsageError:
