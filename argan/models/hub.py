@@ -48,7 +48,7 @@ class Config:
     depth: DepthInfo | None = None
     translator: TranslatorConfig | None = None
     mixture: Mixture = "bernoulli"
-    """p(s) that the generator was trained with."""
+    """p(s) that the generator was trained with; AR-GAN's where an older `config.json` does not say."""
     card: dict[str, str] = field(default_factory=dict)
     """Free text for people: `data`, `licence`, `command`, `measured` and the like."""
 

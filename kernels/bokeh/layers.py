@@ -149,21 +149,21 @@ class Composite:
 
     def passing(self) -> Tensor:
         """The middle of the part of the aperture where light passes these layers: away from where they are denser."""
-        return ASIDE * (self.through - 1) * torch.cat(slopes(self.radial), 1)
+        across, down = slopes(self.radial)
+        return ASIDE * (self.through - 1) * torch.cat([F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))], 1)
 
     def shift(self, middle: Tensor) -> None:
         """These layers as they are seen through a part of the aperture with that middle, to first order."""
         if self.view is not None:
             middle = window(middle, Area.of(self.rgba).from_level(self.level).seen_from(self.view))
-        x, (right, down) = self.radial, halved(middle, self.level).split(1, 1)
-        moved = self.rgba.clone()  # by the middle times slopes, as `slopes` has them
-        moved[..., 1:-1].addcmul_(right[..., 1:-1], x[..., 2:] - x[..., :-2], value=0.5)
-        moved[..., 1:-1, :].addcmul_(down[..., 1:-1, :], x[..., 2:, :] - x[..., :-2, :], value=0.5)
+        (x, y), (across, down) = halved(middle, self.level).split(1, 1), slopes(self.radial)
+        moved = self.rgba.clone()
+        moved[..., 1:-1].addcmul_(x[..., 1:-1], across)
+        moved[..., 1:-1, :].addcmul_(y[..., 1:-1, :], down)
         self.rgba = moved.clamp(min=0)
         self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
 
 
-def slopes(x: Tensor) -> list[Tensor]:
-    """dx and dy a pixel, between the two neighbours; 0 at the rim."""
-    across, down = (x[..., 2:] - x[..., :-2]) / 2, (x[..., 2:, :] - x[..., :-2, :]) / 2
-    return [F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))]
+def slopes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """dx (B,C,h,w-2) and dy (B,C,h-2,w) a pixel, between the two neighbours; at the rim, left out, they count as 0."""
+    return (x[..., 2:] - x[..., :-2]) / 2, (x[..., 2:, :] - x[..., :-2, :]) / 2

@@ -28,7 +28,9 @@ from argan.kernels.launch import launch
 BLOCK_C = 256  # cells or pixels of a program of the other kernels
 BLOCK_P = 256  # pixels of a program, at most: rows of a block
 STRIP = 16  # rows that are looked at together, to see whether there is anything
-PER_THREAD = {4: 4, 8: 1}  # pixels, by bytes of a number: they share a weight's load, and wait for their own together
+# Pixels, by bytes of a number: they share a weight's load, and wait for their own together. float64 is for checks; with
+# two a thread some versions of Triton spill.
+PER_THREAD = {4: 4, 8: 1}
 TILE = 4096
 
 
