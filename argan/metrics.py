@@ -119,6 +119,40 @@ def rim(disparity: Tensor, mask: Tensor) -> float:
     return float((disparity[contour].mean() - disparity[inside].mean()) / contrast)
 
 
+def spill(disparity: Tensor, mask: Tensor) -> float:
+    """How far beside a figure's outline either side's disparity is on its way to the other's, as a part of the step.
+
+    0: a step on the outline; nearly 1/4: a ramp as wide as what is judged, 1/32 of the short side on either side, less
+    1 px where masks are unsure. Each side's own disparity is its mean beyond that, up to three times as far.
+
+    Args:
+        disparity: (H, W), larger is nearer.
+        mask: (H, W), true (or > 0.5) on the figure.
+
+    Returns:
+        NaN where a side is too thin, or the figure does not stand out by a twentieth of the map's range.
+    """
+    _same_shape(disparity, mask)
+    disparity = torch.as_tensor(disparity).double()
+    figure = torch.as_tensor(mask) > 0.5
+    reach = max(2, min(figure.shape) // 32)
+    ways = []
+    for side, sign in ((figure, 1), (~figure, -1)):
+        other = (~side).float()[None, None]
+        unsure, beside, beyond = (
+            torch.nn.functional.max_pool2d(other, 2 * n + 1, 1, n)[0, 0] > 0 for n in (1, reach, 3 * reach)
+        )
+        beside, beyond = side & beside & ~unsure, side & beyond & ~beside
+        if not beside.any() or not beyond.any():
+            return float("nan")
+        own = disparity[beyond].mean()
+        ways.append((own, (sign * (own - disparity[beside])).clamp(min=0).mean()))
+    (near, near_way), (far, far_way) = ways
+    if near - far < 0.05 * (disparity.max() - disparity.min()):
+        return float("nan")
+    return float((near_way + far_way) / 2 / (near - far))
+
+
 def ordinal_accuracy(
     estimate: Tensor, truth: Tensor, *, pairs: int = 50_000, margin: float = 0.05, seed: int = 0
 ) -> float:

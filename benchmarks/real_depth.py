@@ -3,11 +3,11 @@
     python benchmarks/real_depth.py DATA [--model MODEL …]
 
 DATA holds `oxford-flowers-102-256.zip` with `flower-masks/` (is the figure nearer than the ground: AUC; is its contour
-nearer than its inside: rim), `depth/` (photographs with true inverse depth, 0 where unknown: Spearman correlation, also
-less the prior's, photograph by photograph), and `multifocus/` (pairs of one scene
-focused near and far, and their fusion: is what is sharp in the near photo nearer: AUC over the pixels that one of the
-two shows clearly sharper; the order of a pair is right where it is above 1/2). A bare ramp, the lower the nearer, is
-what knowing nothing but the ground comes to.
+nearer than its inside: rim; how far does depth run over its outline: spill), `depth/` (photographs with true inverse
+depth, 0 where unknown: Spearman correlation, also less the prior's, photograph by photograph), and `multifocus/` (pairs
+of one scene focused near and far, and their fusion: is what is sharp in the near photo nearer: AUC over the pixels that
+one of the two shows clearly sharper; the order of a pair is right where it is above 1/2). A bare ramp, the lower the
+nearer, is what knowing nothing but the ground comes to.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from argan.evaluation import Depth, centre_prior, masked_photos, photos_with_depth
-from argan.metrics import area_under_roc, mean_interval, rim, spearman
+from argan.metrics import area_under_roc, mean_interval, rim, spearman, spill
 from argan.models.hub import load
 
 SIDE = 256  # px of the short side at which pairs are compared
@@ -48,7 +48,7 @@ def main() -> None:
 
 @torch.no_grad()
 def judge(
-    depth: Depth, data: Path, kinds: Iterable[str] = ("masks", "rims", "scenes", "pairs")
+    depth: Depth, data: Path, kinds: Iterable[str] = ("masks", "rims", "spills", "scenes", "pairs")
 ) -> dict[str, dict[str, float]]:
     """By kind of truth, the score of every photograph."""
     report: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
@@ -111,6 +111,7 @@ def where_known(measure: Measure) -> Measure:
 KINDS: dict[str, tuple[Callable[[Path], Judged], Measure]] = {
     "masks": (masks, where_known(area_under_roc)),
     "rims": (masks, rim),
+    "spills": (masks, spill),
     "scenes": (scenes, where_known(spearman)),
     "pairs": (pairs, where_known(area_under_roc)),
 }
@@ -118,14 +119,20 @@ KINDS: dict[str, tuple[Callable[[Path], Judged], Measure]] = {
 
 def table(report: dict) -> str:
     """Markdown: a row an estimator."""
-    lines = [
-        "| depth | figure nearer, AUC | rim | true depth, Spearman | less the prior's | pairs right | pairs, AUC |"
+    columns = [
+        "figure nearer, AUC",
+        "rim",
+        "spill",
+        "true depth, Spearman",
+        "less the prior's",
+        "pairs right",
+        "pairs, AUC",
     ]
-    lines.append("|---" * 7 + "|")
+    lines = [f"| depth | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for name, scores in report.items():
-        figure, contour, scene, pair = (list(scores[kind].values()) for kind in KINDS)
+        figure, contour, over, scene, pair = (list(scores[kind].values()) for kind in KINDS)
         gain = [score - prior for score, prior in zip(scene, report[PRIOR]["scenes"].values(), strict=True)]
-        cells = [with_interval(figure), f"{nanmean(contour):+.3f}", with_interval(scene)]
+        cells = [with_interval(figure), f"{nanmean(contour):+.3f}", f"{nanmean(over):.3f}", with_interval(scene)]
         cells += ["" if name == PRIOR else with_interval(gain)]
         cells += [f"{sum(score > 0.5 for score in pair)} of {len(pair)}", f"{fmean(pair):.3f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")

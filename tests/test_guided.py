@@ -1,4 +1,4 @@
-"""Guided upsampling: depth edges land on photo edges, and the code can be traced with any size."""
+"""Settling and guided upsampling: depth edges land on photo edges, and the code can be traced with any size."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from argan.guided import FINE, guided_upsample, resize
+from argan.guided import FINE, guided_upsample, resize, settle
 
 
 def scene(height: int, width: int, noise: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -107,9 +107,64 @@ def test_not_contiguous() -> None:
     torch.testing.assert_close(guided_upsample(depth.permute(0, 3, 1, 2), image.permute(0, 3, 1, 2)), expected)
 
 
+def ramps(disparity: Tensor, times: int) -> Tensor:
+    """Edges as a small network draws them: means over 3 x 3 pixels, some times."""
+    for _ in range(times):
+        disparity = F.avg_pool2d(F.pad(disparity, (1,) * 4, mode="replicate"), 3, 1)
+    return disparity
+
+
+@pytest.mark.parametrize(("times", "left"), [(1, 0.5), (3, 0.4), (6, 0.65)])
+def test_ramps_become_steps_at_the_photos_edges(times: int, left: float) -> None:
+    """Whatever photo they are brought to the size of: without `settle`, that alone leaves them."""
+    image, truth = scene(384, 512, noise=0.02)
+    soft, small = ramps(area(truth, 48), times), resize(image, (48, 64))
+    before, after = ((guided_upsample(x, image) - truth).abs().mean() for x in (soft, settle(soft, small)))
+    assert after < left * before
+
+
+def test_an_edge_settles_where_the_photo_has_it() -> None:
+    """A ramp beside the photo's edge, not on it: the step is the photo's."""
+    x = torch.arange(40.0).expand(1, 1, 30, 40)
+    image = (x < 20).float().expand(1, 3, -1, -1)
+    settled = settle((0.8 - 0.1 * (x - 18)).clamp(0.2, 0.8), image)  # half-way at 21
+    assert settled[..., :20].min() > 0.7
+    assert settled[..., 21:].max() < 0.3
+
+
+def test_what_recedes_is_not_settled() -> None:
+    """A floor that rises by the whole range in the height of a map, textured."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 85), indexing="ij")
+    image = (0.5 + 0.4 * torch.sin(60 * x) * torch.sin(47 * y)).expand(1, 3, -1, -1)
+    floor = y[None, None].contiguous()
+    assert (settle(floor, image) - floor).abs().max() < 0.02
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 20), st.floats(0, 1))
+def test_settling_keeps_constants_and_adds_no_extremes(h: int, w: int, value: float) -> None:
+    image, disparity = torch.rand(2, 3, h, w), torch.rand(2, 1, h, w)
+    constant = torch.full((2, 1, h, w), value)
+    torch.testing.assert_close(settle(constant, image), constant)
+    settled = settle(disparity, image)
+    assert (disparity.amin((1, 2, 3)) - 1e-6 <= settled.amin((1, 2, 3))).all()
+    assert (settled.amax((1, 2, 3)) <= disparity.amax((1, 2, 3)) + 1e-6).all()
+    torch.testing.assert_close(settle(disparity.flip(3), image.flip(3)), settled.flip(3))
+
+
+def test_gradients_of_settling() -> None:
+    image = torch.rand(1, 3, 7, 6, dtype=torch.float64)
+    disparity = (0.1 * torch.rand(1, 1, 7, 6, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda d: settle(d, image), disparity)
+
+
 class Guided(nn.Module):
     def forward(self, disparity: Tensor, image: Tensor) -> Tensor:
-        return guided_upsample(disparity, image)
+        return whole(disparity, image)
+
+
+def whole(disparity: Tensor, image: Tensor) -> Tensor:
+    return guided_upsample(settle(disparity, resize(image, disparity.shape[-2:])), image)
 
 
 @pytest.mark.slow
@@ -123,13 +178,13 @@ def test_export_with_dynamic_sizes() -> None:
         (torch.rand(1, 1, 5, 9), torch.rand(1, 3, 33, 70)),
         (torch.rand(3, 1, 12, 7), torch.rand(3, 3, 101, 16)),
     ):
-        torch.testing.assert_close(program.module()(*inputs), guided_upsample(*inputs))
+        torch.testing.assert_close(program.module()(*inputs), whole(*inputs))
 
 
 def test_trace_with_other_sizes() -> None:
     traced = torch.jit.trace(Guided(), (torch.rand(2, 1, 6, 8), torch.rand(2, 3, 49, 65)))
     inputs = torch.rand(1, 1, 5, 9), torch.rand(1, 3, 33, 70)
-    torch.testing.assert_close(traced(*inputs), guided_upsample(*inputs))
+    torch.testing.assert_close(traced(*inputs), whole(*inputs))
 
 
 def test_photo_size_does_not_matter() -> None:

@@ -335,3 +335,20 @@ def test_a_thin_or_unseen_figure_has_no_rim():
     assert math.isnan(metrics.rim(mask.float(), mask))
     mask[10:50] = True
     assert math.isnan(metrics.rim(torch.linspace(0, 1, 64).expand(64, 64), mask))
+
+
+@pytest.mark.parametrize(("width", "expected"), [(0, 0), (16, 0.5 - 4.5 / 16), (8, (2.5 + 1.5 + 0.5) / 8 / 7)])
+def test_spill_is_how_far_a_ramp_goes(width, expected):
+    """A ramp across the outline, as wide as what is judged or half of that: 256 px, 8 px to each side."""
+    x = torch.arange(256) - 127.5
+    disparity = (0.5 - x / width if width else (x < 0).double()).clamp(0, 1).expand(256, 256)
+    mask = (x < 0).expand(256, 256)
+    assert metrics.spill(disparity, mask) == pytest.approx(expected)
+    assert metrics.spill(3 * disparity + 1, mask) == pytest.approx(metrics.spill(disparity, mask))
+
+
+def test_no_outline_and_no_step_have_no_spill():
+    mask = torch.arange(64).expand(64, 64) < 32
+    assert math.isnan(metrics.spill(torch.rand(64, 64), torch.ones(64, 64)))
+    assert math.isnan(metrics.spill(torch.zeros(64, 64), mask))
+    assert math.isnan(metrics.spill((~mask).float(), mask))  # inside out

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from argan.config import EncoderName
-from argan.guided import guided_upsample, resize
+from argan.guided import guided_upsample, resize, settle
 from argan.models.encoder import FEATURES, STRIDE, Encoder
 from argan.models.resize import resize_short_side
 
@@ -106,7 +106,7 @@ class DepthPredictor(nn.Module):
     The estimator works where it was trained, with the photo's short side at `resolution` px, and takes a second look at
     three quarters of that, where it sees more of the picture at once: photos that are no close-ups come out better
     (docs/learning.md). Its signed disparity is carried to [0, 1] by one affine map, (D - far) / (near - far), so the
-    generator's focal plane D = 0 is known in the photo too; the guided filter then lays depth edges onto the photo's.
+    generator's focal plane D = 0 is known in the photo too. `argan.guided` then lays depth edges onto the photo's.
 
     Args:
         estimator: signed disparity from images.
@@ -127,17 +127,13 @@ class DepthPredictor(nn.Module):
         return self.far / (self.far - self.near)
 
     def coarse(self, image: Tensor) -> Tensor:
-        """image (B, 3, H, W) -> disparity in [0, 1] at working size, the mean of both looks."""
-        signed, smaller = self.look(image, self.resolution), self.look(image, self.resolution * 3 // 4)
-        signed = 0.5 * (signed + resize(smaller, signed.shape[-2:]))
-        return ((signed - self.far) / (self.near - self.far)).clamp(0, 1)
+        """image (B, 3, H, W) -> disparity in [0, 1] at working size, the mean of both looks, with edges settled."""
+        small, smaller = (resize_short_side(image, size) for size in (self.resolution, self.resolution * 3 // 4))
+        signed = 0.5 * (self.look(small) + resize(self.look(smaller), small.shape[-2:]))
+        return settle(((signed - self.far) / (self.near - self.far)).clamp(0, 1), small)
 
-    def look(self, image: Tensor, size: int) -> Tensor:
-        """image (B, 3, H, W) -> signed disparity (B, 1, h, w), the mean of the photo's and its mirror image's.
-
-        The short side of h and w is `size` px.
-        """
-        small = resize_short_side(image, size)
+    def look(self, small: Tensor) -> Tensor:
+        """A small photo (B, 3, h, w) -> signed disparity (B, 1, h, w), the mean of its own and its mirror image's."""
         return 0.5 * (self.estimator(small) + self.estimator(small.flip(3)).flip(3))
 
     def forward(self, image: Tensor) -> Tensor:
