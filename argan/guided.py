@@ -49,7 +49,7 @@ UNLIKE = 1e-6  # what a neighbour of any other colour still weighs: a cell that 
 RISE = 0.07  # disparity that a ramp rises by within 3 coarse pixels
 UNSURE = 1e-4  # what a neighbour on a steep ramp still weighs
 RADIUS = 2  # guided filter window, in grid cells
-EPS = 1e-4  # colour variance below which a window counts as flat
+EPS = 1e-3  # colour variance below which a window counts as flat
 
 
 def settle(disparity: Tensor, colour: Tensor) -> Tensor:
