@@ -9,8 +9,8 @@ anybody's map, on a grid of FINE x FINE cells per coarse pixel, so that the cost
    affine function of colour, q = a . I + b. The coefficients are found on the grid and applied to the photo at full
    size. This makes the edge as sharp as the photo's own.
 
-Mean absolute error near depth edges, 7 scenes with true depth (Middlebury, HCI, NYU), 48 pixels on the short side
-brought to full size: bilinear 0.061, guided filter alone 0.058, both 0.042; with 3 % noise in the photo still 0.044.
+Mean absolute error within 15 px of depth edges, 7 scenes with true depth (Middlebury, HCI, NYU) brought to full size
+from 48 pixels on the short side: bilinear 0.040, guided filter alone 0.040, both 0.029; the photo 3 % noisy: 0.030.
 These maps were means of the true depth, right up to the edge. An estimate is not: its edges are ramps some pixels wide,
 where no pixel has the disparity of either side, and both steps leave them so (docs/learning.md): hence `settle`.
 
@@ -42,7 +42,7 @@ class Neighbours:
         self.nearness = torch.exp(distance * (-0.5 / sigma_space**2)).flatten(1, 2)[..., None, None].unbind()
 
 
-FINE = 8
+FINE = 8  # grid cells per coarse pixel, along each side
 UPSAMPLING = Neighbours(fine=FINE, reach=2, apart=1, sigma_space=0.5, sigma_colour=0.05)
 SETTLING = Neighbours(fine=1, reach=3, apart=2, sigma_space=2.5, sigma_colour=0.07)
 UNLIKE = 1e-6  # what a neighbour of any other colour still weighs: a cell that looks like none takes the plain mean
