@@ -80,9 +80,10 @@ def test_another_operator_set_is_found(run, folder, tmp_path):
 
 
 def changed_weight(data):
-    """One byte in the middle of the largest member of the archive, as a bad disk would."""
+    """One byte in the middle of the largest weight (code is compressed, weights are not), as a bad disk would."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        stored = [member for member in archive.infolist() if member.compress_type == zipfile.ZIP_STORED]
+        largest = max(stored, key=lambda member: member.file_size)
     at = largest.header_offset + len(largest.FileHeader()) + largest.file_size // 2
     return data[:at] + bytes([data[at] ^ 0x7F]) + data[at + 1 :]
 
