@@ -39,7 +39,8 @@ class Neighbours:
         place = (torch.arange(fine) + 0.5) / fine - 0.5
         away = (place[None] - torch.tensor(self.steps)[:, None]).square()  # (2 reach + 1, fine)
         distance = away[:, :, None, None] + away.T[None, None]  # (dy, cell's y, cell's x, dx)
-        self.nearness = torch.exp(distance * (-0.5 / sigma_space**2)).flatten(1, 2)[..., None, None].unbind()
+        nearness = torch.exp(distance * (-0.5 / sigma_space**2)).flatten(1, 2)[..., None, None]
+        self.nearness = [row.clone() for row in nearness]  # each by itself: exported archives keep no views
 
 
 FINE = 8  # grid cells per coarse pixel, along each side
