@@ -52,10 +52,12 @@ def judge(
 ) -> dict[str, dict[str, float]]:
     """By kind of truth, the score of every photograph."""
     report: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
-    for kind, scores in report.items():
-        photos, measure = KINDS[kind]
+    for photos in dict.fromkeys(KINDS[kind][0] for kind in report):
+        measures = {kind: KINDS[kind][1] for kind in report if KINDS[kind][0] is photos}
         for name, photo, truth in photos(data):
-            scores[name] = measure(depth(photo[None])[0, 0], truth)
+            disparity = depth(photo[None])[0, 0]
+            for kind, measure in measures.items():
+                report[kind][name] = measure(disparity, truth)
     return report
 
 
