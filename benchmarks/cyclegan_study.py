@@ -1,7 +1,7 @@
 """AR-GAN-DR beside CycleGAN on held-out photographs: colours of what is in focus, blur of what is not.
 
     argan train --preset cyclegan --data oxford-flowers-102.zip
-    python benchmarks/cyclegan_study.py runs/cyclegan --model flowers --data flowers-other-source/
+    python benchmarks/cyclegan_study.py runs/cyclegan --model flowers --data flowers-other-source/ [--shown PHOTOS]
 
 Both make shallow photographs of deep ones. CycleGAN has seen unpaired photographs of both kinds and gives no depth;
 AR-GAN-DR estimates depth and renders. What should stay as it is, is the subject in focus: the region where the
@@ -11,7 +11,7 @@ mean colour (CIE 1976, L*a*b* under D65) and the sharpness that is kept; and eve
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from argan.models.hub import load
 from argan.training import pictures
 
 IN_FOCUS = 0.1  # of the range of disparity
+CELL = 128  # px of a photograph in the picture, at least
 SMALLEST_REGION = 0.02  # of the photograph; without that much in and out of focus there is nothing to compare
 TO_XYZ = torch.tensor(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
@@ -38,28 +39,29 @@ def main() -> None:
     renderer, translator = load(arguments.model), load(arguments.cyclegan).translator
     if translator is None or renderer.depth is None:
         raise SystemExit(f"{arguments.cyclegan} must be a CycleGAN run, and {arguments.model} have a depth estimator")
-    scores: dict[str, list[dict[str, float]]] = {"AR-GAN-DR": [], "CycleGAN": []}
-    shown: list[list[Tensor]] = []
+    methods: dict[str, Callable[[Tensor], Tensor]] = {
+        "AR-GAN-DR": lambda photo: argan.render(photo, model=renderer, blur=arguments.blur),
+        "CycleGAN": lambda photo: translator(photo[None])[0],
+    }
+    scores: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
     with torch.no_grad():
         for photo, figure in photographs(arguments):
             disparity = torch.as_tensor(argan.estimate_depth(photo, model=renderer))
             focused = figure if figure is not None else (disparity - renderer.depth.focus).abs() <= IN_FOCUS
-            made = {
-                "AR-GAN-DR": argan.render(photo, model=renderer, blur=arguments.blur),
-                "CycleGAN": translator(photo[None])[0],
-            }
             if min(focused.float().mean(), (~focused).float().mean()) < SMALLEST_REGION:
                 continue
-            for name, picture in made.items():
-                scores[name].append(compare(photo, picture, focused))
-            shown.append([photo, *made.values()])
+            for method, make in methods.items():
+                scores[method].append(compare(photo, make(photo), focused))
+        shown = torch.stack([*some_photos(arguments.shown or arguments.data, arguments.columns, 0, arguments.side)])
+        rows = [shown, *(torch.stack([*map(make, shown)]) for make in methods.values())]
     text = report(scores, arguments)
     print(text)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "study.md").write_text(text + "\n")
     (arguments.out / "study.json").write_text(json.dumps(scores, indent=2) + "\n")
-    rows = [torch.stack(row) for row in zip(*shown[: arguments.columns], strict=True)]
-    pictures.save_picture(rows, arguments.out / "study.png")
+    pictures.save_picture(
+        [pictures.fit(row, max(CELL, arguments.side), len(row)) for row in rows], arguments.out / "study.png"
+    )
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -71,7 +73,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num", type=int, default=200)
     parser.add_argument("--side", type=int, default=128, help="px: CycleGAN is given what it was trained on")
     parser.add_argument("--blur", type=float, default=4.0, help="percent of the photo's long side")
-    parser.add_argument("--columns", type=int, default=10, help="photographs of the picture")
+    parser.add_argument("--shown", help="photographs that the picture is made of; default those of --data")
+    parser.add_argument("--columns", type=int, default=10, help="how many of them")
     parser.add_argument("--out", type=Path, default=Path("runs/cyclegan-study"))
     return parser.parse_args()
 

@@ -44,8 +44,8 @@ def depth(
     """
     from argan.errors import UsageError
 
-    if output is not None and output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output}: a folder, and this is a file")
+    if output is not None and not output.is_dir() and (output.exists() or output.suffix in _batch.DEPTH_SUFFIXES):
+        raise UsageError(f"--output {output}: a folder is wanted, and this is a file", hint="--output FOLDER")
     files = _batch.find_photos(photos)
     maps = _batch.output_paths(files, output, lambda _: ".depth.png", may_be_file=False)
     views = _batch.output_paths(files, output, lambda _: ".depth-view.png", may_be_file=False)
