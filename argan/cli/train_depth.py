@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from argan.cli import _output
-from argan.config import EncoderName
+from argan.config import DepthConfig, EncoderName
+
+DEFAULT = DepthConfig()
 
 
 def train_depth(
@@ -17,38 +19,50 @@ def train_depth(
             metavar="RUN_OR_CHECKPOINT...", help="Runs, checkpoints, or models; the first gets the estimator."
         ),
     ],
+    photos: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DATA",
+            help="Photographs (folder, zip or data set) to learn from as well, with the depth that an estimator sees "
+            "in them: the first model's, or if it has none, one that is learned from samples before. Repeatable.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first run.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 1000,
-    width: Annotated[int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")] = 32,
-    batch: Annotated[int, typer.Option(min=1)] = 16,
+    steps: Annotated[int, typer.Option(min=1)] = DEFAULT.steps,
+    width: Annotated[
+        int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")
+    ] = DEFAULT.width,
+    batch: Annotated[int, typer.Option(min=1)] = DEFAULT.batch,
     images: Annotated[
         Literal["both", "deep", "shallow"], typer.Option(help="What it sees of each sample; real photos are both.")
-    ] = "both",
+    ] = DEFAULT.images,
     collage: Annotated[
         float, typer.Option(min=0, max=1, help="Share of samples that get another one's figure set into them.")
-    ] = 0.5,
+    ] = DEFAULT.collage,
     close: Annotated[
         float,
         typer.Option(min=0, max=1, help="Share of these figures that are close: large, and cut off by the frame."),
-    ] = 0.0,
+    ] = DEFAULT.close,
     stage: Annotated[
         float, typer.Option(min=0, max=1, help="Share that become figures standing on a receding ground.")
-    ] = 0.25,
+    ] = DEFAULT.stage,
     light: Annotated[
         float, typer.Option(min=0, help="Uneven light: how far the logarithm of its gain deviates.")
-    ] = 0.35,
-    negatives: Annotated[float, typer.Option(min=0, max=1, help="Share that are shown as negatives.")] = 0.1,
+    ] = DEFAULT.light,
+    negatives: Annotated[
+        float, typer.Option(min=0, max=1, help="Share that are shown as negatives.")
+    ] = DEFAULT.negatives,
     encoder: Annotated[
         EncoderName,
         typer.Option(help="What it starts from: a network that knows ImageNet's things, or nothing, as the paper's."),
-    ] = "efficientnet-lite0",
+    ] = DEFAULT.encoder,
     levels: Annotated[
         int, typer.Option(min=1, help="With no encoder: halvings of the U-Net, down to no less than 4 px.")
-    ] = 4,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    ] = DEFAULT.levels,
+    seed: Annotated[int, typer.Option(min=0)] = DEFAULT.seed,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the network; auto: bfloat16 on GPUs.")
-    ] = "auto",
+    ] = DEFAULT.precision,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16: half the size.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -60,11 +74,17 @@ def train_depth(
         argan train-depth runs/argan-64
 
         argan train-depth runs/flowers runs/birds        from samples of both
+
+        argan train-depth runs/argan-64 --photos photos/       then from photographs too
     """
-    from argan.config import DepthConfig, to_dict
+    import torch
+
+    from argan.config import to_dict
+    from argan.data.folder import PhotoFolder
     from argan.devices import resolve_device
     from argan.errors import UsageError
     from argan.models.hub import find, load, newest_checkpoint, refuse_other_things
+    from argan.training.depth import shared_resolution
     from argan.training.depth import train_depth as learn
     from argan.training.loop import Progress
 
@@ -74,6 +94,7 @@ def train_depth(
     model, *others = map(load, newest)
     folder = out or model_folder(Path(checkpoints[0]))
     refuse_other_things(folder)
+    seen = {data: PhotoFolder(data, shared_resolution([model])).images for data in photos or ()}
     _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")
     with _output.progress() as bar:
         task, log = bar.add_task("depth", total=steps), _output.line_a_minute(bar)
@@ -98,10 +119,14 @@ def train_depth(
             levels=levels,
             precision=precision,
         )
-        learned = learn(model, config, others=others, device=device, report=show)
-    names = " and ".join(source.config.name for source in (model, *others))
+        photographs = torch.cat([*seen.values()]) if seen else None
+        learned = learn(model, config, others=others, photos=photographs, device=device, report=show)
+    names = " and ".join(
+        [f"samples of {source.config.name}" for source in (model, *others)]
+        + [f"{len(found)} photographs of {Path(data).name}" for data, found in seen.items()]
+    )
     about = ", ".join(f"{name} {value}" for name, value in to_dict(config).items())
-    card = {**learned.config.card, "estimator": f"argan train-depth from samples of {names}: {about}"}
+    card = {**learned.config.card, "estimator": f"argan train-depth from {names}: {about}"}
     learned.config = replace(learned.config, card=card)
     learned.save(folder, half)
     human = f"{folder}\nnext: argan render photo.jpg --model {folder}"

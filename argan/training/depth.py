@@ -1,4 +1,8 @@
-"""AR-GAN-DR: a depth estimator learned from generators' own (image, depth) pairs, made on the fly."""
+"""AR-GAN-DR: a depth estimator learned from generators' own (image, depth) pairs, made on the fly.
+
+With photographs it goes on by self-training (Xie et al., "Self-training with Noisy Student", CVPR 2020): an estimator
+that has learned from samples says what is near in real photographs, and another learns from both.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,17 +11,19 @@ import torch
 from torch import Tensor
 
 from argan.config import DepthConfig
+from argan.data.batch import gather
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
-from argan.models.estimator import DepthEstimator, PretrainedPyramid
+from argan.models.estimator import DepthEstimator, DepthPredictor, PretrainedPyramid
 from argan.models.hub import DepthInfo, Model
 from argan.training.augment import augment, collage, stage
 from argan.training.loop import Progress, step_seed
 from argan.training.losses import draw_views
 from argan.training.players import use_bfloat16
 
+PHOTOS = 0.5  # the share of photographs in what an estimator sees, where there are any
 RANGE_SAMPLES = 512
 RANGE_QUANTILES = 0.05, 0.95
 
@@ -27,21 +33,26 @@ def train_depth(
     config: DepthConfig,
     *,
     others: Sequence[Model] = (),
+    photos: Tensor | None = None,
     device: str = "auto",
     report: Callable[[Progress], None] | None = None,
 ) -> Model:
     """`model` with a depth estimator learned from its generator, and from the `others` to equal parts.
 
     The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D. An encoder that it
-    starts from stays as it is.
+    starts from stays as it is. If there are `photos` (N, 3, S, S), uint8, half of what it sees is photographs, with
+    the disparity that the estimator of `model` sees in them; if that has none yet, one is learned from samples first.
 
     Raises:
         UsageError: a model has no generator, or another resolution than the first.
     """
     place = resolve_device(device)
+    if photos is not None and not isinstance(model.depth, DepthPredictor):
+        model = train_depth(model, config, others=others, device=device, report=report)
     models = [other.to(place) for other in (model, *others)]
     resolution = shared_resolution(models)
     units = disparity_units(models, config.seed)
+    photographs = None if photos is None else Photographs(photos, models[0])
     torch.manual_seed(config.seed)
     levels = max(1, min(config.levels, resolution.bit_length() - 3))
     estimator = DepthEstimator(config.width, levels, config.encoder)
@@ -53,7 +64,7 @@ def train_depth(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     for step in range(config.steps):
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
-        image, disparity = draw_pairs(models, units, config, rng)
+        image, disparity = draw_pairs(models, units, config, rng, photographs)
         with torch.autocast(place.type, torch.bfloat16, enabled=use_bfloat16(config.precision, place)):
             estimate = estimator(image)
         error = (estimate.float() - disparity).abs().mean()
@@ -85,9 +96,32 @@ def disparity_units(models: Sequence[Model], seed: int) -> list[float]:
     return [spans[0] / span for span in spans]
 
 
+class Photographs:
+    """Photographs (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them.
+
+    It sees them as they are, looks twice, and its edges are settled: what learns from it sees them blurred, lit and
+    arranged anew.
+    """
+
+    def __init__(self, images: Tensor, model: Model):
+        assert isinstance(model.depth, DepthPredictor)
+        self.images, self.depth = images, model.depth
+
+    @torch.no_grad()
+    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Photographs (count, 3, S, S) in [0, 1] and signed disparity (count, 1, S, S), on the estimator's device."""
+        rows, flips = torch.randint(len(self.images), (count,), generator=rng), torch.rand(count, generator=rng) < 0.5
+        image = gather(self.images, rows, flips, next(self.depth.parameters()).device)
+        return image, self.depth.far + (self.depth.near - self.depth.far) * self.depth.coarse(image)
+
+
 @torch.no_grad()
 def draw_pairs(
-    models: Sequence[Model], units: Sequence[float], config: DepthConfig, rng: torch.Generator
+    models: Sequence[Model],
+    units: Sequence[float],
+    config: DepthConfig,
+    rng: torch.Generator,
+    photographs: Photographs | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A batch of augmented images (N, 3, S, S) and their signed disparity (N, 1, S, S) in the first model's unit.
 
@@ -95,12 +129,15 @@ def draw_pairs(
     """
     renderer = models[0].renderer
     assert renderer is not None
-    counts = [len(range(first, config.batch, len(models))) for first in range(len(models))]
+    samples = config.batch if photographs is None else config.batch - round(PHOTOS * config.batch)
+    counts = [len(range(first, samples, len(models))) for first in range(len(models))]
     where = renderer.views.device
     with torch.autocast(where.type, torch.bfloat16, enabled=use_bfloat16(config.precision, where)):
         pairs = [draw_deep_images(model, count, rng) for model, count in zip(models, counts, strict=True)]
-    deep = torch.cat([image.float() for image, _ in pairs])
-    disparity = torch.cat([unit * place.float() for unit, (_, place) in zip(units, pairs, strict=True)])
+    pairs = [(image.float(), unit * place.float()) for unit, (image, place) in zip(units, pairs, strict=True)]
+    if photographs is not None:
+        pairs.append(photographs.draw(config.batch - samples, rng))
+    deep, disparity = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     deep, disparity = collage(deep, disparity, rng, config.collage, config.close)
     deep, disparity = stage(deep, disparity, rng, config.stage)
     opened = torch.rand(config.batch, generator=rng).round()

@@ -12,7 +12,7 @@ from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
 from argan.models.hub import Config, DepthInfo, Model
 from argan.training.augment import augment, collage, compress, figure, invert, reframe, relight, stage
-from argan.training.depth import disparity_range, disparity_units, draw_pairs, train_depth
+from argan.training.depth import Photographs, disparity_range, disparity_units, draw_pairs, train_depth
 
 
 def make_model(name: str = "tiny", resolution: int = 16) -> Model:
@@ -109,6 +109,36 @@ def test_an_estimator_of_several_generators_sees_samples_of_all():
     assert [len(seen[id(model)][0]) for model in (first, second)] == [3, 2]
     learned = train_depth(first, DepthConfig(width=8, steps=2, batch=4), others=[second], device="cpu")
     assert torch.equal(learned.generator.depth_head.weight, first.generator.depth_head.weight)
+
+
+def test_half_of_what_an_estimator_sees_are_photographs_as_another_sees_them(monkeypatch):
+    model = train_depth(make_model(), DepthConfig(width=8, steps=2, batch=4, encoder="none"), device="cpu")
+    photos = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=rng())
+    photographs = Photographs(photos, model)
+    image, disparity = photographs.draw(20, rng())
+    either_way = torch.cat([photos, photos.flip(3)]) / 255
+    which = (image[:, None] - either_way).abs().amax((2, 3, 4)).argmin(1)
+    assert_close(image, either_way[which], atol=1e-6, rtol=0)
+    assert len(which.unique()) > 6
+    assert_close((disparity - model.depth.far) / (model.depth.near - model.depth.far), model.depth.coarse(image))
+
+    drawn = []
+    monkeypatch.setattr(
+        Photographs, "draw", lambda _, count, rng: drawn.append(count) or (image[:count], disparity[:count])
+    )
+    assert len(draw_pairs([model], [1.0], DepthConfig(batch=6), rng(), photographs)[0]) == 6
+    assert drawn == [3]
+
+
+def test_with_photographs_and_no_estimator_it_learns_twice():
+    photos, reports = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=rng()), []
+    config = DepthConfig(width=8, steps=2, batch=4, encoder="none")
+    once = train_depth(make_model(), config, device="cpu")
+    goes_on = train_depth(once, config, photos=photos, device="cpu").state_dict()
+    at_once = train_depth(make_model(), config, photos=photos, device="cpu", report=reports.append).state_dict()
+    assert [report.step for report in reports] == [2, 2]
+    assert all(torch.equal(goes_on[name], at_once[name]) for name in goes_on)
+    assert any(not torch.equal(goes_on[name], value) for name, value in once.state_dict().items())
 
 
 def test_generators_of_other_sizes_cannot_share_an_estimator():
