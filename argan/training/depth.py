@@ -14,6 +14,7 @@ from argan.config import DepthConfig
 from argan.data.batch import gather
 from argan.devices import resolve_device
 from argan.errors import UsageError
+from argan.guided import settle
 from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
 from argan.models.estimator import DepthEstimator, DepthPredictor, PretrainedPyramid
@@ -51,7 +52,7 @@ def train_depth(
         model = train_depth(model, config, others=others, device=device, report=report)
     models = [other.to(place) for other in (model, *others)]
     resolution = shared_resolution(models)
-    units = disparity_units(models, config.seed)
+    spans = [near - far for far, near in (disparity_range(each, config.seed) for each in models)]
     photographs = None if photos is None else Photographs(photos, models[0])
     torch.manual_seed(config.seed)
     levels = max(1, min(config.levels, resolution.bit_length() - 3))
@@ -64,7 +65,7 @@ def train_depth(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
     for step in range(config.steps):
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
-        image, disparity = draw_pairs(models, units, config, rng, photographs)
+        image, disparity = draw_pairs(models, spans, config, rng, photographs)
         with torch.autocast(place.type, torch.bfloat16, enabled=use_bfloat16(config.precision, place)):
             estimate = estimator(image)
         error = (estimate.float() - disparity).abs().mean()
@@ -90,12 +91,6 @@ def shared_resolution(models: Sequence[Model]) -> int:
     return sizes.pop()
 
 
-def disparity_units(models: Sequence[Model], seed: int) -> list[float]:
-    """What to multiply each generator's disparities by, so that they range as widely as the first one's."""
-    spans = [near - far for far, near in (disparity_range(model, seed) for model in models)]
-    return [spans[0] / span for span in spans]
-
-
 class Photographs:
     """Photographs (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them.
 
@@ -118,14 +113,16 @@ class Photographs:
 @torch.no_grad()
 def draw_pairs(
     models: Sequence[Model],
-    units: Sequence[float],
+    spans: Sequence[float],
     config: DepthConfig,
     rng: torch.Generator,
     photographs: Photographs | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A batch of augmented images (N, 3, S, S) and their signed disparity (N, 1, S, S) in the first model's unit.
 
-    On the device of the models, but drawn from `rng` on the CPU.
+    Generators draw disparity more coarsely than images, at whose edges it therefore settles. `spans` are how widely
+    each one's disparities range: as widely as the first one's, here. On the device of the models, but drawn from `rng`
+    on the CPU.
     """
     renderer = models[0].renderer
     assert renderer is not None
@@ -134,7 +131,10 @@ def draw_pairs(
     where = renderer.views.device
     with torch.autocast(where.type, torch.bfloat16, enabled=use_bfloat16(config.precision, where)):
         pairs = [draw_deep_images(model, count, rng) for model, count in zip(models, counts, strict=True)]
-    pairs = [(image.float(), unit * place.float()) for unit, (image, place) in zip(units, pairs, strict=True)]
+    pairs = [
+        (image.float(), spans[0] * settle(place.float() / span, image.float()))
+        for span, (image, place) in zip(spans, pairs, strict=True)
+    ]
     if photographs is not None:
         pairs.append(photographs.draw(config.batch - samples, rng))
     deep, disparity = (torch.cat(parts) for parts in zip(*pairs, strict=True))

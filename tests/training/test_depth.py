@@ -12,7 +12,7 @@ from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
 from argan.models.hub import Config, DepthInfo, Model
 from argan.training.augment import augment, collage, compress, figure, invert, reframe, relight, stage
-from argan.training.depth import Photographs, disparity_range, disparity_units, draw_pairs, train_depth
+from argan.training.depth import Photographs, disparity_range, draw_pairs, train_depth
 
 
 def make_model(name: str = "tiny", resolution: int = 16) -> Model:
@@ -95,15 +95,14 @@ def test_a_model_without_generator_has_nothing_to_learn_from():
 def test_an_estimator_of_several_generators_sees_samples_of_all():
     first, second = make_model(), make_model("other")
     second.generator.depth_head.weight.data *= 0.5
-    units = disparity_units([first, second], seed=0)
-    assert units[0] == 1
-    assert units[1] > 1.1  # up to the squashing of what is large
+    spans = [near - far for far, near in (disparity_range(model, seed=0) for model in (first, second))]
+    assert spans[0] > 1.1 * spans[1]  # up to the squashing of what is large
     seen = {}
     for model in (first, second):
         model.generator.register_forward_hook(
             lambda _module, inputs, _out, model=model: seen.update({id(model): inputs})
         )
-    image, disparity = draw_pairs([first, second], units, DepthConfig(batch=5), rng())
+    image, disparity = draw_pairs([first, second], spans, DepthConfig(batch=5), rng())
     assert image.shape == (5, 3, 16, 16)
     assert disparity.shape == (5, 1, 16, 16)
     assert [len(seen[id(model)][0]) for model in (first, second)] == [3, 2]
