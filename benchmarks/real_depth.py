@@ -1,4 +1,4 @@
-"""Estimated depth on real photographs, by three kinds of truth that no model learned from, beside the bare centre prior.
+"""Estimated depth on real photographs, by three kinds of truth that no model has seen, beside the bare centre prior.
 
     python benchmarks/real_depth.py DATA [--model MODEL …]
 
