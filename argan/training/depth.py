@@ -52,7 +52,8 @@ def train_depth(
         model = train_depth(model, config, others=others, device=device, report=report)
     models = [other.to(place) for other in (model, *others)]
     resolution = shared_resolution(models)
-    spans = [near - far for far, near in (disparity_range(each, config.seed) for each in models)]
+    ranges = [disparity_range(each, config.seed) for each in models]
+    spans = [near - far for far, near in ranges]
     photographs = None if photos is None else Photographs(photos, models[0])
     torch.manual_seed(config.seed)
     levels = max(1, min(config.levels, resolution.bit_length() - 3))
@@ -75,8 +76,7 @@ def train_depth(
         schedule.step()
         if report is not None and (step % 20 == 19 or step + 1 == config.steps):
             report(Progress(step + 1, config.steps, {"error": float(error.detach())}))
-    far, near = disparity_range(model, config.seed)
-    depth = DepthInfo(config.width, resolution, far, near, levels, config.encoder)
+    depth = DepthInfo(config.width, resolution, *ranges[0], levels, config.encoder)
     return with_estimator(model, estimator, depth)
 
 

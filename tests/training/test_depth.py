@@ -8,6 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 from argan.config import DepthConfig, ModelConfig
 from argan.errors import UsageError
+from argan.guided import settle
 from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
 from argan.models.hub import Config, DepthInfo, Model
@@ -108,6 +109,17 @@ def test_an_estimator_of_several_generators_sees_samples_of_all():
     assert [len(seen[id(model)][0]) for model in (first, second)] == [3, 2]
     learned = train_depth(first, DepthConfig(width=8, steps=2, batch=4), others=[second], device="cpu")
     assert torch.equal(learned.generator.depth_head.weight, first.generator.depth_head.weight)
+
+
+def test_samples_depth_settles_at_the_edges_of_their_images(monkeypatch):
+    model, drawn = make_model(), []
+    model.generator.register_forward_hook(lambda _module, _inputs, out: drawn.append(out))
+    monkeypatch.setattr("argan.training.depth.augment", lambda image, disparity, *_: (image, disparity))
+    config = DepthConfig(batch=3, collage=0, stage=0, images="deep")
+    image, disparity = draw_pairs([model], [1.6], config, rng())
+    assert_close(image, drawn[0][0])
+    assert_close(disparity, 1.6 * settle(drawn[0][1] / 1.6, image))
+    assert not torch.allclose(disparity, drawn[0][1], atol=1e-3)
 
 
 def test_half_of_what_an_estimator_sees_are_photographs_as_another_sees_them(monkeypatch):
