@@ -60,12 +60,14 @@ def output_paths(
     """Where each photo's result goes: beside it as STEM + ending, into the folder `output`, or the file `output`.
 
     A folder of results mirrors the folders that the photos came from. `output` is a file where it may be one, there is
-    one photo, it has a suffix, and no folder has its name. Raises UsageError when two results would be one file.
+    one photo, it has a suffix, and no folder has its name. Raises UsageError when two results would be one file, and
+    when a folder is needed and `output` is a file, or is named as one.
     """
-    if output is not None and may_be_file and len(photos) == 1 and output.suffix and not output.is_dir():
-        return dict.fromkeys(photos, output)
-    if output is not None and len(photos) > 1 and is_named_as_a_photo(output) and not output.is_dir():
-        raise UsageError(f"{len(photos)} photos cannot be one file {output}", hint="--output FOLDER")
+    if output is not None and not output.is_dir():
+        if may_be_file and len(photos) == 1 and output.suffix:
+            return dict.fromkeys(photos, output)
+        if output.exists() or is_named_as_a_photo(output) or output.suffix.lower() in DEPTH_SUFFIXES:
+            raise UsageError(f"the results cannot be one file {output}", hint="give a folder")
     paths: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
     for photo, place in photos.items():

@@ -42,10 +42,6 @@ def depth(
 
         argan render photo.jpg --depth photo.depth.png --blur 4       use the map
     """
-    from argan.errors import UsageError
-
-    if output is not None and not output.is_dir() and (output.exists() or is_named_as_a_file(output)):
-        raise UsageError(f"--output {output}: a folder is wanted, and this is a file", hint="--output FOLDER")
     files = _batch.find_photos(photos)
     maps = _batch.output_paths(files, output, lambda _: ".depth.png", may_be_file=False)
     views = _batch.output_paths(files, output, lambda _: ".depth-view.png", may_be_file=False)
@@ -102,10 +98,6 @@ class Estimator:
     device: str
     focus: float | None
     disparity: "Callable[[Photo], np.ndarray]"
-
-
-def is_named_as_a_file(output: Path) -> bool:
-    return _batch.is_named_as_a_photo(output) or output.suffix.lower() in _batch.DEPTH_SUFFIXES
 
 
 def open_estimator(model: str | None, settings: dict[str, str], device: str) -> Estimator:

@@ -94,8 +94,11 @@ def train_depth(
     model, *others = map(load, newest)
     folder = out or model_folder(Path(checkpoints[0]))
     refuse_other_things(folder)
-    seen = {data: PhotoFolder(data, shared_resolution([model])).images for data in photos or ()}
+    twice = bool(photos) and model.depth is None
     _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")
+    if twice:
+        _output.info(f"{model.config.name} has no estimator yet: first from samples alone, then from photographs too")
+    seen = {data: PhotoFolder(data, shared_resolution([model])).images for data in photos or ()}
     with _output.progress() as bar:
         task, log = bar.add_task("depth", total=steps), _output.line_a_minute(bar)
 
@@ -126,7 +129,10 @@ def train_depth(
         + [f"{len(found)} photographs of {Path(data).name}" for data, found in seen.items()]
     )
     about = ", ".join(f"{name} {value}" for name, value in to_dict(config).items())
-    card = {**learned.config.card, "estimator": f"argan train-depth from {names}: {about}"}
+    card = {
+        **learned.config.card,
+        "estimator": f"argan train-depth from {names}{', samples alone first' if twice else ''}: {about}",
+    }
     learned.config = replace(learned.config, card=card)
     learned.save(folder, half)
     human = f"{folder}\nnext: argan render photo.jpg --model {folder}"

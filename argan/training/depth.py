@@ -48,7 +48,7 @@ def train_depth(
         UsageError: a model has no generator, or another resolution than the first.
     """
     place = resolve_device(device)
-    if photos is not None and not isinstance(model.depth, DepthPredictor):
+    if photos is not None and model.depth is None:
         model = train_depth(model, config, others=others, device=device, report=report)
     models = [other.to(place) for other in (model, *others)]
     resolution = shared_resolution(models)
@@ -92,7 +92,7 @@ def shared_resolution(models: Sequence[Model]) -> int:
 
 
 class Photographs:
-    """Photographs (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them.
+    """Photographs (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them (Noisy Student).
 
     It sees them as they are, looks twice, and its edges are settled: what learns from it sees them blurred, lit and
     arranged anew.
@@ -121,8 +121,8 @@ def draw_pairs(
     """A batch of augmented images (N, 3, S, S) and their signed disparity (N, 1, S, S) in the first model's unit.
 
     Generators draw disparity more coarsely than images, at whose edges it therefore settles. `spans` are how widely
-    each one's disparities range: as widely as the first one's, here. On the device of the models, but drawn from `rng`
-    on the CPU.
+    each one's disparities range, in px per aperture step; here all range as widely as the first one's. Half are
+    `photographs`, if there are any. On the device of the models, but drawn from `rng` on the CPU.
     """
     renderer = models[0].renderer
     assert renderer is not None
