@@ -116,6 +116,8 @@ class TrainConfig:
     """Half-life of the averaged generator, in images."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the networks; rendering and R1 are always float32. "auto" is bfloat16 on GPUs that have it."""
+    cuda_graphs: bool = True
+    """Record steps as CUDA graphs and replay them (`argan.training.graphs`), on one GPU."""
     channels_last: bool = False
     """Keep images and weights channels last in memory, which GPUs' bfloat16 convolutions are faster with."""
     log_every: int = 20

@@ -202,7 +202,7 @@ def choose_extractor(features: str, device: torch.device) -> tuple[FeatureExtrac
 
 def centre_prior(image: Tensor) -> Tensor:
     """The bare centre prior as an estimator."""
-    return metrics.center_prior(*image.shape[2:])[None, None].to(image.device)
+    return metrics.center_prior(*image.shape[2:], device=image.device)[None, None]
 
 
 TRUTH_MEASURES = {
@@ -438,7 +438,7 @@ def sample_consistency(samples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> list
             sharpness = metrics.sharpness_consistency(deep, shallow, disparity)
             in_focus.append(sharpness.in_focus)
             out_of_focus.append(sharpness.out_of_focus)
-            center = metrics.center_prior(*disparity.shape[1:]).to(disparity.device) == 0
+            center = metrics.center_prior(*disparity.shape[1:], device=disparity.device) == 0
             upright.append(float(disparity[0][center].mean() > disparity[0][~center].mean()))
     rows = [
         row_of_means("sharpness shallow / deep, in focus", in_focus, None, "near 1"),

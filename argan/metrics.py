@@ -199,15 +199,17 @@ def side(estimate: Tensor, truth: Tensor, *, floor: float = 0.1) -> float:
     return float(error.var(correction=0).sqrt())
 
 
-def center_prior(height: int, width: int | None = None, radius: float = 0.25) -> Tensor:
+def center_prior(
+    height: int, width: int | None = None, *, radius: float = 0.25, device: torch.device | None = None
+) -> Tensor:
     """The centre focus prior at a slope of 1, as the estimate for every photo: -max(r - R, 0), (H, W) float32, px.
 
     r is the distance from the centre and R = `radius` x width (AR-GAN's prior: in focus and nearest within R, receding
     outside). Whoever claims to have learned depth must beat it.
     """
     width = width or height
-    y = torch.arange(height) - (height - 1) / 2
-    x = torch.arange(width) - (width - 1) / 2
+    y = torch.arange(height, device=device) - (height - 1) / 2
+    x = torch.arange(width, device=device) - (width - 1) / 2
     return -torch.clamp(torch.hypot(x[None, :], y[:, None]) - radius * width, min=0)
 
 

@@ -3,8 +3,9 @@
     python benchmarks/step.py --preset argan-64 --device cuda
     python benchmarks/step.py --preset argan-64 --device cuda --set channels_last=true --set precision=float32
 
-Each part is run by itself, least of several repeats. Loading is counted although a thread does it while the step before
-runs. Before anything is timed, a step must have finite losses and must change both networks.
+Each part is run by itself, least of several repeats, rendering recorded as a CUDA graph where steps are. Loading is
+counted although a thread does it while the step before runs. Before anything is timed, a step must have finite losses
+and must change both networks.
 """
 
 import argparse
@@ -19,7 +20,6 @@ import torch
 from argan.bench import machine
 from argan.config import resolve_config
 from argan.devices import resolve_device
-from argan.models.aperture import render_mixture
 from argan.training.gan import AperturePlayers
 from argan.training.logs import Log
 from argan.training.loop import batches, open_photos
@@ -38,15 +38,23 @@ def main() -> None:
     coming.close()
     check(players, real)
 
-    draws = players.draw(rng).part(slice(0, config.batch), device)
-    scene = players.make(draws)
-    deep, disparity = (x.detach().requires_grad_() for x in (scene.deep, scene.disparity))
+    draws = players.parts(rng)[0]
+    with torch.no_grad():
+        scene = players.make(draws)
     indices, flips = torch.arange(config.batch) % len(photos), torch.zeros(config.batch, dtype=torch.bool)
     stats = {name: torch.zeros((), device=device) for name in ("d", "g", "prior", "expansion", "smoothness")}
 
-    def render() -> None:
-        shown, expansion = render_mixture(players.generator.renderer, deep, disparity, draws.scale)
+    def rendered(deep: torch.Tensor, disparity: torch.Tensor) -> dict[str, torch.Tensor]:
+        players.generator.zero_grad()
+        shown, expansion = players.render(deep.detach().requires_grad_(), disparity.detach().requires_grad_(), draws)
         (shown.sum() + expansion).backward()
+        return {"expansion": expansion.detach()}
+
+    def render() -> None:
+        if players.graphs:
+            players.graphs.run("render", rendered, scene.deep, scene.disparity)
+        else:
+            rendered(scene.deep, scene.disparity)
 
     def every_step(number: int) -> None:
         players.step(real, number, torch.Generator().manual_seed(number))

@@ -6,7 +6,7 @@
 
 Every system of `argan.config.SYSTEMS` but CycleGAN (`benchmarks/cyclegan_study.py`) is trained with the same seed and
 budget, its estimator learned from its samples, and both measured as `argan eval` does. A run that is already there goes
-on or is only measured, so that the command can be interrupted and given again.
+on or is only measured, so that the command can be interrupted and given again, and runs can come from elsewhere.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from argan.evaluation import Depth, depth_against_truth, evaluate_model, held_ou
 from argan.files import atomic_file
 from argan.models.hub import Model, is_outdated, load, newest_checkpoint
 from argan.training import pictures
+from argan.training.checkpoint import step_of
 from argan.training.depth import train_depth
 from argan.training.loop import train
 from argan.training.systems import make_players
@@ -90,7 +91,9 @@ def run_config(arguments: argparse.Namespace, system: str, seed: int) -> TrainCo
 
 def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, flat: bool) -> dict[str, object]:
     """Train, learn the estimator, and measure both."""
-    train(config, folder, device=arguments.device)
+    newest = newest_checkpoint(folder)
+    if newest is None or step_of(newest) < config.steps:
+        train(config, folder, device=arguments.device)
     device = resolve_device(arguments.device)
     model = (load(folder) if flat else depth_model(folder, config, arguments)).to(device)
     samples = evaluate_model(

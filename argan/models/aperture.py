@@ -81,18 +81,31 @@ class ApertureRenderer(nn.Module):
         return self.lens(deep, rays)
 
 
-def render_mixture(renderer: ApertureRenderer, deep: Tensor, disparity: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """R(I, s D) for s that is often 0, and the regulariser of T.
+def rendered_rows(scale: Tensor, multiple: int = 1) -> Tensor:
+    """Which of the samples with the DoF scales s (B,) are rendered, (N,): those with an open lens, s > 0.
+
+    With some others if N is to be a multiple of a number; rendering changes nothing of them, R(I, 0) = I.
+    """
+    opened = int((scale > 0).count_nonzero())
+    return scale.argsort(descending=True, stable=True)[: -(-opened // multiple) * multiple]
+
+
+def render_mixture(
+    renderer: ApertureRenderer, deep: Tensor, disparity: Tensor, scale: Tensor, rendered: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """R(I, s D) for s that is often 0, and the regulariser of T, a mean over open lenses.
 
     R(I, 0) = I, so only the samples with s > 0 are rendered: half the work under Bernoulli mixing.
 
-    deep (B, 3, H, W), disparity (B, 1, H, W); s (B,) on the CPU, where it is drawn: which samples are rendered is known
-    there without waiting for a GPU.
+    deep (B, 3, H, W), disparity (B, 1, H, W), s (B,); `rendered` from `rendered_rows`. Without it s is best on the CPU,
+    where it is drawn: which samples are rendered is known there without waiting for a GPU.
     """
-    rendered = (scale > 0).nonzero()[:, 0]
+    rendered = rendered_rows(scale) if rendered is None else rendered
     if len(rendered) == 0:
         return deep, deep.new_zeros(())
-    scale, rendered = (x.to(deep.device, non_blocking=True) for x in (scale[rendered], rendered))
-    expanded, warped = renderer.rays(scale[:, None, None, None] * disparity.index_select(0, rendered))
+    scale, rendered = (x.to(deep.device, non_blocking=True) for x in (scale, rendered))
+    lens = scale.index_select(0, rendered)
+    expanded, warped = renderer.rays(lens[:, None, None, None] * disparity.index_select(0, rendered))
     shallow = renderer.lens(deep.index_select(0, rendered), expanded)
-    return deep.index_copy(0, rendered, shallow), renderer.expansion_loss(expanded, warped)
+    share_open = (lens > 0).to(deep.dtype).mean().clamp(min=1 / len(lens))
+    return deep.index_copy(0, rendered, shallow), renderer.expansion_loss(expanded, warped) / share_open

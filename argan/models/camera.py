@@ -57,7 +57,7 @@ def reproject(depth: Tensor, here: Tensor, there: Tensor) -> tuple[Tensor, Tenso
     offset = (torch.arange(size, device=depth.device, dtype=depth.dtype) - middle) / focal
     y, x = torch.meshgrid(offset, offset, indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)])
-    center = depth.new_tensor([0.0, 0.0, 1.0]).view(1, 3, 1)
+    center = torch.eye(3, device=depth.device, dtype=depth.dtype)[2].view(1, 3, 1)
     turned = rotation(there) @ rotation(here).transpose(1, 2)
     points = turned @ ((depth * rays).flatten(2) - center) + center
     x, y, depth_there = points.unflatten(2, (size, size)).split(1, dim=1)

@@ -16,6 +16,7 @@ from argan.training.players import Players
 
 MAY_CHANGE = {
     *("steps", "max_minutes", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "tensorboard"),
+    "cuda_graphs",
 }
 
 

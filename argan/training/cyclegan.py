@@ -48,12 +48,14 @@ class CyclePlayers(Players[Translators, Judges]):
         self.seen: Tensor | None = None
 
     def step(self, real: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
-        parts = [(part[0::2], part[1::2]) for part in real.split(len(real) // self.config.accumulate)]
         self.seen = real[0::2]
-        penalise = step % self.config.loss.r1_interval == 0
+        return self.play(step, self.turns, real, penalise=step % self.config.loss.r1_interval == 0)
+
+    def turns(self, real: Tensor, penalise: bool) -> dict[str, Tensor]:
+        parts = [(part[0::2], part[1::2]) for part in real.split(len(real) // self.config.accumulate)]
         judged = (self.discriminator_terms(deep, shallow, penalise) for deep, shallow in parts)
         made = (self.generator_terms(deep, shallow) for deep, shallow in parts)
-        return self.play(judged, made, step)
+        return self.take_turns(judged, made)
 
     def discriminator_terms(self, deep: Tensor, shallow: Tensor, penalise: bool) -> Terms:
         """What the two discriminators minimise."""

@@ -43,8 +43,9 @@ def reframe(image: Tensor, draws: Tensor) -> Tensor:
 def recolor(image: Tensor, draws: Tensor) -> Tensor:
     """Brightness by up to 0.2, saturation and contrast by up to half, green against red and blue by up to 0.1."""
     brightness, saturation, contrast, tint = (2 * draws[:, 3:] - 1)[:, :, None, None, None].unbind(1)
+    green = torch.cat([-0.5 * tint, tint, -0.5 * tint], dim=1)
     grey = image.mean(dim=1, keepdim=True)
     image = grey + (image - grey) * (1 + 0.5 * saturation)
     mean = image.mean(dim=(1, 2, 3), keepdim=True)
     image = mean + (image - mean) * (1 + 0.5 * contrast)
-    return image + 0.2 * brightness + 0.1 * tint * image.new_tensor([-0.5, 1.0, -0.5]).view(1, 3, 1, 1)
+    return image + 0.2 * brightness + 0.1 * green

@@ -6,6 +6,7 @@ always 0; viewpoints give the generator a camera and add the 3D consistency of t
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from argan import distributed
 from argan.config import TrainConfig
 from argan.models import hub
-from argan.models.aperture import ApertureRenderer, render_mixture
+from argan.models.aperture import ApertureRenderer, render_mixture, rendered_rows
 from argan.models.discriminator import Discriminator
 from argan.models.generator import Generator
 from argan.training import diff_augment, losses, pictures
@@ -30,32 +31,36 @@ class RenderingGenerator(nn.Module):
         self.generator, self.renderer = generator, renderer
 
 
-@dataclass(frozen=True)
-class Draws:
-    """The randomness of a batch, or of a part of one; every tensor has one row a sample. `scale` stays on the CPU."""
+class Draws(NamedTuple):
+    """The randomness of a batch, on the CPU; every tensor has one row a sample."""
 
     noise: Tensor
     scale: Tensor
     camera: Tensor | None = None
     augment_fake: Tensor | None = None
     augment_real: Tensor | None = None
-    open_share: float = 1.0
-    """Open lenses in proportion to the whole batch's: the regulariser of T is a mean over open lenses only."""
 
-    def part(self, rows: slice, device: torch.device) -> "Draws":
-        def put(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x[rows].to(device, non_blocking=True)
-
+    def part(self, rows: slice, device: torch.device, multiple: int = 1) -> "Part":
+        """Of some samples, on the device; see `rendered_rows`."""
+        own = Draws(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
         opened = self.scale > 0
-        share = float(opened[rows].float().mean() / opened.float().mean()) if opened.any() else 1.0
-        return Draws(
-            self.noise[rows].to(device, non_blocking=True),
-            self.scale[rows],
-            put(self.camera),
-            put(self.augment_fake),
-            put(self.augment_real),
-            share,
-        )
+        share = opened[rows].float().mean() / opened.float().mean() if opened.any() else torch.ones(())
+        extra = rendered_rows(own.scale, multiple), share
+        return Part(*(None if x is None else x.to(device, non_blocking=True) for x in (*own, *extra)))  # type: ignore[arg-type]
+
+
+class Part(NamedTuple):
+    """The randomness of a part of a batch."""
+
+    noise: Tensor
+    scale: Tensor
+    camera: Tensor | None
+    augment_fake: Tensor | None
+    augment_real: Tensor | None
+    rendered: Tensor
+    """Which samples are rendered; the others are deep images."""
+    open_share: Tensor
+    """Open lenses in proportion to the whole batch's, (): the regulariser of T is a mean over open lenses only."""
 
 
 @dataclass(frozen=True)
@@ -78,21 +83,23 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         super().__init__(config, device, generator, discriminator)
 
     def step(self, real: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
-        draws = self.draw(rng)
-        parts = [draws.part(rows, self.device) for rows in self.part_rows()]
+        loss = self.config.loss
+        penalise, consistent = step % loss.r1_interval == 0, step >= loss.consistency_start
+        return self.play(step, self.turns, real, *self.parts(rng), penalise=penalise, consistent=consistent)
+
+    def turns(self, real: Tensor, *parts: Part, penalise: bool, consistent: bool) -> dict[str, Tensor]:
         photos = [self.photographs(*pair) for pair in zip(real.split(len(real) // len(parts)), parts, strict=True)]
         kept = self.make(parts[0]) if len(parts) == 1 else None  # several parts are made twice, to hold one at a time
-        penalise = step % self.config.loss.r1_interval == 0
 
-        def judged(photo: Tensor, part: Draws) -> Terms:
+        def judged(photo: Tensor, part: Part) -> Terms:
             with torch.no_grad():
                 scene = kept or self.make(part)
             return self.discriminator_terms(photo, scene.shown.detach(), penalise)
 
-        def made(photo: Tensor, part: Draws) -> Terms:
-            return self.generator_terms(photo, kept or self.make(part), part, step)
+        def made(photo: Tensor, part: Part) -> Terms:
+            return self.generator_terms(photo, kept or self.make(part), part, consistent)
 
-        return self.play(map(judged, photos, parts), map(made, photos, parts), step)
+        return self.take_turns(map(judged, photos, parts), map(made, photos, parts))
 
     def draw(self, rng: torch.Generator) -> Draws:
         """Of the whole batch, on the CPU: every process draws the same."""
@@ -104,28 +111,38 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         augment = [diff_augment.draw(batch, loss.augment, rng) for _ in range(2)] if loss.augment else [None, None]
         return Draws(noise, scale, camera, *augment)
 
+    def parts(self, rng: torch.Generator) -> list[Part]:
+        """The randomness of this process's share of a batch, part by part."""
+        draws, rows = self.draw(rng), self.part_rows()
+        # Of recorded steps few kinds: the number of samples that are rendered is a multiple of an eighth of a part.
+        multiple = max(1, (rows[0].stop - rows[0].start) // 8) if self.graphs else 1
+        return [draws.part(part, self.device, multiple) for part in rows]
+
     def part_rows(self) -> list[slice]:
         """Rows of the batch that this process works on, one part after the other."""
         own, count = distributed.share(self.config.batch), self.config.accumulate
         size = (own.stop - own.start) // count
         return [slice(own.start + k * size, own.start + (k + 1) * size) for k in range(count)]
 
-    def make(self, draws: Draws) -> Scene:
+    def make(self, draws: Part) -> Scene:
         """Deep image and disparity, and the mixture of deep and shallow images."""
         with self.autocast():
             deep, disparity = self.generator.generator(draws.noise, draws.camera)
         deep, disparity = deep.float(), disparity.float()
         if draws.augment_fake is None:
-            return Scene(deep, disparity, *render_mixture(self.generator.renderer, deep, disparity, draws.scale))
+            return Scene(deep, disparity, *self.render(deep, disparity, draws))
         framed = diff_augment.reframe(torch.cat([deep, disparity], dim=1), draws.augment_fake).split([3, 1], dim=1)
-        shown, expansion = render_mixture(self.generator.renderer, framed[0], framed[1], draws.scale)
+        shown, expansion = self.render(framed[0], framed[1], draws)
         return Scene(deep, disparity, diff_augment.recolor(shown, draws.augment_fake), expansion)
+
+    def render(self, deep: Tensor, disparity: Tensor, draws: Part) -> tuple[Tensor, Tensor]:
+        return render_mixture(self.generator.renderer, deep, disparity, draws.scale, draws.rendered)
 
     def judge(self, images: Tensor) -> Tensor:
         with self.autocast():
             return self.discriminator(images).float()
 
-    def photographs(self, real: Tensor, draws: Draws) -> Tensor:
+    def photographs(self, real: Tensor, draws: Part) -> Tensor:
         """As the discriminator is shown them."""
         if draws.augment_real is None:
             return real
@@ -147,7 +164,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
                 total = total + weight * loss.r1_interval * terms[name]
         return total, terms
 
-    def generator_terms(self, real: Tensor, scene: Scene, draws: Draws, step: int) -> Terms:
+    def generator_terms(self, real: Tensor, scene: Scene, draws: Part, consistent: bool) -> Terms:
         """What generator and renderer minimise."""
         loss, model = self.config.loss, self.config.model
         fake_logits = self.judge(scene.shown)
@@ -167,7 +184,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
                 scene.deep, scene.disparity, draws.camera, model.aperture_step, loss.geometry
             )
             terms |= {"consistency": consistency, "compared": compared}
-            if step >= loss.consistency_start:
+            if consistent:
                 total = total + loss.consistency * consistency
         terms["disparity_std"] = scene.disparity.std()
         return total, terms

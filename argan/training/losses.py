@@ -75,7 +75,7 @@ def prior_loss(disparity: Tensor, config: LossConfig) -> Tensor:
     In px at 64 px, so that its weight means the same at every resolution.
     """
     resolution = disparity.shape[-1]
-    prior = config.prior_slope * center_prior(resolution, radius=config.prior_radius).to(disparity.device)
+    prior = config.prior_slope * center_prior(resolution, radius=config.prior_radius, device=disparity.device)
     return ((disparity - prior) * REFERENCE_RESOLUTION / resolution).square().mean()
 
 

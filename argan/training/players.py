@@ -1,7 +1,8 @@
 """What all systems' players share: two networks that learn against each other, and how a step updates them."""
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -12,6 +13,7 @@ from argan import distributed
 from argan.config import TrainConfig
 from argan.models import hub
 from argan.training.ema import Average
+from argan.training.graphs import Graphs, Input
 
 BETAS = (0.0, 0.99)  # of Adam: no momentum, as usual in adversarial training
 
@@ -31,6 +33,7 @@ class Players(ABC, Generic[Made, Judge]):
 
     Attributes:
         average: of the generator's weights: what is shown, measured and shipped.
+        graphs: what replays the steps' turns, or None where they run as they are.
         networks, optimizers: what a checkpoint keeps, by the names that it has there.
     """
 
@@ -38,10 +41,9 @@ class Players(ABC, Generic[Made, Judge]):
         self.config, self.device = config, device
         self.generator, self.discriminator = self.place(generator), self.place(discriminator)
         self.average = Average(self.generator, config.ema_images)
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.generator_lr, betas=BETAS)
-        self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=config.discriminator_lr, betas=BETAS
-        )
+        self.graphs = Graphs() if config.cuda_graphs and device.type == "cuda" and distributed.world() == 1 else None
+        self.generator_optimizer = self.adam(self.generator, config.generator_lr)
+        self.discriminator_optimizer = self.adam(self.discriminator, config.discriminator_lr)
         self.networks: dict[str, nn.Module] = {
             "player": self.generator,
             "discriminator": self.discriminator,
@@ -54,7 +56,7 @@ class Players(ABC, Generic[Made, Judge]):
 
     @abstractmethod
     def step(self, real: Tensor, step: int, rng: torch.Generator) -> dict[str, Tensor]:
-        """One step on this process's share of the photographs, (B, 3, S, S); its losses, detached.
+        """One step, counted from 0, on this process's share of the photographs, (B, 3, S, S); its losses, detached.
 
         All randomness comes from `rng` (CPU), which is in the same state in every process. The losses hold "d" and "g".
         """
@@ -81,13 +83,25 @@ class Players(ABC, Generic[Made, Judge]):
             self.device.type, torch.bfloat16, enabled=use_bfloat16(self.config.precision, self.device)
         )
 
-    def play(self, judged: Iterable[Terms], made: Iterable[Terms], step: int) -> dict[str, Tensor]:
-        """One step of the game: the discriminator learns, then the generator, judged by what has just learned.
+    def adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
+        recorded = self.graphs is not None  # then its counts are on the device, too, and it is one kernel
+        return torch.optim.Adam(network.parameters(), lr=lr, betas=BETAS, capturable=recorded, fused=recorded or None)
+
+    def play(
+        self, step: int, turns: Callable[..., dict[str, Tensor]], *inputs: Input, **options: bool
+    ) -> dict[str, Tensor]:
+        """`turns(*inputs, **options)`, as a CUDA graph where steps are recorded, then the average of the weights."""
+        turns = functools.partial(turns, **options)
+        stats = self.graphs.run(tuple(options.values()), turns, *inputs) if self.graphs else turns(*inputs)
+        self.average.update(self.generator, self.config.batch, step)
+        return stats
+
+    def take_turns(self, judged: Iterable[Terms], made: Iterable[Terms]) -> dict[str, Tensor]:
+        """The discriminator learns, then the generator, judged by what has just learned.
 
         Args:
             judged, made: what each minimises on every part of this process's share. They are asked for one at a time,
                 when it is the player's turn: one part's graph is in memory, and `made` sees the new discriminator.
-            step: counted from 0.
 
         Returns:
             The means of all terms, detached.
@@ -97,7 +111,6 @@ class Players(ABC, Generic[Made, Judge]):
         self.discriminator.requires_grad_(False)
         self._learn(self.generator, self.generator_optimizer, made, stats)
         self.discriminator.requires_grad_(True)
-        self.average.update(self.generator, self.config.batch, step)
         return stats
 
     def _learn(

@@ -1,5 +1,6 @@
 """Every system of `SYSTEMS` through the same loop, and what makes each of them what it is."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from argan.config import SYSTEMS, LossConfig, ModelConfig, TrainConfig, TranslatorConfig, with_system
 from argan.errors import UsageError
@@ -70,7 +72,7 @@ def test_every_system_trains_resumes_bit_for_bit_and_loads(system, tmp_path):
 def scene_of(config: TrainConfig):
     players = make_players(config, CPU)
     assert isinstance(players, AperturePlayers)
-    draws = players.draw(rng())
+    (draws,) = players.parts(rng())
     return players, draws, players.make(draws)
 
 
@@ -95,11 +97,52 @@ def test_the_gan_never_renders():
     assert torch.equal(scene.shown, scene.deep)
 
 
-def test_what_is_rendered_is_known_on_the_cpu():
-    _, draws, _ = scene_of(tiny("argan"))
-    part = draws.part(slice(0, 4), torch.device("meta"))
-    assert part.noise.device.type == "meta"
-    assert torch.equal(part.scale, draws.scale[:4])
+class NothingFromTheHost(TorchDispatchMode):
+    """Refuses copies to another device, which a CUDA graph cannot hold."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_):
+            devices = {x.device.type for x in (*args, result) if isinstance(x, torch.Tensor) and x.ndim}
+            assert len(devices) == 1, f"{function} between {devices}"
+        return result
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_step_waits_for_no_device_and_copies_nothing_to_it(system, monkeypatch):
+    """On tensors without values, which nothing can be asked about: it could be recorded."""
+    config, meta = tiny(system), torch.device("meta")
+    players = make_players(replace(config, batch=8, loss=replace(config.loss, consistency_start=0)), meta)
+    monkeypatch.setattr(players, "autocast", contextlib.nullcontext)  # which that device has not
+    real = torch.rand(8, 3, 16, 16, device=meta)
+    parts, options = ([], {}) if system == "cyclegan" else (players.parts(rng()), {"consistent": True})
+    with NothingFromTheHost():
+        stats = players.turns(real, *parts, penalise=True, **options)
+    assert all(value.device == meta for value in stats.values())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_recorded_steps_are_the_steps(system, accumulate):
+    """Every kind is recorded at its second step: the same but for the digits that atomic additions leave."""
+    config, gpu = tiny(system), torch.device("cuda")
+    loss = replace(config.loss, r1_interval=2, consistency_start=0)
+    config = replace(config, batch=16, accumulate=accumulate, precision="float32", loss=loss)
+    recorded, plain = make_players(config, gpu), make_players(replace(config, cuda_graphs=False), gpu)
+    assert plain.graphs is None
+    for step in range(12):
+        real, seed = torch.rand(16, 3, 16, 16, generator=rng(step)).to(gpu), step % 3
+        ours, theirs = recorded.step(real, step, rng(seed)), plain.step(real, step, rng(seed))
+        for name, value in theirs.items():
+            torch.testing.assert_close(ours[name], value, atol=1e-3 * (step + 1), rtol=1e-3 * (step + 1), msg=name)
+    assert recorded.graphs.recordings
+    start = checkpoint.collect(make_players(config, gpu))
+    ours, theirs = checkpoint.collect(recorded), checkpoint.collect(plain)
+    assert ours.keys() == theirs.keys()
+    moved = sum(float((theirs[name] - x).square().sum()) for name, x in start.items())
+    apart = sum(float((theirs[name] - ours[name]).square().sum()) for name in start)
+    assert apart < 0.02 * moved
 
 
 def test_viewpoints_pair_the_same_noise():
@@ -114,8 +157,8 @@ def test_consistency_sets_in_when_it_is_told_to():
     config = replace(tiny("rgbd"), loss=replace(tiny("rgbd").loss, consistency_start=5))
     players, draws, scene = scene_of(config)
     real = torch.rand(4, 3, 16, 16)
-    before, terms = players.generator_terms(real, scene, draws, step=4)
-    after, _ = players.generator_terms(real, scene, draws, step=5)
+    before, terms = players.generator_terms(real, scene, draws, consistent=False)
+    after, _ = players.generator_terms(real, scene, draws, consistent=True)
     torch.testing.assert_close(after - before, config.loss.consistency * terms["consistency"])
 
 
@@ -123,7 +166,7 @@ def test_a_short_run_lowers_the_3d_loss():
     """Against no discriminator: twenty steps of 3D consistency alone make two views of a scene agree better."""
     config = tiny("rgbd")
     players = make_players(replace(config, batch=16, model=replace(config.model, resolution=32)), CPU)
-    draws = players.draw(rng())
+    (draws,) = players.parts(rng())
     optimizer = torch.optim.Adam(players.generator.parameters(), lr=2e-3)
     history = []
     for _ in range(20):
