@@ -10,6 +10,7 @@ on or is only measured, so that the command can be interrupted and given again, 
 """
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -48,8 +49,13 @@ def main() -> None:
         for seed in range(arguments.seeds):
             config = run_config(arguments, system, seed)
             folder = arguments.out / f"{config.name}-{seed}"
-            scores = measure(config, folder, arguments, flat=system in FLAT)
-            result = {"system": system, "seed": seed, "steps": config.steps, **scores}
+            if not arguments.measure:
+                train(config, folder, device=arguments.device)
+            newest = newest_checkpoint(folder)
+            if newest is None:
+                continue
+            scores = measured(config, folder, arguments, flat=system in FLAT)
+            result = {"system": system, "seed": seed, "steps": step_of(newest), **scores}
             (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
             print(json.dumps(result), flush=True)
             results.append(result)
@@ -70,6 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--time", type=int, metavar="N", help="only time N steps of each, on a machine that does nothing else"
     )
+    parser.add_argument("--measure", action="store_true", help="train nothing: runs as far as they have come")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--num", type=int, default=5000, help="samples and photographs of every measure")
     parser.add_argument("--features", default="auto", help="as argan eval takes it")
@@ -89,11 +96,8 @@ def run_config(arguments: argparse.Namespace, system: str, seed: int) -> TrainCo
     return override(config, parse_settings(arguments.settings))
 
 
-def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, flat: bool) -> dict[str, object]:
-    """Train, learn the estimator, and measure both."""
-    newest = newest_checkpoint(folder)
-    if newest is None or step_of(newest) < config.steps:
-        train(config, folder, device=arguments.device)
+def measured(config: TrainConfig, folder: Path, arguments: argparse.Namespace, flat: bool) -> dict[str, object]:
+    """Learn the estimator unless it is there, and measure it and the generator."""
     device = resolve_device(arguments.device)
     model = (load(folder) if flat else depth_model(folder, config, arguments)).to(device)
     samples = evaluate_model(
@@ -112,7 +116,7 @@ def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, fl
     elif model.depth is not None:
         with torch.no_grad():
             if config.data != "synthetic":
-                synthetic = held_out(model.depth.resolution, min(arguments.num, 500))
+                synthetic = synthetic_scenes(model.depth.resolution, min(arguments.num, 500))
                 known = depth_against_truth(depth_of(model, device), synthetic)
                 rows |= {f"synthetic: {row.measure}": row for row in known}
             if arguments.truth:
@@ -127,6 +131,12 @@ def measure(config: TrainConfig, folder: Path, arguments: argparse.Namespace, fl
             for name, row in rows.items()
         },
     }
+
+
+@functools.cache
+def synthetic_scenes(resolution: int, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Drawn once for all systems: that takes longer than estimating their depth."""
+    return list(held_out(resolution, count))
 
 
 def time_steps(config: TrainConfig, count: int, device: str) -> float:
@@ -195,14 +205,15 @@ def report(results: list[dict], arguments: argparse.Namespace) -> str:
             for s in systems
         ]
         lines.append(f"| {measure} | " + " | ".join(cells) + " |")
+    steps = [statistics.fmean(r["steps"] for r in results if r["system"] == s) for s in systems]
+    lines.append("| steps | " + " | ".join(f"{count:,.0f}" for count in steps) + " |")
     speeds = [statistics.fmean(r["steps_per_second"] for r in results if r["system"] == s) for s in systems]
     lines.append("| steps per second | " + " | ".join(f"{speed:.3g}" for speed in speeds) + " |")
     features = next((result["features"] for result in results if result["features"]), None)
     return "\n".join(
         [
-            f"Data: {Path(arguments.data).name}; preset {arguments.preset}, {results[0]['steps']} steps; "
-            f"{arguments.num} samples; KID, FID, precision and recall on {features or 'no'} features. "
-            f"Machine: {where(arguments)}.",
+            f"Data: {Path(arguments.data).name}; preset {arguments.preset}; {arguments.num} samples; "
+            f"KID, FID, precision and recall on {features or 'no'} features. Measured on: {where(arguments)}.",
             "In brackets: from the least to the greatest of several seeds, whose mean stands before; of one, the 95 % "
             "bootstrap interval over photographs or samples. Prior: the bare centre prior's score.",
             "",
