@@ -81,13 +81,13 @@ class ApertureRenderer(nn.Module):
         return self.lens(deep, rays)
 
 
-def rendered_rows(scale: Tensor, multiple: int = 1) -> Tensor:
+def rendered_rows(scale: Tensor, least: int = 0) -> Tensor:
     """Which of the samples with the DoF scales s (B,) are rendered, (N,): those with an open lens, s > 0.
 
-    With some others if N is to be a multiple of a number; rendering changes nothing of them, R(I, 0) = I.
+    If they are fewer than `least`, some others too; rendering changes nothing of them, R(I, 0) = I.
     """
     opened = int((scale > 0).count_nonzero())
-    return scale.argsort(descending=True, stable=True)[: -(-opened // multiple) * multiple]
+    return scale.argsort(descending=True, stable=True)[: max(opened, least)]
 
 
 def render_mixture(

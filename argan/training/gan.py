@@ -40,12 +40,12 @@ class Draws(NamedTuple):
     augment_fake: Tensor | None = None
     augment_real: Tensor | None = None
 
-    def part(self, rows: slice, device: torch.device, multiple: int = 1) -> "Part":
-        """Of some samples, on the device; see `rendered_rows`."""
+    def part(self, rows: slice, device: torch.device, least: int = 0) -> "Part":
+        """Of some samples, on the device, of which at least so many are rendered."""
         own = Draws(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
         opened = self.scale > 0
         share = opened[rows].float().mean() / opened.float().mean() if opened.any() else torch.ones(())
-        extra = rendered_rows(own.scale, multiple), share
+        extra = rendered_rows(own.scale, least), share
         return Part(*(None if x is None else x.to(device, non_blocking=True) for x in (*own, *extra)))  # type: ignore[arg-type]
 
 
@@ -113,10 +113,12 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
 
     def parts(self, rng: torch.Generator) -> list[Part]:
         """The randomness of this process's share of a batch, part by part."""
-        draws, rows = self.draw(rng), self.part_rows()
-        # Of recorded steps few kinds: the number of samples that are rendered is a multiple of an eighth of a part.
-        multiple = max(1, (rows[0].stop - rows[0].start) // 8) if self.graphs else 1
-        return [draws.part(part, self.device, multiple) for part in rows]
+        draws, rows, least = self.draw(rng), self.part_rows(), 0
+        if self.graphs:  # few kinds of steps: every part renders as many, a multiple of an eighth of it
+            most = max(int((draws.scale[part] > 0).count_nonzero()) for part in rows)
+            eighth = -(-(rows[0].stop - rows[0].start) // 8)
+            least = -(-most // eighth) * eighth
+        return [draws.part(part, self.device, least) for part in rows]
 
     def part_rows(self) -> list[slice]:
         """Rows of the batch that this process works on, one part after the other."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from argan.config import EncoderName
-from argan.models.aperture import ApertureRenderer, aperture_views, render_mixture
+from argan.models.aperture import ApertureRenderer, aperture_views, render_mixture, rendered_rows
 from argan.models.discriminator import Discriminator, ResidualDownBlock
 from argan.models.estimator import DepthEstimator, DepthPredictor
 from argan.models.generator import Generator, ResidualUpBlock, UpBlock
@@ -156,6 +156,20 @@ def test_mixture_has_the_gradients_of_rendering_every_sample():
     of_open = renderer.expansion_loss(expanded[scale > 0], warped[scale > 0])
     for gradient, expected in zip(found, torch.autograd.grad(every + of_open, wanted), strict=True):
         torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("least", [3, 4])
+def test_rendering_closed_lenses_too_changes_nothing(least):
+    renderer = random_renderer().double()
+    inputs = torch.rand(4, 3, 12, 12).double().requires_grad_(), torch.randn(4, 1, 12, 12).double().requires_grad_()
+    scale, weight = torch.tensor([0.3, 0.0, 1.0, 0.0]).double(), torch.rand(4, 3, 12, 12).double()
+    wanted, found = [*inputs, *renderer.parameters()], []
+    for rows in (rendered_rows(scale), rendered_rows(scale, least)):
+        mixed, loss = render_mixture(renderer, *inputs, scale, rows)
+        found.append([mixed, loss, *torch.autograd.grad((weight * mixed).sum() + loss, wanted)])
+    assert len(rows) == least
+    for plain, padded in zip(*found, strict=True):
+        torch.testing.assert_close(padded, plain)
 
 
 def test_mixture_waits_for_no_device():

@@ -121,6 +121,24 @@ def test_a_step_waits_for_no_device_and_copies_nothing_to_it(system, monkeypatch
     assert all(value.device == meta for value in stats.values())
 
 
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_recorded_steps_are_of_few_kinds(accumulate, monkeypatch):
+    """However many lenses are open: each part renders as many, and nobody beyond the part."""
+    players = make_players(replace(tiny("argan"), batch=64, accumulate=accumulate), CPU)
+    monkeypatch.setattr(players, "graphs", True)
+    counts = set()
+    for seed in range(40):
+        parts = players.parts(rng(seed))
+        (count,) = {len(part.rendered) for part in parts}
+        counts.add(count)
+        for part in parts:
+            chosen = torch.zeros(64 // accumulate).index_fill(0, part.rendered, 1)
+            assert (chosen >= part.scale).all()
+            assert chosen.sum() == count
+    assert 1 < len(counts) <= 8
+    assert {count % (8 // accumulate) for count in counts} == {0}
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("system", SYSTEMS)
