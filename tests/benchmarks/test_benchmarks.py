@@ -78,12 +78,19 @@ def test_every_system_starts_from_the_same_preset(systems):
     assert configs["rgbd"].loss.consistency_start == 30
 
 
+def test_runs_that_are_not_there_cannot_be_measured(systems, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["systems.py", "--measure", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="no runs of argan-64"):
+        systems.main()
+    assert not list(tmp_path.iterdir())
+
+
 def test_table_has_a_column_a_system_and_says_what_is_missing(systems, tmp_path):
     def score(value, prior=None):
         return {"value": value, "low": value - 1, "high": value + 1, "prior": prior}
 
     results = [
-        *({"system": "gan", "seed": seed, "steps": 9, "steps_per_second": 2.0, "features": None,
+        *({"system": "gan", "seed": seed, "steps": 7 + 2 * seed, "steps_per_second": 2.0, "features": None,
            "scores": {"KID": score(4.0 + seed)}} for seed in (0, 1)),
         {"system": "argan", "seed": 0, "steps": 9, "steps_per_second": 1.0, "features": None,
          "scores": {"KID": score(3.0), "AUC": score(2.0, prior=1.5)}},
@@ -93,7 +100,8 @@ def test_table_has_a_column_a_system_and_says_what_is_missing(systems, tmp_path)
     assert "| | GAN, 2 seeds | AR-GAN |" in text
     assert "| KID | 4.5 (4 to 5) | 3 (2 to 4) |" in text
     assert "| AUC | - | 2 (1 to 3); prior 1.5 |" in text
-    assert "9 steps; 10 samples" in text
+    assert "10 samples" in text
+    assert "| steps | 8 | 9 |" in text
     document = tmp_path / "results.md"
     systems.write_between_marks(document, "first")
     document.write_text(document.read_text() + "\nAfter.\n")
