@@ -51,10 +51,7 @@ def main() -> None:
         return {"expansion": expansion.detach()}
 
     def render() -> None:
-        if players.graphs:
-            players.graphs.run("render", rendered, scene.deep, scene.disparity)
-        else:
-            rendered(scene.deep, scene.disparity)
+        players.run("render", rendered, scene.deep, scene.disparity)
 
     def every_step(number: int) -> None:
         players.step(real, number, torch.Generator().manual_seed(number))

@@ -107,5 +107,5 @@ def render_mixture(
     lens = scale.index_select(0, rendered)
     expanded, warped = renderer.rays(lens[:, None, None, None] * disparity.index_select(0, rendered))
     shallow = renderer.lens(deep.index_select(0, rendered), expanded)
-    share_open = (lens > 0).to(deep.dtype).mean().clamp(min=1 / len(lens))
-    return deep.index_copy(0, rendered, shallow), renderer.expansion_loss(expanded, warped) / share_open
+    opened = (lens > 0).to(deep.dtype).mean().clamp(min=1 / len(lens))  # of what is rendered; closed ones have no loss
+    return deep.index_copy(0, rendered, shallow), renderer.expansion_loss(expanded, warped) / opened

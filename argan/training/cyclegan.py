@@ -52,6 +52,7 @@ class CyclePlayers(Players[Translators, Judges]):
         return self.play(step, self.turns, real, penalise=step % self.config.loss.r1_interval == 0)
 
     def turns(self, real: Tensor, penalise: bool) -> dict[str, Tensor]:
+        """What a step does on the device, which it waits for nowhere: it can be recorded."""
         parts = [(part[0::2], part[1::2]) for part in real.split(len(real) // self.config.accumulate)]
         judged = (self.discriminator_terms(deep, shallow, penalise) for deep, shallow in parts)
         made = (self.generator_terms(deep, shallow) for deep, shallow in parts)

@@ -88,6 +88,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         return self.play(step, self.turns, real, *self.parts(rng), penalise=penalise, consistent=consistent)
 
     def turns(self, real: Tensor, *parts: Part, penalise: bool, consistent: bool) -> dict[str, Tensor]:
+        """What a step does on the device, which it waits for nowhere: it can be recorded."""
         photos = [self.photographs(*pair) for pair in zip(real.split(len(real) // len(parts)), parts, strict=True)]
         kept = self.make(parts[0]) if len(parts) == 1 else None  # several parts are made twice, to hold one at a time
 
@@ -138,6 +139,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         return Scene(deep, disparity, diff_augment.recolor(shown, draws.augment_fake), expansion)
 
     def render(self, deep: Tensor, disparity: Tensor, draws: Part) -> tuple[Tensor, Tensor]:
+        """The mixture of deep and shallow images, and the regulariser of T; see `render_mixture`."""
         return render_mixture(self.generator.renderer, deep, disparity, draws.scale, draws.rendered)
 
     def judge(self, images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -84,17 +84,21 @@ class Players(ABC, Generic[Made, Judge]):
         )
 
     def adam(self, network: nn.Module, lr: float) -> torch.optim.Adam:
-        recorded = self.graphs is not None  # then its counts are on the device, too, and it is one kernel
+        """A player's optimiser; one that is recorded keeps its counts on the device and is one kernel."""
+        recorded = self.graphs is not None
         return torch.optim.Adam(network.parameters(), lr=lr, betas=BETAS, capturable=recorded, fused=recorded or None)
 
     def play(
         self, step: int, turns: Callable[..., dict[str, Tensor]], *inputs: Input, **options: bool
     ) -> dict[str, Tensor]:
-        """`turns(*inputs, **options)`, as a CUDA graph where steps are recorded, then the average of the weights."""
-        turns = functools.partial(turns, **options)
-        stats = self.graphs.run(tuple(options.values()), turns, *inputs) if self.graphs else turns(*inputs)
+        """`turns(*inputs, **options)`, then the average of the weights."""
+        stats = self.run(tuple(options.values()), functools.partial(turns, **options), *inputs)
         self.average.update(self.generator, self.config.batch, step)
         return stats
+
+    def run(self, kind: Hashable, function: Callable[..., dict[str, Tensor]], *inputs: Input) -> dict[str, Tensor]:
+        """`function(*inputs)`, as a CUDA graph where steps are recorded (`Graphs.run`)."""
+        return self.graphs.run(kind, function, *inputs) if self.graphs else function(*inputs)
 
     def take_turns(self, judged: Iterable[Terms], made: Iterable[Terms]) -> dict[str, Tensor]:
         """The discriminator learns, then the generator, judged by what has just learned.

@@ -143,7 +143,7 @@ def test_recorded_steps_are_of_few_kinds(accumulate, monkeypatch):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_recorded_steps_are_the_steps(system, accumulate):
-    """Every kind is recorded at its second step: the same but for the digits that atomic additions leave."""
+    """Every kind is recorded at its second step: the same but for what additions in any order leave."""
     config, gpu = tiny(system), torch.device("cuda")
     loss = replace(config.loss, r1_interval=2, consistency_start=0)
     config = replace(config, batch=16, accumulate=accumulate, precision="float32", loss=loss)
