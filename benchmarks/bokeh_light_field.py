@@ -34,7 +34,7 @@ from argan.guided import guided_upsample
 from argan.kernels import render_bokeh
 
 DEPTHS = ("sharpness", "refined", "estimator")
-RADII = [0.5 * 2 ** (k / 6) for k in range(25)]  # to 8 pixels, at half the size of the pairs
+RADII = [0.5 * 2 ** (k / 6) for k in range(31)]  # to 16 pixels, at half the size of the pairs
 
 RENDERERS: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
     "all in focus": lambda image, disparity, focus, radius: image,

@@ -24,7 +24,8 @@ def train_depth(
         typer.Option(
             metavar="DATA",
             help="Photographs (folder, zip or data set) to learn from as well, with the depth that an estimator sees "
-            "in them: the first model's, or if it has none, one that is learned from samples before. Repeatable.",
+            "in them: the first model's, or if it has none, one that is learned from samples before. Repeatable: "
+            "as many from each.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first run.")] = None,
@@ -77,7 +78,6 @@ def train_depth(
 
         argan train-depth runs/argan-64 --photos photos/       then from photographs too
     """
-    import torch
 
     from argan.config import to_dict
     from argan.data.folder import PhotoFolder
@@ -122,8 +122,7 @@ def train_depth(
             levels=levels,
             precision=precision,
         )
-        photographs = torch.cat([*seen.values()]) if seen else None
-        learned = learn(model, config, others=others, photos=photographs, device=device, report=show)
+        learned = learn(model, config, others=others, photos=[*seen.values()], device=device, report=show)
     names = " and ".join(
         [f"samples of {source.config.name}" for source in (model, *others)]
         + [f"{len(found)} photographs of {Path(data).name}" for data, found in seen.items()]

@@ -34,27 +34,28 @@ def train_depth(
     config: DepthConfig,
     *,
     others: Sequence[Model] = (),
-    photos: Tensor | None = None,
+    photos: Sequence[Tensor] = (),
     device: str = "auto",
     report: Callable[[Progress], None] | None = None,
 ) -> Model:
     """`model` with a depth estimator learned from its generator, and from the `others` to equal parts.
 
     The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D. An encoder that it
-    starts from stays as it is. If there are `photos` (N, 3, S, S), uint8, half of what it sees is photographs, with
-    the disparity that the estimator of `model` sees in them; if that has none yet, one is learned from samples first.
+    starts from stays as it is. If there are sets of `photos`, each (N, 3, S, S), uint8, half of what it sees is
+    photographs, from every set as many, with the disparity that the estimator of `model` sees in them; if that has none
+    yet, one is learned from samples first.
 
     Raises:
         UsageError: a model has no generator, or another resolution than the first.
     """
     place = resolve_device(device)
-    if photos is not None and model.depth is None:
+    if photos and model.depth is None:
         model = train_depth(model, config, others=others, device=device, report=report)
     models = [other.to(place) for other in (model, *others)]
     resolution = shared_resolution(models)
     ranges = [disparity_range(each, config.seed) for each in models]
     spans = [near - far for far, near in ranges]
-    photographs = None if photos is None else Photographs(photos, models[0])
+    photographs = Photographs(photos, models[0]) if photos else None
     torch.manual_seed(config.seed)
     levels = max(1, min(config.levels, resolution.bit_length() - 3))
     estimator = DepthEstimator(config.width, levels, config.encoder)
@@ -92,20 +93,22 @@ def shared_resolution(models: Sequence[Model]) -> int:
 
 
 class Photographs:
-    """Photographs (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them (Noisy Student).
+    """Sets of photographs, each (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them.
 
-    It sees them as they are, looks twice, and its edges are settled: what learns from it sees them blurred, lit and
-    arranged anew.
+    Of every set, however large, as many are drawn. The estimator sees them as they are, looks twice, and its edges are
+    settled: what learns from it sees them blurred, lit and arranged anew.
     """
 
-    def __init__(self, images: Tensor, model: Model):
+    def __init__(self, sets: Sequence[Tensor], model: Model):
         assert isinstance(model.depth, DepthPredictor)
-        self.images, self.depth = images, model.depth
+        self.images, self.depth = torch.cat([*sets]), model.depth
+        self.odds = torch.cat([torch.full((len(images),), 1 / len(images)) for images in sets])
 
     @torch.no_grad()
     def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Photographs (count, 3, S, S) in [0, 1] and signed disparity (count, 1, S, S), on the estimator's device."""
-        rows, flips = torch.randint(len(self.images), (count,), generator=rng), torch.rand(count, generator=rng) < 0.5
+        rows = self.odds.multinomial(count, replacement=True, generator=rng)
+        flips = torch.rand(count, generator=rng) < 0.5
         image = gather(self.images, rows, flips, next(self.depth.parameters()).device)
         return image, self.depth.far + (self.depth.near - self.depth.far) * self.depth.coarse(image)
 

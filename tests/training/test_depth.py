@@ -125,7 +125,7 @@ def test_samples_depth_settles_at_the_edges_of_their_images(monkeypatch):
 def test_half_of_what_an_estimator_sees_are_photographs_as_another_sees_them(monkeypatch):
     model = train_depth(make_model(), DepthConfig(width=8, steps=2, batch=4, encoder="none"), device="cpu")
     photos = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=rng())
-    photographs = Photographs(photos, model)
+    photographs = Photographs([photos], model)
     image, disparity = photographs.draw(20, rng())
     either_way = torch.cat([photos, photos.flip(3)]) / 255
     which = (image[:, None] - either_way).abs().amax((2, 3, 4)).argmin(1)
@@ -141,12 +141,19 @@ def test_half_of_what_an_estimator_sees_are_photographs_as_another_sees_them(mon
     assert drawn == [3]
 
 
+def test_every_set_of_photographs_is_seen_as_often_however_small():
+    model = train_depth(make_model(), DepthConfig(width=8, steps=1, batch=4, encoder="none"), device="cpu")
+    black, white = (torch.full((count, 3, 16, 16), value, dtype=torch.uint8) for count, value in ((40, 0), (2, 255)))
+    image, _ = Photographs([black, white], model).draw(400, rng())
+    assert 160 < image.mean((1, 2, 3)).round().sum() < 240
+
+
 def test_with_photographs_and_no_estimator_it_learns_twice():
     photos, reports = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=rng()), []
     config = DepthConfig(width=8, steps=2, batch=4, encoder="none")
     once = train_depth(make_model(), config, device="cpu")
-    goes_on = train_depth(once, config, photos=photos, device="cpu").state_dict()
-    at_once = train_depth(make_model(), config, photos=photos, device="cpu", report=reports.append).state_dict()
+    goes_on = train_depth(once, config, photos=[photos], device="cpu").state_dict()
+    at_once = train_depth(make_model(), config, photos=[photos], device="cpu", report=reports.append).state_dict()
     assert [report.step for report in reports] == [2, 2]
     assert all(torch.equal(goes_on[name], at_once[name]) for name in goes_on)
     assert any(not torch.equal(goes_on[name], value) for name, value in once.state_dict().items())
