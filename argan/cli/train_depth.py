@@ -78,7 +78,6 @@ def train_depth(
 
         argan train-depth runs/argan-64 --photos photos/       then from photographs too
     """
-
     from argan.config import to_dict
     from argan.data.folder import PhotoFolder
     from argan.devices import resolve_device
