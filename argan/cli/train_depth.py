@@ -25,7 +25,7 @@ def train_depth(
             metavar="DATA",
             help="Photographs (folder, zip or data set) to learn from as well, with the depth that an estimator sees "
             "in them: the first model's, or if it has none, one that is learned from samples before. Repeatable: "
-            "as many from each.",
+            "each is drawn from as often.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first run.")] = None,

@@ -42,8 +42,8 @@ def train_depth(
 
     The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D. An encoder that it
     starts from stays as it is. If there are sets of `photos`, each (N, 3, S, S), uint8, half of what it sees is
-    photographs, from every set as many, with the disparity that the estimator of `model` sees in them; if that has none
-    yet, one is learned from samples first.
+    photographs, from every set as often, with the disparity that the estimator of `model` sees in them; if that has
+    none yet, one is learned from samples first.
 
     Raises:
         UsageError: a model has no generator, or another resolution than the first.
@@ -95,8 +95,8 @@ def shared_resolution(models: Sequence[Model]) -> int:
 class Photographs:
     """Sets of photographs, each (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them.
 
-    Of every set, however large, as many are drawn. The estimator sees them as they are, looks twice, and its edges are
-    settled: what learns from it sees them blurred, lit and arranged anew.
+    Every set is drawn from as often, however small. The estimator sees them as they are, looks twice, and its edges
+    are settled: what learns from it sees them blurred, lit and arranged anew.
     """
 
     def __init__(self, sets: Sequence[Tensor], model: Model):
