@@ -36,9 +36,10 @@ HEIF = {".heic", ".heif", ".hif"}
 READS = {*WRITES, *HEIF, ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what a folder is searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
-XMP_MAX = 65_000  # bytes that fit into one JPEG segment
+SEGMENT = 65_000  # bytes of metadata that fit into one JPEG segment
 
 EXIF_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+INTEROPERABILITY = int(ExifTags.IFD.Interop)  # a directory inside the first of these
 ORIENTATION = int(ExifTags.Base.Orientation)
 # What to do with the pixel array for each EXIF orientation.
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -159,7 +160,8 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
     options: dict[str, Any] = {"icc_profile": photo.icc, "exif": photo.exif, "dpi": photo.dpi}
     if kind == "JPEG":
         options |= photo.jpeg or {"quality": 95, "subsampling": 0}
-        options["xmp"] = photo.xmp if photo.xmp and len(photo.xmp) < XMP_MAX else None
+        fitting = {"exif": photo.exif, "xmp": photo.xmp}
+        options |= {name: data if data and len(data) < SEGMENT else None for name, data in fitting.items()}
     elif kind in ("WEBP", "AVIF"):
         options |= {"quality": 95, "xmp": photo.xmp}
     elif kind == "PNG":
@@ -316,17 +318,21 @@ def _copy_exif(exif: Image.Exif) -> Image.Exif:
         if directory := exif.get_ifd(pointer):
             kept.get_ifd(pointer).update(directory)
             kept[int(pointer)] = 0  # its offset; Pillow writes a directory only where there is one
+    inner = kept.get_ifd(ExifTags.IFD.Exif)
+    if inner.pop(INTEROPERABILITY, None) and (directory := exif.get_ifd(INTEROPERABILITY)):
+        inner[INTEROPERABILITY] = directory  # itself instead of its offset in what is left behind
     return kept
 
 
-def _upright_exif(exif: bytes) -> bytes:
+def _upright_exif(exif: bytes) -> bytes | None:
     """The same bytes with orientation 1 and without the thumbnail, which shows the picture as it was.
 
-    Written in place, so that nothing moves: MakerNotes hold absolute offsets and do not survive a new layout.
+    Written in place, so that nothing moves: MakerNotes hold absolute offsets and do not survive a new layout. None for
+    what is not EXIF, or damaged.
     """
     data, start = bytearray(exif), len(b"Exif\0\0")
     try:
-        order = {b"II": "<", b"MM": ">"}[exif[start : start + 2]]
+        order = {b"II*\0": "<", b"MM\0*": ">"}[exif[start : start + 4]]
         directory = start + struct.unpack_from(order + "I", data, start + 4)[0]
         (count,) = struct.unpack_from(order + "H", data, directory)
         end = directory + 2 + 12 * count
@@ -335,7 +341,7 @@ def _upright_exif(exif: bytes) -> bytes:
                 struct.pack_into(order + "HIHH", data, entry + 2, 3, 1, 1, 0)  # one SHORT: 1
         struct.pack_into(order + "I", data, end, 0)  # no second directory: that is the thumbnail's
     except (KeyError, struct.error):
-        return exif  # unreadable: nobody can find an orientation in it either
+        return None
     return bytes(data)
 
 

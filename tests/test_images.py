@@ -57,6 +57,7 @@ def exif_with(orientation: int, thumbnail: bool = False) -> bytes:
     exif[ExifTags.Base.Make] = "Argan"
     exif[ExifTags.Base.Orientation] = orientation
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] = 2.8
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: "R98"}  # every camera writes one
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
     data = exif.tobytes()
     if thumbnail:  # a second directory, pointed to by the first one, as cameras write it
@@ -67,6 +68,15 @@ def exif_with(orientation: int, thumbnail: bool = False) -> bytes:
         struct.pack_into(order + "I", patched, 6 + first + 2 + 12 * count, len(data) - 6)
         data = bytes(patched) + struct.pack(order + "HHHII", 1, 0x0103, 3, 1, 6) + bytes(4)
     return data
+
+
+def assert_all_exif(image: Image.Image) -> None:
+    """What `exif_with` says, in all of its directories."""
+    exif = image.getexif()
+    assert exif[ExifTags.Base.Make] == "Argan"
+    assert exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
+    assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+    assert exif.get_ifd(ExifTags.IFD.Interop)[1] == "R98"
 
 
 def reopened(photo: Photo, suffix: str) -> Image.Image:
@@ -134,10 +144,7 @@ def test_metadata_is_carried_over(tmp_path: Path, suffix: str) -> None:
     assert photo.icc == ICC
     assert b"Ada" in photo.xmp
     with Image.open(target) as image:
-        exif = image.getexif()
-        assert exif[ExifTags.Base.Make] == "Argan"
-        assert exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
-        assert exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+        assert_all_exif(image)
     if suffix != ".webp":  # which has no field for it
         assert photo.dpi == pytest.approx((300, 300), rel=1e-3)
 
@@ -147,6 +154,7 @@ def test_metadata_is_found_in_every_format(tmp_path: Path, source: str) -> None:
     path = tmp_path / f"photo{source}"
     exif, options = Image.Exif(), {}
     exif.load(exif_with(1))
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
     if source == ".png":
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
@@ -158,8 +166,7 @@ def test_metadata_is_found_in_every_format(tmp_path: Path, source: str) -> None:
     image = reopened(read_photo(path), ".jpg")
     assert image.info["icc_profile"] == ICC
     assert b"Ada" in image.info["xmp"]
-    assert image.getexif()[ExifTags.Base.Make] == "Argan"
-    assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
+    assert_all_exif(image)
 
 
 def test_exif_is_kept_byte_for_byte_but_for_orientation_and_thumbnail(tmp_path: Path) -> None:
@@ -182,9 +189,13 @@ def test_no_metadata_stays_none(tmp_path: Path) -> None:
     assert (photo.icc, photo.exif, photo.xmp, photo.dpi, photo.text) == (None, None, None, None, {})
 
 
-def test_broken_exif_does_not_matter(tmp_path: Path) -> None:
-    picture().save(tmp_path / "photo.jpg", exif=b"Exif\0\0MM\0*\0\0\xff\xff broken")
-    assert read_photo(tmp_path / "photo.jpg").size == (40, 28)
+@pytest.mark.parametrize("header", [b"MM\0*\0\0\xff\xff", b"MM\0\xd2\0\0\0\x08"])
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_broken_exif_does_not_matter(tmp_path: Path, header: bytes, suffix: str) -> None:
+    picture().save(tmp_path / "photo.jpg", exif=b"Exif\0\0" + header + b" broken")
+    photo = read_photo(tmp_path / "photo.jpg")
+    assert photo.exif is None
+    assert reopened(photo, suffix).size == (40, 28)
 
 
 def test_png_text_is_carried_over(tmp_path: Path) -> None:
@@ -194,8 +205,9 @@ def test_png_text_is_carried_over(tmp_path: Path) -> None:
     assert reopened(read_photo(tmp_path / "photo.png"), ".png").text == {"Author": "Ada"}
 
 
-def test_xmp_too_long_for_a_jpeg_is_left_out() -> None:
-    assert "xmp" not in reopened(Photo(np.asarray(picture()), xmp=XMP + bytes(70_000)), ".jpg").info
+def test_metadata_too_long_for_a_jpeg_is_left_out() -> None:
+    photo = Photo(np.asarray(picture()), xmp=XMP + bytes(70_000), exif=exif_with(1) + bytes(70_000))
+    assert not {"xmp", "exif"} & reopened(photo, ".jpg").info.keys()
 
 
 # Quality and bit depth
@@ -307,10 +319,8 @@ def test_16_bit_colour_tiff_is_written_exactly(tmp_path: Path, channels: int) ->
     assert b"Ada" in photo.xmp
     with Image.open(tmp_path / "photo.tif") as image:
         assert image.mode == ("RGBA" if channels == 4 else "RGB")
+        assert_all_exif(image)
         assert np.array_equal(np.asarray(image), source.pixels >> 8)
-        assert image.getexif()[ExifTags.Base.Make] == "Argan"
-        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
-        assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
 
 
 def test_16_bit_grey_with_alpha_is_refused(tmp_path: Path) -> None:
