@@ -267,6 +267,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         target = values
         for group in groups:
             target = target.setdefault(group, {})
+            if not isinstance(target, dict):
+                raise UsageError(f"--set {group} is set to a value and to a group of them, {name}")
         target[last] = value
     return values
 
@@ -274,7 +276,7 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
 def read_config(path: Path) -> dict[str, Any]:
     """Nested values of a TOML or JSON file."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         return up_to_date(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise UsageError(f"{path} is not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from error

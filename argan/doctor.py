@@ -9,15 +9,8 @@ from dataclasses import dataclass
 from importlib import metadata
 
 REQUIRED = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors", "typer", "rich", "pillow")
-OPTIONAL = {
-    "triton": "GPU kernels, Linux",
-    "numba": "argan[fast]",
-    "pillow-heif": "argan[heic]",
-    "scikit-image": "argan[faces]",
-    "torch-fidelity": "argan[metrics]",
-    "tensorboard": "argan[tensorboard]",
-}
-MODULES = {"pillow": "PIL", "torch-fidelity": "torch_fidelity"}
+OPTIONAL = ("triton", "numba", "pillow-heif", "scikit-image", "torch-fidelity", "tensorboard")
+MODULES = {"pillow": "PIL"}
 """Import names, where they are not the package's."""
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 """Packages that write the same folder."""
@@ -82,10 +75,12 @@ def floors() -> dict[str, str]:
 
 
 def device_faults() -> list[Fault]:
-    """A GPU that torch cannot use."""
+    """A GPU that torch cannot use, or ONNX Runtime cannot."""
     import torch
 
-    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+    if torch.cuda.is_available():
+        return onnx_runtime_faults()
+    if shutil.which("nvidia-smi") is None:
         return []
     if torch.version.cuda is None:
         return [
@@ -94,6 +89,21 @@ def device_faults() -> list[Fault]:
             )
         ]
     return [Fault(f"torch for CUDA {torch.version.cuda} finds no device", "nvidia-smi, and update the driver")]
+
+
+def onnx_runtime_faults() -> list[Fault]:
+    """An ONNX Runtime without CUDA beside a GPU: exported files run on the CPU alone."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        return []
+    here = " ".join(onnx_runtimes())
+    return [
+        Fault(
+            f"there is a GPU, and {here} is built without CUDA",
+            f"pip uninstall --yes {here} && pip install onnxruntime-gpu",
+        )
+    ]
 
 
 def model_faults() -> list[Fault]:
@@ -141,11 +151,11 @@ def uses(device: str) -> list[dict[str, str]]:
     runtime = "CUDAExecutionProvider" if verified.startswith("cuda") else "CPUExecutionProvider"
     back_ends = {
         "train": rendering,
-        "train-depth": "torch",
+        "train-depth": rendering,
         "sample": rendering,
         "render": photos,
         "depth": "torch",
-        "eval": "torch",
+        "eval": rendering,
     }
     rows = [{"command": name, "device": str(where), "back end": back_end} for name, back_end in back_ends.items()]
     return [*rows, {"command": "export", "device": verified, "back end": f"ONNX Runtime {runtime}"}]

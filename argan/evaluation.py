@@ -24,12 +24,13 @@ from torch import Tensor
 from argan import metrics
 from argan.config import Mixture
 from argan.data.datasets import open_source
-from argan.data.folder import PhotoFolder, load_square
+from argan.data.folder import PhotoFolder, load_square, to_rgb
 from argan.data.sources import is_picture
 from argan.data.synthetic import SyntheticPhotos
 from argan.depth_maps import check_shape, read_depth
 from argan.errors import MissingError, UsageError
 from argan.guided import resize
+from argan.images import reading
 from argan.metrics import FeatureExtractor
 from argan.models.hub import Model
 from argan.training import pictures
@@ -265,8 +266,8 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
         ]
         if not beside:
             raise UsageError(f"{file.name} has no photograph beside it")
-        with Image.open(beside[0]) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+        with reading(beside[0]) as image:
+            upright = to_rgb(ImageOps.exif_transpose(image))
         photo = torch.tensor(np.asarray(upright)).permute(2, 0, 1)[None] / 255
         disparity = read_depth(file).disparity
         check_shape(disparity.shape, photo.shape[2:])

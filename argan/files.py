@@ -10,7 +10,9 @@ from pathlib import Path
 
 def flush(path: Path) -> None:
     """Ask the disk to keep a file or a folder's entries."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders, and keeps their entries by itself
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes what may be written
     try:
         os.fsync(descriptor)
     finally:
@@ -23,6 +25,9 @@ def _umask() -> int:
     return mask
 
 
+UMASK = _umask()  # asked once: for that moment it is another for every thread
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
@@ -31,7 +36,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
         flush(temporary)
         os.replace(temporary, path)
     finally:
@@ -49,13 +54,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in temporary.iterdir():
-            file.chmod(0o666 & ~_umask())
+            file.chmod(0o666 & ~UMASK)
             flush(file)
         flush(temporary)
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~UMASK)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.replace(path, old)
+            os.replace(path, old / path.name)
             os.replace(temporary, path)
             shutil.rmtree(old)
         else:

@@ -86,8 +86,10 @@ def torchscript(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, An
 
 def pt2(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
     import torch
+    from torch.export.passes import move_to_device_pass  # its graphs name the device that tensors are made on
 
-    yield "torch.export", on_torch(torch.export.load(file).module().to(device), device), {"provider": device}
+    program = move_to_device_pass(torch.export.load(file), device)
+    yield "torch.export", on_torch(program.module(), device), {"provider": device}
 
 
 def on_torch(module: Any, device: str) -> Run:

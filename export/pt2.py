@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch.export.passes import move_to_device_pass
 
 from argan.export.metadata import METADATA_FILE, metadata
 from argan.export.targets import Inputs, Target, dynamic_shapes
@@ -22,11 +23,12 @@ def write_pt2(target: Target, path: Path) -> None:
 
 
 def open_pt2(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:
-    """The file as torch.export.load reads it."""
-    module = torch.export.load(path).module()
+    """The file as torch.export.load reads it, moved to `device`."""
+    module = move_to_device_pass(torch.export.load(path), str(device)).module()
 
     def run(inputs: Inputs) -> tuple[torch.Tensor, ...]:
         with torch.no_grad():
-            return as_tuple(module(*inputs))
+            outputs = as_tuple(module(*(value.to(device) for value in inputs)))
+        return tuple(output.cpu() for output in outputs)
 
     yield "torch.export", run

@@ -46,6 +46,7 @@ def test_settings_of_runs_begun_before_are_understood(tmp_path, mixture, scale, 
         (["loss.mixture=sometimes"], "loss.mixture is one of bernoulli, uniform, deep, shallow"),
         (["steps"], "key=value"),
         (["loss=1"], "loss"),
+        (["loss=1", "loss.prior=2"], "loss is set to a value"),
     ],
 )
 def test_wrong_settings_are_named(settings, said):

@@ -118,8 +118,10 @@ def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str) -
 
     if options and not is_onnx(model):
         raise UsageError(f"--model-input {options[0]} goes with --model FILE.onnx")
+    if kind != "disparity" and not is_onnx(model):
+        raise UsageError("--depth-kind goes with --model FILE.onnx")
     settings = key_values("--model-input", options)
-    return {"kind": kind, **settings} if is_onnx(model) and kind != "disparity" else settings
+    return {"kind": kind, **settings} if kind != "disparity" else settings
 
 
 def key_values(name: str, options: Sequence[str] | None) -> dict[str, str]:

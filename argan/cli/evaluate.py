@@ -65,6 +65,7 @@ def evaluate(
         argan eval --data photos/ --surrogate midas.onnx --sheet sheet.png
     """
     from argan.errors import UsageError
+    from argan.images import check_suffix
     from argan.runtime import is_onnx
 
     settings = _batch.key_values("--surrogate-input", surrogate_input)
@@ -72,6 +73,8 @@ def evaluate(
         raise UsageError("--surrogate-input goes with --surrogate FILE.onnx")
     if surrogate is not None and not is_onnx(surrogate):
         raise UsageError(f"{surrogate} is not an ONNX network", hint="--surrogate FILE.onnx")
+    if sheet is not None:
+        check_suffix(sheet)
 
     # From here on it takes torch.
     from argan.devices import resolve_device

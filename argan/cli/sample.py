@@ -41,9 +41,12 @@ def sample(
     from argan.data.sources import is_picture
     from argan.devices import resolve_device
     from argan.errors import UsageError
+    from argan.images import check_suffix
     from argan.models.hub import load
     from argan.training import pictures
 
+    if is_picture(out.name):
+        check_suffix(out)
     model = load(checkpoint)
     generator, network = model.generator, model.config.generator
     if generator is None or network is None:

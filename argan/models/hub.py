@@ -116,7 +116,7 @@ def write_model(folder: Path, config: Config, state: dict[str, Tensor]) -> None:
     """The three files of a model, into an existing folder."""
     save_file(state, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"format": FORMAT, **to_dict(config)}, indent=2) + "\n")
-    (folder / "README.md").write_text(model_card(config))
+    (folder / "README.md").write_text(model_card(config), encoding="utf-8")
 
 
 def model_card(config: Config) -> str:
@@ -160,7 +160,7 @@ def is_outdated(run: Path, model: Path) -> bool:
         return False
     try:
         return read_model_config(newest).card.get("steps") != read_model_config(model).card.get("steps")
-    except (ValueError, KeyError, TypeError, OSError):
+    except (UsageError, ValueError, KeyError, TypeError, OSError):
         return False
 
 
@@ -186,7 +186,7 @@ def load(name_or_path: str | Path | None = None, *, onnx_settings: Mapping[str, 
         model = Model(read_model_config(folder))
         state = {name: x.float() for name, x in load_file(folder / "model.safetensors").items()}
         model.load_state_dict(state)
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+    except (SafetensorError, UsageError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
         raise ArganError(f"{folder} is not a readable model: {str(error).splitlines()[0]}") from error
     return model.eval().requires_grad_(False)
 

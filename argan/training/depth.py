@@ -46,8 +46,10 @@ def train_depth(
     none yet, one is learned from samples first.
 
     Raises:
-        UsageError: a model has no generator, or another resolution than the first.
+        UsageError: a model has no generator, or another resolution than the first; photographs in batches of one.
     """
+    if photos and config.batch < 2:
+        raise UsageError("samples and photographs take a batch of at least 2")
     place = resolve_device(device)
     if photos and model.depth is None:
         model = train_depth(model, config, others=others, device=device, report=report)

@@ -3,12 +3,20 @@
 import torch
 
 from argan.config import TrainConfig
+from argan.errors import UsageError
 from argan.training.cyclegan import CyclePlayers
 from argan.training.gan import AperturePlayers
 from argan.training.players import Players
 
 
 def make_players(config: TrainConfig, device: torch.device) -> Players:
-    """Freshly initialised from `config.seed`."""
+    """Freshly initialised from `config.seed`.
+
+    Raises:
+        UsageError: sizes that no network can have.
+    """
     torch.manual_seed(config.seed)
-    return CyclePlayers(config, device) if config.players == "cycle" else AperturePlayers(config, device)
+    try:
+        return CyclePlayers(config, device) if config.players == "cycle" else AperturePlayers(config, device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

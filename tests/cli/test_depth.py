@@ -112,6 +112,12 @@ def test_missing_checkpoint(photo: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err.splitlines()[0] == "error: no model no/such/model"
 
 
+def test_options_that_go_with_onnx_files_alone(photo: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value in (("--depth-kind", "distance"), ("--model-input", "size=384")):
+        assert argan("depth", photo, "--model", model, option, value) == 2
+        assert f"{option}" in capsys.readouterr().err.splitlines()[0]
+
+
 def test_photo_too_small(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (15, 40)).save(tmp_path / "photo.png")
     assert argan("depth", tmp_path / "photo.png", "--model", model) == 2

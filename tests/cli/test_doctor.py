@@ -90,6 +90,16 @@ def test_finds_a_package_that_is_too_old(monkeypatch):
     assert fault.mend == "pip install 'numpy>=999.0'"
 
 
+def test_finds_an_onnx_runtime_without_cuda_beside_a_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    (fault,) = doctor.device_faults()
+    assert "built without CUDA" in fault.fault
+    assert fault.mend.endswith("pip install onnxruntime-gpu")
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert doctor.device_faults() == []
+
+
 def test_finds_missing_weights(monkeypatch):
     monkeypatch.setattr("argan.models.hub.shipped", list)
     (fault,) = doctor.model_faults()

@@ -11,6 +11,8 @@ from PIL import Image
 
 from argan.cli import main
 from argan.config import ModelConfig
+from argan.errors import ArganError
+from argan.evaluation import photos_with_depth
 from argan.models.hub import Config, DepthInfo, Model
 
 HAS_FEATURES = find_spec("efficientnet_lite_pytorch") is not None
@@ -104,6 +106,18 @@ def test_depth_is_measured_on_photographs_with_depth(model, capsys, tmp_path):
     assert row["count"] == 1
 
 
+def test_photographs_with_depth_are_read_as_others_are(tmp_path):
+    """16-bit grey is scaled, not cut off."""
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
+    Image.fromarray(ramp).save(tmp_path / "scene.png")
+    Image.fromarray((ramp >> 8).astype(np.uint8)).save(tmp_path / "scene.depth.png")
+    ((photo, _),) = photos_with_depth(tmp_path, 64)
+    assert photo[0, 0].numpy() == pytest.approx(np.linspace(0, 1, 64), abs=1 / 250)
+    (tmp_path / "scene.png").write_bytes(b"not a picture")
+    with pytest.raises(ArganError, match=r"scene\.png: not an image"):
+        list(photos_with_depth(tmp_path, 64))
+
+
 def surrogate_file(path, side=None):
     """A network whose disparity is the photo's red, as ONNX; of a fixed input size if `side` is given."""
     from onnx import TensorProto, helper
@@ -193,6 +207,7 @@ def test_a_model_with_one_half_is_measured_by_that_half(tmp_path, capsys):
         (["{model}", "--data", "{data}", "--surrogate", "nowhere.onnx"], 2, "nowhere.onnx"),
         (["{model}", "--data", "{data}", "--surrogate-input", "384"], 2, "KEY=VALUE"),
         (["{model}", "--data", "{data}", "--surrogate-input", "size=384"], 2, "goes with --surrogate"),
+        (["{model}", "--sheet", "sheet"], 2, "sheet: photos cannot be written without a suffix"),
         (["{model}", "--data", "cub-200-2011:{data}"], 4, "Caltech-UCSD Birds"),
     ],
 )

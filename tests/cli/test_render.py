@@ -515,6 +515,7 @@ def test_what_has_been_read_ahead_is_not_read_again(names: str) -> None:
         (2, "no device 'tpu'", ["--device", "tpu"]),
         (2, "cannot be written as .heic", ["--output", "x.heic"]),
         (2, "depth maps are written as", ["--save-depth", "x.jpg"]),
+        (2, "--depth and --model exclude", ["--model", "flowers"]),
     ],
 )
 def test_wrong_options(

@@ -116,19 +116,21 @@ def test_dry_run_prints_the_settings(tmp_path):
         (["train", "--steps", "0"], 2, "'--steps'"),
         (["train", "--data", "ffhq:nowhere", "--out", "OUT"], 4, "Flickr-Faces-HQ is not in nowhere"),
         (["train", "--set", "accumulate=5", "--out", "OUT"], 2, "a batch of 16"),
+        (["train", "--set", "model.resolution=48", "--out", "OUT"], 2, "a power of two"),
         (["train", "--device", "cuda:99", "--out", "OUT"], 4, "cuda:99"),
         (["train-depth", "nowhere"], 2, "no model nowhere"),
         (["sample", "nowhere"], 2, "no model nowhere"),
+        (["sample", "--out", "OUT.heic"], 2, "cannot be written as .heic"),
     ],
 )
 def test_errors_are_one_line_with_the_right_code(arguments, code, said, tmp_path):
-    done = argan(*(str(tmp_path / "run") if word == "OUT" else word for word in arguments))
+    done = argan(*(word.replace("OUT", str(tmp_path / "run")) for word in arguments))
     assert done.returncode == code
     error = done.stderr.splitlines()
     assert sum(line.startswith("error: ") for line in error) == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_resume_refuses_an_existing_run(run):

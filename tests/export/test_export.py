@@ -17,6 +17,7 @@ from argan.export import FORMATS, PRECISIONS, TARGETS, export_target, targets_of
 from argan.export.int8 import chooses
 from argan.export.metadata import METADATA_FILE, weights_checksum
 from argan.export.onnx import CONTENT, OPSET, check_interface, content_checksum
+from argan.export.pt2 import open_pt2
 from argan.export.targets import picture
 from argan.export.verify import compare, verify
 from argan.models.encoder import pretrained
@@ -84,6 +85,15 @@ def test_onnx_runtime_alone_gives_the_same_depth(exported, model, batch, height,
     expected = model.depth(image)
     assert disparity.shape == (batch, 1, height, width)
     assert (torch.from_numpy(disparity) - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ["generator", "depth"])
+def test_an_exported_program_moves_to_another_device(exported, model, name):
+    """In place of a GPU "meta", which refuses tensors of others: only what it gives cannot be copied back."""
+    (wanted,) = targets_of(model, name)
+    ((_, run),) = open_pt2(wanted, exported(name, "pt2").path, torch.device("meta"))
+    with pytest.raises(NotImplementedError, match="no data"):
+        run(wanted.example())
 
 
 ENCODED = [("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8"), ("torchscript", "fp32"), ("torchscript", "fp16")]

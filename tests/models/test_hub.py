@@ -65,7 +65,7 @@ def test_an_unknown_model_is_a_usage_error(tmp_path):
         hub.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "other network", "newer format", "not json"])
+@pytest.mark.parametrize("damage", ["truncated", "other network", "newer format", "newer setting", "not json"])
 def test_a_damaged_model_is_one_clear_error(tmp_path, damage):
     folder = tmp_path / "tiny"
     make_model().save(folder)
@@ -76,7 +76,11 @@ def test_a_damaged_model_is_one_clear_error(tmp_path, damage):
         config.write_text("{")
     else:
         values = json.loads(config.read_text())
-        values |= {"format": 99} if damage == "newer format" else {"generator": {"resolution": 32}}
+        values |= {
+            "other network": {"generator": {"resolution": 32}},
+            "newer format": {"format": 99},
+            "newer setting": {"generator": {"lightness": 1}},
+        }[damage]
         config.write_text(json.dumps(values))
     with pytest.raises(ArganError, match="not a readable model"):
         hub.load(folder)

@@ -159,6 +159,11 @@ def test_with_photographs_and_no_estimator_it_learns_twice():
     assert any(not torch.equal(goes_on[name], value) for name, value in once.state_dict().items())
 
 
+def test_photographs_take_room_in_a_batch_beside_samples():
+    with pytest.raises(UsageError, match="at least 2"):
+        train_depth(make_model(), DepthConfig(steps=1, batch=1), photos=[torch.zeros(2, 3, 16, 16)])
+
+
 def test_generators_of_other_sizes_cannot_share_an_estimator():
     with pytest.raises(UsageError, match="16 and 32 px"):
         train_depth(make_model(), DepthConfig(steps=1), others=[make_model(resolution=32)], device="cpu")
