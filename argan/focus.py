@@ -43,6 +43,22 @@ def resolve_focus(focus: Focus, disparity: np.ndarray, learned: float | None = N
     return float(focus)
 
 
+def resolve_range(focus_range: Range | str, focus: Focus, learned: float | None = None) -> Range:
+    """A range "auto" as the width, in disparity, of what the model has learned to see sharp; others as they are.
+
+    Maps that are given are taken at their word, and so is a disparity that is asked for: 0.
+
+    Args:
+        focus: what is to be sharp, as in `resolve_focus`.
+        learned: `focus_range` of the model; None for a given map.
+    """
+    if not isinstance(focus_range, str):
+        return focus_range
+    if focus_range != "auto":
+        raise UsageError(f"focus range {focus_range!r}", hint='"auto", a width in disparity, or two disparities')
+    return 0.0 if learned is None or isinstance(focus, int | float) else learned
+
+
 def focus_band(plane: float, around: Range) -> Band:
     """From where to where it is sharp: `around` as a width about `plane`, or as a band that takes its place."""
     if isinstance(around, tuple | list):

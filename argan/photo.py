@@ -12,18 +12,22 @@ from torch import Tensor
 from argan import focus as optics
 from argan import views
 from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
-from argan.depth_maps import check_shape, in_own_byte_order
+from argan.depth_maps import check_shape, in_own_byte_order, values_of
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.faces import at_face
-from argan.focus import Band, Focus, Range, check_blur, focus_band
+from argan.focus import Band, Focus, Range, check_blur, focus_band, resolve_range
 from argan.grain import Finish, measure_grain, no_grain
 from argan.guided import FINE, guided_upsample, resize
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh import Aperture, develop_bokeh
 from argan.kernels.bokeh.areas import Area
+from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model, load
+from argan.models.onnx_depth import OnnxDepth
+
+LONGEST = 100  # times as long as wide: estimators see photos at one short side, and so much of the long one
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
@@ -66,7 +70,7 @@ def render(
     *,
     blur: float = 2.0,
     focus: Focus = "auto",
-    focus_range: Range = 0.0,
+    focus_range: Range | str = "auto",
     depth: Any = None,
     model: Model | str | Path | None = None,
     aperture: Any = "disk",
@@ -85,6 +89,8 @@ def render(
             "auto" is the model's learned focal plane; with `depth` it is the centre-weighted median disparity.
             "subject" is the nearest thing about the centre, "face" the largest face that is found, else the subject.
         focus_range: what is sharp besides: a width in disparity about the focus, or disparities (low, high) instead.
+            "auto" is what the model has learned to see sharp (`DepthPredictor.focus_range`); 0 with `depth`, and about
+            a disparity.
         depth: disparity, 1 = nearest, as a PIL image, array or tensor (H, W): floats in [0, 1], or 8- or 16-bit
             integers. Of any size: it is brought to the photo's. Without it the model estimates it.
         model: what estimates depth: a loaded model, or what `argan.load` takes; None is the shipped one.
@@ -162,14 +168,22 @@ def photo_disparity(photo: Photo, source: Model | np.ndarray | None, device: tor
 
 def predict(pixels: Tensor, model: Model) -> Tensor:
     """The model's disparity (1, 1, H, W) for pixels (C, H, W) of any type."""
-    if model.depth is None:
-        raise UsageError(f"the model {model.config.name} estimates no depth", hint="argan train-depth teaches it to")
+    depth = estimator_of(model)
     if min(pixels.shape[1:]) < 16:
         raise UsageError(f"a photo needs 16 pixels each way to estimate depth, not {_size(pixels)}", hint="use --depth")
+    if max(pixels.shape[1:]) > LONGEST * min(pixels.shape[1:]):
+        raise UsageError(f"{_size(pixels)} pixels are too long and narrow to estimate depth", hint="use --depth")
     cudnn = torch.backends.cudnn  # which would convolve with 10 bits on GPUs: discs would differ from the CPU's
     exact = cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
-    with torch.no_grad(), exact:
-        return model.depth(_display_rgb(pixels)).clamp(0, 1)
+    with torch.no_grad(), exact, torch.autocast(pixels.device.type, enabled=False):
+        return depth(_display_rgb(pixels)).clamp(0, 1)
+
+
+def estimator_of(model: Model) -> DepthPredictor | OnnxDepth:
+    """What estimates depth in it. UsageError where nothing does."""
+    if model.depth is None:
+        raise UsageError(f"the model {model.config.name} estimates no depth", hint="argan train-depth teaches it to")
+    return model.depth
 
 
 def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
@@ -188,8 +202,13 @@ def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
 
 def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:
     """The disparity in focus. `disparity` (1, 1, H, W); `model` is what estimated it, None for a given depth map."""
-    learned = model.depth.focus if model is not None and model.depth is not None else None
+    learned = estimator_of(model).focus if model is not None else None
     return optics.resolve_focus(focus, disparity[0, 0].detach().cpu().numpy(), learned)
+
+
+def learned_range(model: Model | None) -> float | None:
+    """What the model that estimates depth has learned to see sharp, a width in disparity; None where nothing has."""
+    return estimator_of(model).focus_range if model is not None else None
 
 
 def show(what: str, photo: Photo, disparity: Tensor, look: Look) -> Image.Image:
@@ -231,7 +250,7 @@ def _render(
     depth: Tensor | None,
     look: Look,
     focus: Focus,
-    focus_range: Range,
+    focus_range: Range | str,
     curve: Curve,
     model: Model | None,
 ) -> Tensor:
@@ -243,8 +262,9 @@ def _render(
         disparity = predict(pixels, model)
     if focus == "face":
         focus = at_face(focus, _to_array(_float(pixels.detach())))
-    plane = resolve_focus(focus, disparity, model if depth is None else None)
-    return _defocus(pixels, disparity, replace(look, band=focus_band(plane, focus_range)), curve)
+    plane = resolve_focus(focus, disparity, model)
+    band = focus_band(plane, resolve_range(focus_range, focus, learned_range(model)))
+    return _defocus(pixels, disparity, replace(look, band=band), curve)
 
 
 def _defocus(pixels: Tensor, disparity: Tensor, look: Look, curve: Curve) -> Tensor:
@@ -315,7 +335,7 @@ def _as_photo(image: Any) -> Photo:
     if not isinstance(image, np.ndarray):
         raise TypeError(f"a picture is a PIL image, a numpy array or a torch tensor, not {type(image).__name__}")
     pixels = image[:, :, None] if image.ndim == 2 else image
-    if pixels.ndim != 3:
+    if pixels.ndim != 3 or pixels.size == 0:
         raise UsageError(f"a numpy picture is (H, W) or (H, W, C), not {image.shape}")
     _check_channels(pixels.shape[2], image.shape)
     return Photo(pixels)
@@ -323,7 +343,7 @@ def _as_photo(image: Any) -> Photo:
 
 def _as_batch(image: Tensor) -> Tensor:
     """(C, H, W) or (B, C, H, W) -> (B, C, H, W)."""
-    if image.ndim not in (3, 4):
+    if image.ndim not in (3, 4) or image.numel() == 0:
         raise UsageError(f"a picture tensor is (C, H, W) or (B, C, H, W), not {tuple(image.shape)}")
     _check_channels(image.shape[-3], tuple(image.shape))
     if image.dtype not in FULL_SCALE and not image.is_floating_point():
@@ -353,14 +373,15 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
     if depth is None:
         return [None] * count
     if not isinstance(depth, Tensor):
-        depth = torch.from_numpy(in_own_byte_order(np.array(depth)))
+        values = values_of(depth) if isinstance(depth, Image.Image) else depth
+        depth = torch.from_numpy(in_own_byte_order(np.array(values)))
     if depth.ndim == 3 and count == 1 and depth.shape[-1] == 1:
         depth = depth[..., 0]
     if depth.ndim == 2:
         depth = depth.expand(count, *depth.shape)
     if depth.ndim == 4 and depth.shape[1] == 1:
         depth = depth[:, 0]
-    if depth.ndim != 3 or len(depth) != count:
+    if depth.ndim != 3 or len(depth) != count or depth.numel() == 0:
         raise UsageError(f"depth is one disparity map (H, W) for each picture, not {tuple(depth.shape)}")
     full_scale = FULL_SCALE.get(depth.dtype, 1)
     depth = depth.float() / full_scale

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from argan.color import SRGB
 from argan.errors import UsageError
 from argan.export.precision import in_half
+from argan.focus import Band, focus_band
 from argan.kernels.bokeh.graph import LARGEST, BokehGraph, enter, leave
 from argan.models.estimator import DepthEstimator, DepthPredictor, PretrainedPyramid
 from argan.models.hub import Model
@@ -166,6 +167,8 @@ class DepthTarget(Target):
         return {
             "focus": repr(float(self.depth.focus)),
             "focus_meaning": "disparity of the learned focal plane",
+            "focus_range": repr(float(self.depth.focus_range)),
+            "focus_range_meaning": "width in disparity, about that plane, of what the model has learned to see sharp",
             "resolution": str(self.depth.resolution),
         }
 
@@ -193,25 +196,28 @@ class RenderTarget(Target):
     exact_output: ClassVar[str | None] = "rendered"
     in_half = ("lens",)
 
-    auto_focus: Tensor | None
+    auto_band: Tensor | None
 
-    def __init__(
-        self, model: Model, precision: str = "fp32", size: Size | None = None, auto_focus: float | None = None
-    ):
-        """`auto_focus` is the disparity in focus where an input below 0 asks for it."""
+    def __init__(self, model: Model, precision: str = "fp32", size: Size | None = None, auto_band: Band | None = None):
+        """`auto_band` is what is in focus, from which disparity to which, where an input below 0 asks for it."""
         super().__init__(model, precision, size)
         self.lens = BokehGraph()
-        self.register_buffer("auto_focus", None if auto_focus is None else torch.tensor([auto_focus]))
+        self.register_buffer("auto_band", None if auto_band is None else torch.tensor(auto_band).view(2, 1, 1, 1))
 
     def forward(self, image: Tensor, disparity: Tensor, blur: Tensor, focus: Tensor) -> Tensor:
-        if self.auto_focus is not None:
-            focus = torch.where(focus < 0, self.auto_focus, focus)
         long_side = larger(*image.shape[-2:])
         radius = (blur * (long_side / 200)).view(1, 1, 1, 1)
-        scene = enter(SRGB.decode(image), radius * (disparity - focus.view(1, 1, 1, 1)))
+        scene = enter(SRGB.decode(image), radius * (disparity - self.in_focus(disparity, focus.view(1, 1, 1, 1))))
         rendered = leave(self.lens(scene), like=image)
         # Blur 0 gives back the values themselves, not what is left of them after decoding and encoding.
         return torch.where(radius > 0, SRGB.encode(rendered), image)
+
+    def in_focus(self, disparity: Tensor, focus: Tensor) -> Tensor:
+        """The nearest disparity that is sharp, for every pixel (batch, 1, height, width), or for all (1, 1, 1, 1)."""
+        if self.auto_band is None:
+            return focus
+        low, high = torch.where(focus < 0, self.auto_band, focus).unbind()
+        return torch.minimum(torch.maximum(disparity, low), high)
 
     def example(self) -> Inputs:
         return self._inputs(*self.shape(2, 90, 70), 5.0, 0.4)
@@ -243,7 +249,7 @@ class PipelineTarget(Target):
     meaning: ClassVar[dict[str, str]] = {
         "image": IMAGE,
         "blur": BLUR,
-        "focus": "(1,) the disparity in focus, in [0, 1]; below 0 it is the focal plane that the model learned",
+        "focus": "(1,) the disparity in focus, in [0, 1]; below 0: what the model has learned to see sharp",
         "rendered": "(batch, 3, height, width) the picture through a lens, encoded like image",
         "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
     }
@@ -253,7 +259,8 @@ class PipelineTarget(Target):
     def __init__(self, model: Model, precision: str = "fp32", size: Size | None = None):
         super().__init__(model, precision, size)
         self.depth = DepthTarget(model)
-        self.render = RenderTarget(model, auto_focus=self.depth.depth.focus)
+        predictor = self.depth.depth
+        self.render = RenderTarget(model, auto_band=focus_band(predictor.focus, predictor.focus_range))
         self.in_half = (*(f"depth.{part}" for part in self.depth.in_half), "render.lens")
 
     def forward(self, image: Tensor, blur: Tensor, focus: Tensor) -> tuple[Tensor, Tensor]:

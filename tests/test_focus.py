@@ -6,7 +6,7 @@ import torch
 
 import argan
 from argan.errors import UsageError
-from argan.focus import centre_median, disparity_at, focus_band, resolve_focus, subject
+from argan.focus import centre_median, disparity_at, focus_band, resolve_focus, resolve_range, subject
 
 
 def scene(size: int = 90) -> np.ndarray:
@@ -49,10 +49,33 @@ def test_points() -> None:
     assert disparity_at(disparity, 1, 1) < 0.25
 
 
+@pytest.mark.parametrize(
+    ("asked", "focus", "learned", "found"),
+    [
+        ("auto", "auto", 0.3, 0.3),
+        ("auto", "subject", 0.3, 0.3),
+        ("auto", (0.5, 0.5), 0.3, 0.3),
+        ("auto", 0.5, 0.3, 0.0),  # a disparity is a plane
+        ("auto", "auto", None, 0.0),  # a given map
+        (0.1, "auto", 0.3, 0.1),
+        ((0.1, 0.2), "auto", 0.3, (0.1, 0.2)),
+    ],
+)
+def test_what_is_sharp_unless_told_otherwise(
+    asked: object, focus: object, learned: float | None, found: object
+) -> None:
+    assert resolve_range(asked, focus, learned) == found  # type: ignore[arg-type]
+
+
 def test_bands() -> None:
     assert focus_band(0.5, 0.2) == pytest.approx((0.4, 0.6))
     assert focus_band(0.5, (0.1, 0.3)) == (0.1, 0.3)
     assert focus_band(1.4, 0.0) == (1.4, 1.4)  # a plane nearer than everything
+
+
+def test_what_is_no_range() -> None:
+    with pytest.raises(UsageError, match="wide"):
+        resolve_range("wide", "auto", 0.3)
 
 
 @pytest.mark.parametrize("around", [-0.1, 1.5, float("nan"), (0.6, 0.4), (-0.1, 0.5), (0.5, 1.1), (0.1, 0.2, 0.3)])

@@ -254,6 +254,15 @@ def test_depth_of_every_kind() -> None:
     np.testing.assert_allclose(argan.render(image, blur=8, depth=bytes_), expected, rtol=0, atol=0.02)
 
 
+def test_depth_as_a_picture_is_what_its_file_would_be() -> None:
+    image, grey = texture(), Image.fromarray((halves() * 255).astype(np.uint8))
+    expected = argan.render(image, blur=8, depth=grey)
+    for mode in ("RGB", "LA"):
+        assert np.array_equal(argan.render(image, blur=8, depth=grey.convert(mode)), expected)
+    with pytest.raises(ArganError, match="not a depth map"):
+        argan.render(image, depth=grey.quantize(16))
+
+
 def test_each_picture_of_a_batch_has_its_own_depth_and_focus() -> None:
     pictures = as_kind(texture(), "batch")
     depths = torch.from_numpy(np.stack([halves(), halves()[:, ::-1].copy()]))
@@ -376,8 +385,25 @@ def test_estimate_depth(kind: str, model: Model) -> None:
 def test_render_uses_the_estimate(model: Model) -> None:
     image = texture()
     estimate = argan.estimate_depth(image, model=model)
-    expected = argan.render(image, blur=8, depth=estimate, focus=model.depth.focus)
+    focus, around = model.depth.focus, model.depth.focus_range
+    expected = argan.render(image, blur=8, depth=estimate, focus=focus, focus_range=around)
     np.testing.assert_allclose(argan.render(image, blur=8, model=model), expected, rtol=0, atol=1e-6)
+    plane = argan.render(image, blur=8, depth=estimate, focus=focus)
+    np.testing.assert_allclose(argan.render(image, blur=8, model=model, focus=focus), plane, rtol=0, atol=1e-6)
+    assert 0 < np.abs(plane - image).max() > np.abs(expected - image).max()
+
+
+def test_autocast_does_not_reach_the_estimate(model: Model) -> None:
+    image = torch.from_numpy(texture()).permute(2, 0, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = argan.estimate_depth(image, model=model)
+    assert torch.equal(within, argan.estimate_depth(image, model=model))
+
+
+def test_devices_by_their_objects(model: Model) -> None:
+    image = texture()
+    expected = argan.render(image, blur=8, model=model, device="cpu")
+    assert np.array_equal(argan.render(image, blur=8, model=model, device=torch.device("cpu")), expected)
 
 
 def test_a_model_by_its_path(model: Model, tmp_path: Path) -> None:
@@ -404,6 +430,19 @@ def test_a_missing_model() -> None:
 def test_a_model_without_depth() -> None:
     with pytest.raises(UsageError, match="estimates no depth"):
         argan.render(texture(), model=Model(Config(name="bare")))
+
+
+def test_pictures_too_narrow_to_estimate_depth(model: Model) -> None:
+    with pytest.raises(UsageError, match="long and narrow"):
+        argan.estimate_depth(texture(3, 16, 1700), model=model)
+
+
+def test_pictures_without_pixels() -> None:
+    for empty in (np.zeros((0, 4, 3)), torch.zeros(0, 3, 4, 4), torch.zeros(3, 4, 0)):
+        with pytest.raises(UsageError, match="picture"):
+            argan.render(empty, depth=np.zeros((4, 4)))
+    with pytest.raises(UsageError, match="depth"):
+        argan.render(texture(), depth=np.zeros((0, 4)))
 
 
 def test_pictures_too_small_to_estimate_depth(model: Model) -> None:

@@ -40,17 +40,19 @@ def parse_focus(
     return x, y
 
 
-def parse_range(focus_range: str, focus: Any) -> float | tuple[float, float]:
+def parse_range(focus_range: str, focus: Any) -> str | float | tuple[float, float]:
     """--focus-range as `argan.render` takes it."""
     from argan.errors import UsageError
     from argan.focus import focus_band
 
+    if focus_range == "auto":
+        return focus_range
     try:
         numbers = tuple(float(part) for part in focus_range.split(","))
     except ValueError:
         numbers = ()
     if len(numbers) not in (1, 2):
-        raise UsageError(f"--focus-range {focus_range}: a width such as 0.1, or LOW,HIGH such as 0.4,0.6")
+        raise UsageError(f"--focus-range {focus_range}: auto, a width such as 0.1, or LOW,HIGH such as 0.4,0.6")
     if len(numbers) == 2 and focus != "auto":
         raise UsageError("--focus-range LOW,HIGH is the focus: give a width to have it about another")
     wanted = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
@@ -215,6 +217,8 @@ def read_aperture(aperture: str) -> Any:
     if not path.is_file():
         raise UsageError(f"no aperture {aperture}", hint=f"{', '.join(APERTURES)}, or a picture of one")
     with reading(path) as image:
+        if image.mode in ("I", "F"):
+            raise UsageError(f"an aperture of {image.mode} pixels", hint="save it as grey, with 8 or 16 bits")
         if image.mode.startswith("I;16"):
             mask = np.asarray(image).astype(np.float32) / 65535
         else:

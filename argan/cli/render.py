@@ -45,11 +45,11 @@ def render(
     focus_range: Annotated[
         str,
         typer.Option(
-            metavar="WIDTH|LOW,HIGH",
-            help="Keep a band of disparity sharp, about the focus or as given.",
+            metavar="auto|WIDTH|LOW,HIGH",
+            help="Keep a band of disparity sharp, about the focus or as given; auto: what the model calls sharp.",
             rich_help_panel=FOCUS,
         ),
-    ] = "0",
+    ] = "auto",
     sweep: Annotated[
         int | None,
         typer.Option(
@@ -198,6 +198,12 @@ def render(
         raise UsageError(f"{min(both)} cannot hold the picture and its depth: --output and --save-depth name one file")
     _options.check_depth(depth, files)
     _options.check_depth_kind(depth, depth_kind, depth_unit, model)
+    if (
+        (lens is not None or focus_distance is not None)
+        and str(depth) != _options.EMBEDDED
+        and depth_kind != "distance"
+    ):
+        _options.metric(None)
     settings = _batch.onnx_settings(model, model_input, depth_kind if depth is None else "disparity")
     if is_onnx(model):
         from argan.cli import _onnx
@@ -216,6 +222,8 @@ def render(
                 as_json=as_json,
             )
             return
+    if depth is not None and model is not None:
+        raise UsageError("--depth and --model exclude each other: both say how far things are")
 
     import time
     from dataclasses import dataclass, field
@@ -255,7 +263,7 @@ def render(
     # From here on it takes torch.
     from argan import photo
     from argan.devices import resolve_device
-    from argan.focus import focus_band
+    from argan.focus import focus_band, resolve_range
     from argan.kernels import resolve
     from argan.models.hub import load
     from argan.sweep import small_frame, sweep_planes, write_animation
@@ -269,6 +277,7 @@ def render(
     where = resolve_device(device)
     estimator = load(model, onnx_settings=settings).to(where) if depth is None else None
     source = estimator.config.name if estimator is not None else str(depth)
+    around = resolve_range(wanted_range, 0.0 if sweep is not None else wanted_focus, photo.learned_range(estimator))
     _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where, numba=True)}")
 
     def work(path: Path, job: Job) -> Job:
@@ -278,15 +287,15 @@ def render(
         dioptres = job.depth.dioptres if job.depth is not None else None
         if focus_distance is not None:
             job.plane = _options.disparity_of(focus_distance, dioptres)
-        elif isinstance(wanted_range, tuple):
-            job.plane = sum(wanted_range) / 2
+        elif isinstance(around, tuple):
+            job.plane = sum(around) / 2
         else:
             focused = _options.focus_in(path, wanted_focus, job.photo)
             job.plane = photo.resolve_focus(focused, disparity, estimator)
 
         def focused_at(plane: float) -> photo.Look:
             blur = look.blur if lens is None else _options.blur_of(lens, plane, dioptres)
-            return photo.Look(blur, focus_band(plane, wanted_range), look.aperture, look.grain)
+            return photo.Look(blur, focus_band(plane, around), look.aperture, look.grain)
 
         target = outputs[path]
         if show is not None:

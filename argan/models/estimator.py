@@ -100,6 +100,9 @@ class DepthEstimator(nn.Module):
         return self.head(x)
 
 
+SHARP = 0.25  # px per aperture step: the aperture reaches two steps, so that a point is a disc of one pixel
+
+
 class DepthPredictor(nn.Module):
     """A photo of any size to its disparity in [0, 1], 1 = nearest.
 
@@ -125,6 +128,14 @@ class DepthPredictor(nn.Module):
     def focus(self) -> float:
         """The learned focal plane, as a disparity in [0, 1]."""
         return self.far / (self.far - self.near)
+
+    @property
+    def focus_range(self) -> float:
+        """How wide in disparity, about the focal plane, the generator's images are sharp: |D| up to `SHARP`.
+
+        Nothing has told it apart: photographs of its size show no blur there. A larger one would.
+        """
+        return min(1.0, 2 * SHARP / (self.near - self.far))
 
     def coarse(self, image: Tensor) -> Tensor:
         """image (B, 3, H, W) -> disparity in [0, 1] at working size, the mean of both looks, with edges settled."""

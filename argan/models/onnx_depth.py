@@ -40,6 +40,11 @@ class OnnxDepth(nn.Module):
         return self.estimator.focus
 
     @property
+    def focus_range(self) -> float | None:
+        """What the model has learned to see sharp, a width in disparity; None where nothing says."""
+        return self.estimator.focus_range
+
+    @property
     def resolution(self) -> int:
         """Px of the short side that the model works at."""
         return self.estimator.resolution

@@ -70,10 +70,10 @@ class DepthModel:
         name: of its file.
         device: where it runs.
         convention: how it takes a picture.
-        focus: None: such models have learned no focal plane.
+        focus, focus_range: None: such models have learned no focal plane.
     """
 
-    focus = None
+    focus = focus_range = None
 
     def __init__(self, session: Session, settings: Mapping[str, str]):
         """Raises UsageError for a wrong setting, ArganError for a file that is no model from one picture to a map."""

@@ -9,7 +9,7 @@ from PIL import Image
 from argan.depth_maps import check_shape
 from argan.errors import UsageError
 from argan.faces import at_face
-from argan.focus import Focus, check_blur, resolve_focus
+from argan.focus import Focus, check_blur, focus_band, resolve_focus, resolve_range
 from argan.images import Photo
 from argan.runtime.pixels import Through, display_rgb, has_transparency, seen_through, srgb
 from argan.runtime.session import Session
@@ -40,12 +40,13 @@ class DepthFile:
         name: of the model that was exported.
         device: where it runs.
         focus: the focal plane that the model has learned, a disparity in [0, 1].
+        focus_range: what it has learned to see sharp about that, a width in disparity.
         resolution: px of the short side that it works at inside.
     """
 
     def __init__(self, session: Session):
         self.session, self.name, self.device = session, model_name(session), session.device
-        self.focus = _number(session, "argan.focus")
+        self.focus, self.focus_range = _number(session, "argan.focus"), _number(session, "argan.focus_range")
         self.resolution = int(_number(session, "argan.resolution") or RESOLUTION)
 
     def disparity(self, photo: Photo) -> np.ndarray:
@@ -86,22 +87,26 @@ class RenderFile:
             UsageError: a value out of range, `depth` of another shape, or neither it nor a depth.onnx beside the file.
         """
         check_blur(blur)
-        learned = self.depth.focus if depth is None and self.depth is not None else None
+        model = self.depth if depth is None else None
+        learned_focus, learned_range = (model.focus, model.focus_range) if model is not None else (None, None)
         width, height = photo.size
         disparity = self._disparity(photo) if depth is None else given_disparity(depth, photo)
-        plane = resolve_focus(at_face(focus, photo.pixels), disparity, learned)
+        plane = resolve_focus(at_face(focus, photo.pixels), disparity, learned_focus)
         if blur == 0:
             return Rendering(photo, disparity, plane)
+        # The graph has a plane alone in focus: what else is sharp is moved onto it, and the rest with its ends.
+        band = focus_band(plane, resolve_range("auto", focus, learned_range))
+        moved = disparity + (plane - disparity.clip(*band))
         pixels = np.empty_like(photo.pixels)
         # Nothing is further from the focus than this, so nothing is blurred by a larger disc.
-        reach = blur / 200 * max(width, height) * float(np.abs(disparity - plane).max())
+        reach = blur / 200 * max(width, height) * float(np.abs(moved - plane).max())
         _check_reach(self.session, reach)
         for tile in self._tiles(height, width, reach):
             part = photo.with_pixels(photo.pixels[tile.seen])
             rows, columns = part.pixels.shape[:2]
             # Blur is in percent of the long side, and the tile has another one than the photo.
             local_blur = blur * max(width, height) / max(rows, columns)
-            lens = self._lens(disparity[tile.seen], local_blur, plane)
+            lens = self._lens(moved[tile.seen], local_blur, plane)
             pixels[tile.core] = seen_through(part, lens).pixels[tile.core_in_seen]
         return Rendering(photo.with_pixels(pixels), disparity, plane)
 
@@ -131,7 +136,10 @@ class RenderFile:
 
 
 class PipelineFile:
-    """pipeline.onnx: depth, focus and blur in one graph, for photos up to `PIPELINE_PIXELS`."""
+    """pipeline.onnx: depth, focus and blur in one graph, for photos up to `PIPELINE_PIXELS`.
+
+    Of what the model has learned to see sharp it knows about the learned plane alone: about others the plane is.
+    """
 
     def __init__(self, session: Session):
         self.session, self.device, self.path = session, session.device, session.path

@@ -30,9 +30,11 @@ const state = { bitmap: null, name: "photo", image: null, disparity: null, focus
 const ready = ask("load", { backend: parameters.get("backend") ?? "auto" });
 let place = "";
 let learnedFocus = 0.5;
+let range = 0; // about any focus, in disparity: what the model has learned to see sharp
 
-ready.then(({ backend, threads, focus, model, licence }) => {
+ready.then(({ backend, threads, focus, focusRange, model, licence }) => {
   learnedFocus = focus;
+  range = focusRange;
   $("model").textContent = `depth by the model ${model} (${licence}) · `;
   place = backend === "WebGPU" ? backend : `${backend}, ${threads} thread${threads > 1 ? "s" : ""}`;
   say(`Ready: ${place}.`);
@@ -132,7 +134,7 @@ async function update() {
 async function renderAt({ image, disparity }) {
   const start = performance.now();
   const { bitmap, focus } = state;
-  const result = await ask("render", { image, disparity, blur: Number($("blur").value), focus });
+  const result = await ask("render", { image, disparity, blur: Number($("blur").value), focus, range });
   if (state.bitmap !== bitmap) return;
   show("after", result.image);
   say(`${image.width} x ${image.height} rendered in ${seconds(start)} (${place}). Click the photo to focus.`);
@@ -160,7 +162,8 @@ async function save() {
     const start = performance.now();
     const image = pixels(state.bitmap, LARGEST);
     const { disparity } = await ask("depth", { image });
-    const result = await ask("render", { image, disparity, blur: Number($("blur").value), focus: state.focus });
+    const { focus } = state;
+    const result = await ask("render", { image, disparity, blur: Number($("blur").value), focus, range });
     const canvas = new OffscreenCanvas(image.width, image.height);
     canvas.getContext("2d").putImageData(result.image, 0, 0);
     const link = document.createElement("a");

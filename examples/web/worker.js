@@ -1,8 +1,8 @@
 // Depth and rendering, off the page's thread: two exported graphs in ONNX Runtime Web.
 //
-//   {task: "load", backend}                     -> {backend, threads, focus, model, licence}
+//   {task: "load", backend}                     -> {backend, threads, focus, focusRange, model, licence}
 //   {task: "depth", image}                      -> {disparity, width, height}
-//   {task: "render", image, disparity, blur, focus} -> {image}
+//   {task: "render", image, disparity, blur, focus, range} -> {image}
 //
 // `image` is ImageData: 8-bit display-encoded RGBA. `disparity` is a Float32Array (height x width), 1 = nearest.
 
@@ -28,6 +28,7 @@ async function load({ backend }) {
     backend: gpu ? "WebGPU" : "WebAssembly",
     threads: ort.env.wasm.numThreads,
     focus: Number(metadata(depthFile, "argan.focus") ?? 0.5),
+    focusRange: Number(metadata(depthFile, "argan.focus_range") ?? 0),
     model: metadata(depthFile, "argan.model"),
     licence: metadata(depthFile, "argan.licence"),
   };
@@ -62,11 +63,14 @@ async function estimate({ image }) {
   return { disparity: new Float32Array(disparity), width, height };
 }
 
-async function blurred({ image, disparity, blur, focus }) {
+async function blurred({ image, disparity, blur, focus, range }) {
   const { width, height } = image;
+  // The graph has a plane alone in focus: what else is sharp is moved onto it, and the rest with its ends.
+  const [low, high] = [focus - range / 2, focus + range / 2];
+  const moved = disparity.map((d) => d + (focus - Math.min(Math.max(d, low), high)));
   const values = [
     toTensor(image),
-    new ort.Tensor("float32", disparity, [1, 1, height, width]),
+    new ort.Tensor("float32", moved, [1, 1, height, width]),
     new ort.Tensor("float32", [blur], [1]),
     new ort.Tensor("float32", [focus], [1]),
   ];

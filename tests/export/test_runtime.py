@@ -34,6 +34,7 @@ def test_depth(model, exported, photo):
     expected = argan.estimate_depth(photo.pixels, model=model, device="cpu")
     np.testing.assert_allclose(file.disparity(photo), expected, atol=1e-4)
     assert file.focus == pytest.approx(model.depth.focus)
+    assert file.focus_range == pytest.approx(model.depth.focus_range)
     assert file.name == "tiny"
 
 
@@ -55,7 +56,7 @@ def test_pipeline_is_depth_and_rendering(exported, photo):
         runtime.load(exported(name, "onnx").path, device="cpu") for name in ("pipeline", "render", "depth")
     )
     whole = pipeline.render(photo, blur=5)
-    parts = render.render(photo, blur=5, depth=depth.disparity(photo), focus=depth.focus)
+    parts = at_work.RenderFile(render.session, depth).render(photo, blur=5)
     assert whole.focus == pytest.approx(depth.focus)
     np.testing.assert_allclose(whole.disparity, parts.disparity, atol=1e-4)
     assert np.abs(whole.photo.pixels.astype(int) - parts.photo.pixels).max() <= 1

@@ -199,6 +199,7 @@ def test_estimator_takes_any_size(size, encoder):
 def test_predictor_gives_unit_disparity_at_the_photos_size(size):
     predictor = DepthPredictor(DepthEstimator(8), resolution=32, far=-1.0, near=0.25)
     assert predictor.focus == pytest.approx(0.8)
+    assert predictor.focus_range == pytest.approx(0.4)  # half a px a step of 1.25
     with torch.no_grad():
         disparity = predictor(torch.rand(2, 3, *size))
     assert disparity.shape == (2, 1, *size)

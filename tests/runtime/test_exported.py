@@ -37,8 +37,8 @@ def noise(channels=3, dtype=np.uint8, size=SIZE, seed=0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (*size, channels), dtype, endpoint=True)
 
 
-def expected(image: np.ndarray, disparity: np.ndarray, blur: float, focus: float) -> np.ndarray:
-    """What graphs.BLUR computes, for (H, W, 3) in [0, 1]."""
+def expected(image: np.ndarray, disparity: np.ndarray, blur: float, focus: float | np.ndarray) -> np.ndarray:
+    """What graphs.BLUR computes, for (H, W, 3) in [0, 1]; `focus` is what is sharp, for all or for each pixel."""
     reach = graphs.RADIUS
     height, width = image.shape[:2]
     count = np.pad(np.ones((height, width, 1)), ((reach, reach), (reach, reach), (0, 0)))
@@ -73,6 +73,21 @@ def test_render(folder, file):
         assert result.focus == pytest.approx(plane, abs=1e-6)
         exact = expected(image, disparity, 7, plane) * 255
         assert np.abs(result.photo.pixels - exact).max() < 0.501  # rounded to the nearest
+
+
+def test_what_the_model_has_learned_to_see_sharp_is_sharp(tmp_path):
+    graphs.render_file(tmp_path)
+    graphs.depth_file(tmp_path, **{"argan.focus_range": "0.2"})
+    photo, model = Photo(noise()), runtime.load(tmp_path / "render.onnx", device="cpu")
+    image = photo.pixels / 255
+    disparity = image.mean(2)
+    for focus, sharp in {"auto": disparity.clip(0.15, 0.35), 0.7: 0.7}.items():
+        result = model.render(photo, blur=7, focus=focus)
+        np.testing.assert_allclose(result.disparity, disparity, atol=1e-6)
+        assert np.abs(result.photo.pixels - expected(image, disparity, 7, sharp) * 255).max() < 0.501
+    given = model.render(photo, blur=7, focus="auto", depth=disparity.astype(np.float32))
+    plane = expected(image, disparity, 7, given.focus) * 255
+    assert np.abs(given.photo.pixels - plane).max() < 0.501  # a map is taken at its word
 
 
 @pytest.mark.parametrize("curve", [Parametric("gamma 1.8", g=1.8), Parametric("linear", g=1.0)])
