@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field, fields, replace
@@ -229,10 +230,11 @@ def resolve_config(preset: str | None, file: Path | None, settings: list[str], o
 
 def refuse_impossible(config: TrainConfig) -> None:
     """Settings that no run can have, one by one or together."""
-    values = flatten(to_dict(config))
-    for name, least in LEAST.items():
-        if values[name] < least:
-            raise UsageError(f"{name} is at least {least}, not {values[name]}")
+    for name, value in flatten(to_dict(config)).items():
+        if isinstance(value, int | float) and value < (least := LEAST.get(name, 0)):
+            raise UsageError(f"{name} is at least {least}, not {value}")
+    if not config.name:
+        raise UsageError("a run needs a name")
     loss = config.loss
     for name in ("adversarial", "r2", "augment"):
         if config.players == "cycle" and getattr(loss, name) != getattr(LossConfig(), name):
@@ -275,11 +277,15 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
 
 def read_config(path: Path) -> dict[str, Any]:
     """Nested values of a TOML or JSON file."""
+    is_json = path.suffix.lower() == ".json"
     try:
-        text = path.read_text(encoding="utf-8")
-        return up_to_date(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path} is not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from error
+        text = path.read_text(encoding="utf-8-sig")
+        values = json.loads(text) if is_json else tomllib.loads(text)
+    except ValueError as error:  # of JSON, of TOML, or no text at all
+        raise UsageError(f"{path} is not valid {'JSON' if is_json else 'TOML'}: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} holds no settings", hint='{"steps": 1000, "loss": {"prior": 0.02}}')
+    return up_to_date(values)
 
 
 def up_to_date(values: dict[str, Any]) -> dict[str, Any]:
@@ -300,14 +306,16 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
         if value not in choices:
             raise UsageError(f"{name} is one of {', '.join(map(str, choices))}; got {value!r}")
         return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise UsageError(f"{name} takes a finite number, got {value!r}")
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UsageError(f"{name} takes {kind.__name__}, got {value!r}")
     return value
 
 
-LEAST = {
+LEAST = {  # of the numbers that may not be 0; none may be less
     **dict.fromkeys(("steps", "batch", "accumulate", "synthetic_photos", "log_every", "sample_every"), 1),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "loss.r1_interval"), 1),
     **dict.fromkeys(("model.width", "model.z_dim", "model.discriminator_width"), 1),

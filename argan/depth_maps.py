@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from argan.errors import ArganError, UsageError
-from argan.images import reading, writing
+from argan.images import reading, upright, writing
 from argan.views import depth_view
 
 KINDS = ("disparity", "distance")
@@ -40,7 +40,7 @@ def read_depth(path: Path, kind: str = "disparity", unit: float | None = None) -
     """
     if unit is not None and not 0 < unit < np.inf:
         raise UsageError(f"the unit of a map is in metres, above 0, not {unit}")
-    values = _read_array(path) if path.suffix.lower() in ARRAYS else _read_picture(path)
+    values = _read_array(path, kind) if path.suffix.lower() in ARRAYS else _read_picture(path)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "uif":
@@ -93,30 +93,35 @@ def check_depth_suffix(path: Path) -> None:
         raise UsageError(f"{path}: depth maps are written as {', '.join(WRITES)}")
 
 
-def _read_picture(path: Path) -> np.ndarray:
-    with reading(path) as image:
-        if image.mode in ("P", "1", "CMYK", "LAB"):
-            raise ArganError("not a depth map: 8- or 16-bit grey is one")
-        values = np.asarray(image)
+def values_of(image: Image.Image) -> np.ndarray:
+    """What a picture of a depth map stores, upright: (H, W), without alpha. ArganError for one of colours."""
+    if image.mode in ("P", "1", "CMYK", "LAB"):
+        raise ArganError("not a depth map: 8- or 16-bit grey is one")
+    values = upright(np.asarray(image), image)
     if values.ndim == 3:
-        grey = values[:, :, : values.shape[2] - (values.shape[2] in (2, 4))]  # without alpha
+        grey = values[:, :, : values.shape[2] - (values.shape[2] in (2, 4))]
         if (grey != grey[:, :, :1]).any():
-            raise ArganError(f"{path}: a colour picture, not a depth map", hint="8- or 16-bit grey is one")
+            raise ArganError("a colour picture, not a depth map", hint="8- or 16-bit grey is one")
         values = grey[:, :, 0]
     if values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)  # Pillow's mode I, its older way to hold 16 bits
     return values
 
 
-def _read_array(path: Path) -> np.ndarray:
+def _read_picture(path: Path) -> np.ndarray:
+    with reading(path) as image:
+        return values_of(image)
+
+
+def _read_array(path: Path, kind: str) -> np.ndarray:
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
-            names = [name for name in ("disparity", "depth", "distance") if name in loaded] or list(loaded)
+            names = [name for name in (kind, "depth") if name in loaded][:1] or list(loaded)
             if len(names) != 1:
-                raise ArganError(f"{path}: holds {', '.join(names) or 'nothing'}", hint="name the array 'disparity'")
+                raise ArganError(f"{path}: holds {', '.join(names) or 'nothing'}", hint=f"name the array {kind!r}")
             return loaded[names[0]]
     except OSError as error:
         raise ArganError(f"{path}: {(error.strerror or 'damaged or cut short').lower()}") from error

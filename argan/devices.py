@@ -8,19 +8,19 @@ if TYPE_CHECKING:
     import torch
 
 
-def parse_device(name: str) -> tuple[str, int]:
+def parse_device(name: "str | torch.device") -> tuple[str, int]:
     """ "auto", "cpu", "cuda" or "cuda:N" -> kind and index.
 
     Raises:
         UsageError: there is no such kind of device.
     """
-    kind, _, index = name.partition(":")
+    kind, _, index = (name := str(name)).partition(":")
     if kind not in ("auto", "cpu", "cuda") or (":" in name and (kind != "cuda" or not index.isdigit())):
         raise UsageError(f"no device {name!r}", hint="auto, cpu, cuda or cuda:N")
     return kind, int(index or 0)
 
 
-def resolve_device(name: str = "auto") -> "torch.device":
+def resolve_device(name: "str | torch.device" = "auto") -> "torch.device":
     """ "auto" is PyTorch's first GPU, else the CPU; "cpu", "cuda" and "cuda:N" are taken at their word.
 
     Raises:

@@ -3,7 +3,8 @@
 Kept: the ICC profile, EXIF and XMP (with the orientation set to upright, since the pixels are), resolution, PNG text,
 JPEG quantisation tables and chroma subsampling, alpha, grey, 8 or 16 bits. Changed: palettes and 1-bit pictures become
 RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB through its profile. Dropped: the thumbnail inside EXIF
-(it shows the picture before), MakerNotes stay. Refused, in one line: CMYK without a profile, Lab, 32-bit, animations.
+(it shows the picture before), MakerNotes stay. Refused, in one line: CMYK without a profile, Lab, 32-bit, grey of
+16 bits with alpha, animations.
 """
 
 import re
@@ -36,6 +37,7 @@ HEIF = {".heic", ".heif", ".hif"}
 READS = {*WRITES, *HEIF, ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what a folder is searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
+WEBP_SIDE = 16_383  # px
 SEGMENT = 65_000  # bytes of metadata that fit into one JPEG segment
 
 EXIF_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
@@ -88,7 +90,7 @@ def read_photo(path: Path) -> Photo:
         deep = has_16_bit_colour(image)
         photo = from_pil(image)
         if deep:
-            photo.pixels = upright(read_16_bit_colour(path), image)
+            photo.pixels = upright(_with_transparency(read_16_bit_colour(path), image), image)
         return photo
 
 
@@ -102,9 +104,10 @@ def from_pil(image: Image.Image) -> Photo:
     else:
         plain = _plain(image)
     pixels = np.array(plain)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
-        pixels = pixels.astype(np.uint16)  # in this machine's byte order
-    photo.pixels = upright(pixels.reshape(*pixels.shape[:2], -1), image)
+        pixels = _with_transparency(pixels.astype(np.uint16), image)  # in this machine's byte order
+    photo.pixels = upright(pixels, image)
     return photo
 
 
@@ -143,6 +146,8 @@ def encode(photo: Photo, suffix: str) -> bytes:
     kind = WRITES[suffix.lower()]
     if photo.has_alpha and kind == "JPEG":
         raise ArganError("JPEG holds no transparency", hint="give an output that ends in .png, .tif or .webp")
+    if kind == "WEBP" and max(photo.size) > WEBP_SIDE:
+        raise ArganError(f"WebP holds {WEBP_SIDE} pixels each way", hint="give an output that ends in .jpg or .png")
     if photo.pixels.dtype == np.uint16 and kind in ("JPEG", "WEBP", "AVIF"):
         photo = photo.with_pixels(((photo.pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if photo.pixels.dtype == np.uint16 and photo.pixels.shape[2] > 1:
@@ -270,6 +275,14 @@ def _plain(image: Image.Image) -> Image.Image:
     transparent = image.has_transparency_data
     grey = image.mode in ("1", "L", "LA", "La")
     return image.convert(("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB"))
+
+
+def _with_transparency(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """16-bit pixels (H, W, C) with an alpha for the one colour that a PNG calls transparent, if it does."""
+    if (transparent := image.info.get("transparency")) is None:
+        return pixels
+    alpha = np.where((pixels == transparent).all(-1, keepdims=True), 0, 65535).astype(np.uint16)
+    return np.concatenate([pixels, alpha], axis=2)
 
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:

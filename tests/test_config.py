@@ -85,6 +85,14 @@ def test_unknown_presets_and_broken_files(tmp_path):
     (tmp_path / "broken.toml").write_text("steps = ")
     with pytest.raises(UsageError, match="not valid TOML"):
         resolve_config(None, tmp_path / "broken.toml", [], {})
+    (tmp_path / "list.JSON").write_text("[1, 2]")
+    with pytest.raises(UsageError, match="holds no settings"):
+        resolve_config(None, tmp_path / "list.JSON", [], {})
+    (tmp_path / "bytes.toml").write_bytes(b"name = '\xff'")
+    with pytest.raises(UsageError, match="not valid TOML"):
+        resolve_config(None, tmp_path / "bytes.toml", [], {})
+    (tmp_path / "notepad.toml").write_bytes("steps = 7".encode("utf-8-sig"))
+    assert resolve_config(None, tmp_path / "notepad.toml", [], {}).steps == 7
 
 
 def test_consistency_sets_in_after_the_same_share_of_a_shorter_run():
@@ -104,6 +112,20 @@ def test_consistency_sets_in_after_the_same_share_of_a_shorter_run():
 )
 def test_settings_that_no_run_can_have(setting):
     with pytest.raises(UsageError, match="at least 1"):
+        resolve_config("synthetic-cpu", None, [setting], {})
+
+
+@pytest.mark.parametrize("setting", ["loss.prior=-1", "generator_lr=-1", "seed=-1", "model.max_disparity=-0.1"])
+def test_no_number_is_negative(setting):
+    with pytest.raises(UsageError, match="at least 0"):
+        resolve_config("synthetic-cpu", None, [setting], {})
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"), [("loss.prior=nan", "finite"), ("ema_images=inf", "finite"), ('name=""', "name")]
+)
+def test_what_is_no_number_and_no_name(setting, said):
+    with pytest.raises(UsageError, match=said):
         resolve_config("synthetic-cpu", None, [setting], {})
 
 

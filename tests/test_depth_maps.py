@@ -64,6 +64,23 @@ def test_archives(tmp_path: Path) -> None:
         read_depth(tmp_path / "unnamed.npz")
 
 
+def test_archives_of_both(tmp_path: Path) -> None:
+    np.savez(tmp_path / "map.npz", disparity=RAMP, distance=1 + RAMP)
+    assert np.array_equal(read_depth(tmp_path / "map.npz")[0], RAMP)
+    distance = read_depth(tmp_path / "map.npz", "distance")[0]
+    assert distance[0, 0] > distance[-1, -1] == 0
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_maps_are_turned_upright_as_photos_are(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = Image.fromarray((RAMP * 255).astype(np.uint8))
+    stored.save(tmp_path / "map.png", exif=exif)
+    turned = np.rot90(np.asarray(stored), {3: 2, 6: -1}[orientation])
+    np.testing.assert_allclose(read_depth(tmp_path / "map.png")[0], turned / 255, atol=1e-6)
+
+
 def test_values_beyond_1_are_stretched_and_said(tmp_path: Path) -> None:
     np.save(tmp_path / "map.npy", 10 + 30 * RAMP)
     disparity, note, _ = read_depth(tmp_path / "map.npy")

@@ -323,6 +323,22 @@ def test_16_bit_colour_tiff_is_written_exactly(tmp_path: Path, channels: int) ->
         assert np.array_equal(np.asarray(image), source.pixels >> 8)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_transparent_colour_of_a_16_bit_png_becomes_alpha(tmp_path: Path, channels: int) -> None:
+    pixels = deep(channels)
+    transparent = struct.pack(f">{channels}H", *pixels[3, 5])
+    (tmp_path / "photo.png").write_bytes(png_16_bit_colour(pixels, [(b"tRNS", transparent)]))
+    found = read_photo(tmp_path / "photo.png").pixels
+    assert np.array_equal(found[..., :channels], pixels)
+    assert found[3, 5, channels] == 0
+    assert (found[..., channels] == 65535).sum() == pixels[..., 0].size - 1
+
+
+def test_a_webp_too_large_for_its_format() -> None:
+    with pytest.raises(ArganError, match="16383"):
+        encode(Photo(np.zeros((1, 16384, 3), np.uint8)), ".webp")
+
+
 def test_16_bit_grey_with_alpha_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(png_16_bit_colour(deep(2), []))
     with pytest.raises(ArganError, match="16-bit samples in this layout"):

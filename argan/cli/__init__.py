@@ -9,12 +9,14 @@ import gc
 import sys
 import warnings
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from argan import __version__
 from argan.cli._errors import exit_code_of
+from argan.errors import UsageError
 
 # In the order of the work: learn, look, use, deploy, judge. "eval" would hide the built-in, so its file is evaluate.py.
 COMMANDS = {
@@ -70,7 +72,16 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(leave)
     warnings.formatwarning = lambda message, *_where, **_line: f"warning: {message}\n"  # no line of source
-    sys.exit(exit_code_of(lambda: build_app()(arguments, prog_name="argan", standalone_mode=False)))
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files are bytes, and need not be text
+        utf_8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
+        sys.stdout.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")
+    sys.exit(exit_code_of(lambda: run(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int | None:
+    if "" in arguments:  # as a path it would be the current folder, and all that is in it
+        raise UsageError("an empty argument", hint="a variable of the shell that is not set?")
+    return build_app()(arguments, prog_name="argan", standalone_mode=False)
 
 
 def leave() -> None:

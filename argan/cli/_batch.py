@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from argan.cli import _output
-from argan.cli._errors import explain
+from argan.cli._errors import explain, is_interrupt
 from argan.errors import ArganError, MissingError, MissingReaderError, UsageError
 
 SHOWS = ("depth", "coc", "layers", "focus")
@@ -199,6 +199,6 @@ def _noted(photo: Path, rows: dict[Path, Row]) -> Iterator[None]:
     except MissingError:
         raise
     except Exception as error:
-        if os.environ.get("ARGAN_DEBUG") == "1":
+        if is_interrupt(error) or os.environ.get("ARGAN_DEBUG") == "1":
             raise
         rows[photo] = {"photo": photo, "error": str(explain(error))}

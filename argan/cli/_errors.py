@@ -18,7 +18,10 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         returned = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: closed by who started us
+            sys.stdout.flush()
+        if returned == Interrupted.exit_code:  # typer has caught Ctrl-C
+            print_failure("interrupted")
         return returned if isinstance(returned, int) else 0  # typer returns the code of typer.Exit
     except BrokenPipeError:  # the reader of a pipe has gone: say nothing, also not when Python closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -35,7 +38,7 @@ def explain(error: BaseException) -> ArganError:
     """The ArganError that says to a person what any exception means."""
     if isinstance(error, ArganError):
         return error
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
+    if is_interrupt(error) or isinstance(error, typer.Abort):
         return Interrupted("interrupted")
     if hasattr(error, "format_message"):  # typer's own usage errors: unknown option, value out of range, …
         return _usage(error)
@@ -46,6 +49,11 @@ def explain(error: BaseException) -> ArganError:
     if isinstance(error, OSError):
         return ArganError(_os_message(error))
     return ArganError(f"{type(error).__name__}: {error}", hint=DEBUG_HINT)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Ctrl-C or SIGTERM, also inside of compiled code: Numba raises a SystemError because of it."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
 
 
 def print_failure(message: str, hint: str | None = None) -> None:

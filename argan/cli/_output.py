@@ -72,8 +72,8 @@ def result(data: Any, *, as_json: bool, human: str | None = None) -> None:
     """Print what was asked for on stdout: `data` as JSON, or `human` (default: a table of `data`)."""
     if as_json:
         print(json.dumps(finite(data), indent=2, default=_plain, allow_nan=False))
-    else:
-        print(human if human is not None else table(data if isinstance(data, list) else [data]))
+    elif text := human if human is not None else table(data if isinstance(data, list) else [data]):
+        print(text)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from PIL import Image
 
 from argan.cli import COMMANDS, _output, leave, main
 from argan.cli._errors import exit_code_of, explain
@@ -186,6 +187,40 @@ def test_termination_unwinds_like_ctrl_c(tmp_path):
 
     assert exit_code_of(command) == 130
     assert cleaned == [True]
+
+
+def test_an_interrupt_inside_of_compiled_code_is_one(capsys):
+    """Numba raises a SystemError because of it."""
+
+    def command():
+        raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    assert exit_code_of(command) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_an_interrupt_that_typer_caught_is_told(capsys):
+    assert exit_code_of(lambda: 130) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_an_empty_argument_is_no_folder(run):
+    code, _, err = run("render", "")
+    assert (code, err.splitlines()[0]) == (2, "error: an empty argument")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii"])
+def test_names_that_stdout_cannot_say(encoding, tmp_path):
+    for name in (b"caf\xe9.png", "日本.png".encode()):
+        Image.new("RGB", (20, 20)).save(tmp_path / os.fsdecode(name))
+    command = [sys.executable, "cli.py", "render", tmp_path, "--depth", tmp_path, "--blur", "0"]
+    np.save(tmp_path / os.fsdecode(b"caf\xe9.depth.npy"), np.zeros((20, 20)))
+    np.save(tmp_path / "日本.depth.npy", np.zeros((20, 20)))
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
 
 
 def test_a_reader_that_has_gone_is_no_traceback():

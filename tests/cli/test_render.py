@@ -458,6 +458,23 @@ def test_photos_are_read_worked_on_and_written_at_the_same_time(tmp_path: Path) 
     assert order == [f"worked on read {name}" for name in "1234"]
 
 
+def test_an_interrupt_ends_a_batch_wherever_it_arrives() -> None:
+    from argan.cli._batch import run_batch
+
+    def work(path: Path, item: str) -> str:
+        raise SystemError("CPUDispatcher returned a result with an exception set") from KeyboardInterrupt()
+
+    with pytest.raises(SystemError, match="exception set"):
+        run_batch([Path("1"), Path("2")], "test", str, work, lambda *_: {}, True)
+
+
+def test_a_lens_without_distances_is_refused_before_any_photo_is_looked_at(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo.with_name("other.jpg").write_bytes(photo.read_bytes())
+    failed(capsys, 2, "how far things are", "render", photo.parent, "--f-number", 2)
+
+
 @pytest.mark.parametrize("names", ["1", "12"])
 def test_what_has_been_read_ahead_is_not_read_again(names: str) -> None:
     from argan.cli._batch import read_ahead, run_batch

@@ -133,6 +133,12 @@ def test_errors_are_one_line_with_the_right_code(arguments, code, said, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_training_that_diverges_says_so(tmp_path):
+    done = argan("train", "--out", tmp_path / "run", "--steps", "40", "--set", "generator_lr=1e30", *SMALL)
+    assert done.returncode == 1
+    assert "not finite at step" in done.stderr
+
+
 def test_no_resume_refuses_an_existing_run(run):
     done = argan("train", "--out", run, "--no-resume", "--steps", "4", *SMALL)
     assert done.returncode == 2

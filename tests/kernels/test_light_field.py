@@ -388,6 +388,20 @@ def test_triton_that_cannot_run_says_why(monkeypatch):
         assert "on cpu" in why_not_triton("cpu")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_what_is_not_finite_harms_nothing_in_the_backward_pass(value, device):
+    """Training that diverges is to say so."""
+    disparity = torch.full((1, 1, 8, 8), value, device=device, requires_grad=True)
+    image = torch.rand(1, 3, 8, 8, device=device, requires_grad=True)
+    views = DISK.to(device)
+    warp_disparity(disparity, views).sum().backward()
+    rays = disparity.expand(-1, len(views), -1, -1)
+    render_light_field(image, rays, views).sum().backward()
+    assert disparity.grad.shape == disparity.shape
+    assert image.grad.shape == image.shape
+
+
 def test_works_without_triton():
     program = """
 import sys
