@@ -86,7 +86,10 @@ STRAIGHT = Parametric("linear", g=1.0)  # for values that are no light, such as 
 
 
 def curve_of(icc: bytes | None) -> Curve:
-    """The transfer curve of an ICC profile, if it is one curve for all channels; else sRGB's. `.name` says which."""
+    """The transfer curve of an ICC profile, if it is one for all channels and has an inverse; else sRGB's.
+
+    `.name` says which.
+    """
     if not icc:
         return SRGB
     try:
@@ -94,9 +97,19 @@ def curve_of(icc: bytes | None) -> Curve:
         curves = {tags[name] for name in (b"rTRC", b"gTRC", b"bTRC", b"kTRC") if name in tags}
         if len(curves) != 1:  # a table profile, or channels that differ
             return SRGB
-        return _icc_curve(curves.pop(), "the photo's own profile")
+        curve = _icc_curve(curves.pop(), "the photo's own profile")
+        return curve if _gives_back(curve) else SRGB
     except (struct.error, ValueError, KeyError, IndexError, OverflowError, ZeroDivisionError):
         return SRGB
+
+
+def _gives_back(curve: Curve) -> bool:
+    """Whether every 8-bit value is light from black to white, and comes back from it in single precision."""
+    stored = np.linspace(0, 1, 256)
+    with np.errstate(all="ignore"):
+        linear = curve.decode(stored)
+        back = curve.encode(linear.astype(np.float32))
+    return bool(linear.min() > -1e-3 and linear.max() < 1.001 and np.abs(back - stored).max() < 0.5 / 255)
 
 
 def _icc_tags(icc: bytes) -> dict[bytes, bytes]:

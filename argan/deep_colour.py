@@ -35,7 +35,14 @@ OTHER_HALF = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}  # big,
 
 def has_16_bit_colour(image: Image.Image) -> bool:
     """Whether an opened, not yet loaded image has 16-bit samples that Pillow would cut to 8 bits."""
-    return any(";16" in _raw_mode(tile) for tile in _tiles(image)) and not image.mode.startswith("I")
+    sixteen = any(";16" in _raw_mode(tile) for tile in _tiles(image)) or _has_16_bit_planes(image)
+    return sixteen and not image.mode.startswith("I")
+
+
+def _has_16_bit_planes(image: Image.Image) -> bool:
+    """Whether it is a TIFF that stores its colours one after the other: Pillow takes their bytes for 8-bit samples."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITSPERSAMPLE, (8,))) > 8
 
 
 def read_16_bit_colour(path: Path) -> np.ndarray:
@@ -46,7 +53,7 @@ def read_16_bit_colour(path: Path) -> np.ndarray:
     """
     with Image.open(path) as high, Image.open(path) as low:
         raw_mode = _raw_mode(_tiles(high)[0])
-        if high.mode not in ("RGB", "RGBA") or raw_mode.startswith("LA"):
+        if high.mode not in ("RGB", "RGBA") or raw_mode.startswith("LA") or _has_16_bit_planes(high):
             raise ArganError("16-bit samples in this layout are not supported", hint="save it as 16-bit RGB or grey")
         other = raw_mode[:-1] + OTHER_HALF[raw_mode[-1]]
         low.tile = [_with_raw_mode(tile, other) for tile in _tiles(low)]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from argan.deep_colour import has_16_bit_colour, read_16_bit_colour
 from argan.errors import ArganError, UsageError
 from argan.images import reading, upright, writing
 from argan.views import depth_view
@@ -99,17 +100,24 @@ def values_of(image: Image.Image) -> np.ndarray:
         raise ArganError("not a depth map: 8- or 16-bit grey is one")
     values = upright(np.asarray(image), image)
     if values.ndim == 3:
-        grey = values[:, :, : values.shape[2] - (values.shape[2] in (2, 4))]
-        if (grey != grey[:, :, :1]).any():
-            raise ArganError("a colour picture, not a depth map", hint="8- or 16-bit grey is one")
-        values = grey[:, :, 0]
+        return _grey(values)
     if values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)  # Pillow's mode I, its older way to hold 16 bits
     return values
 
 
+def _grey(values: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, C), C = 2 grey + alpha, 3 RGB or 4 RGBA, whose colours are equal, as (H, W)."""
+    grey = values[:, :, : values.shape[2] - (values.shape[2] in (2, 4))]
+    if (grey != grey[:, :, :1]).any():
+        raise ArganError("a colour picture, not a depth map", hint="8- or 16-bit grey is one")
+    return grey[:, :, 0]
+
+
 def _read_picture(path: Path) -> np.ndarray:
     with reading(path) as image:
+        if has_16_bit_colour(image):
+            return _grey(upright(read_16_bit_colour(path), image))
         return values_of(image)
 
 

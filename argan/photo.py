@@ -269,14 +269,15 @@ def _render(
 
 def _defocus(pixels: Tensor, disparity: Tensor, look: Look, curve: Curve) -> Tensor:
     """The rendering itself: decode to linear light, blur, encode. Pixels (C, H, W), disparity (1, 1, H, W)."""
-    if look.blur == 0:
+    coc = look.coc(disparity, pixels)
+    if look.blur == 0 or (pixels.dtype in FULL_SCALE and not bool(coc.any())):
         return pixels.clone()
     has_alpha = len(pixels) in (2, 4)
     colour = pixels[: len(pixels) - has_alpha]
-    finish, coc = look.finish(colour), look.coc(disparity, pixels)
+    finish = look.finish(colour)
     if has_alpha and not bool(((alpha := to_linear(_float(pixels[-1:]), STRAIGHT)) == 1).all()):
         return _defocus_transparent(colour, alpha, coc, look, curve, finish)
-    if pixels.dtype in FULL_SCALE and bool(coc.any()):
+    if pixels.dtype in FULL_SCALE:
         blurred = _defocus_by_tiles(colour, coc, look, curve, finish)
     else:
         blurred = _encode(_through_lens(to_linear(_float(colour), curve), coc, look), coc, curve, pixels.dtype, finish)
@@ -338,6 +339,8 @@ def _as_photo(image: Any) -> Photo:
     if pixels.ndim != 3 or pixels.size == 0:
         raise UsageError(f"a numpy picture is (H, W) or (H, W, C), not {image.shape}")
     _check_channels(pixels.shape[2], image.shape)
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise UsageError("a picture's values are finite")
     return Photo(pixels)
 
 
@@ -348,6 +351,8 @@ def _as_batch(image: Tensor) -> Tensor:
     _check_channels(image.shape[-3], tuple(image.shape))
     if image.dtype not in FULL_SCALE and not image.is_floating_point():
         raise UsageError(f"pixels are uint8, uint16 or floats, not {image.dtype}")
+    if image.is_floating_point() and not bool(torch.isfinite(image.detach()).all()):
+        raise UsageError("a picture's values are finite")
     return image if image.ndim == 4 else image[None]
 
 

@@ -5,8 +5,9 @@
 
 Both make shallow photographs of deep ones. CycleGAN has seen unpaired photographs of both kinds and gives no depth;
 AR-GAN-DR estimates depth and renders. What should stay as it is, is the subject in focus: the region where the
-estimated disparity is within 0.1 of the focus, or the figure where there are masks. Measured there: the shift of the
-mean colour (CIE 1976, L*a*b* under D65) and the sharpness that is kept; and everywhere else the sharpness that is left.
+estimated disparity is in the band that the estimator keeps sharp, or the figure where there are masks. Measured there:
+the shift of the mean colour (CIE 1976, L*a*b* under D65) and the sharpness that is kept; and everywhere else the
+sharpness that is left.
 """
 
 import argparse
@@ -25,7 +26,6 @@ from argan.metrics import gradient_energy, mean_interval
 from argan.models.hub import load
 from argan.training import pictures
 
-IN_FOCUS = 0.1  # of the range of disparity
 CELL = 128  # px of a photograph in the picture, at least
 SMALLEST_REGION = 0.02  # of the photograph; without that much in and out of focus there is nothing to compare
 TO_XYZ = torch.tensor(
@@ -39,6 +39,7 @@ def main() -> None:
     renderer, translator = load(arguments.model), load(arguments.cyclegan).translator
     if translator is None or renderer.depth is None:
         raise SystemExit(f"{arguments.cyclegan} must be a CycleGAN run, and {arguments.model} have a depth estimator")
+    depth, width = renderer.depth, renderer.depth.focus_range or 0.0
     methods: dict[str, Callable[[Tensor], Tensor]] = {
         "AR-GAN-DR": lambda photo: argan.render(photo, model=renderer, blur=arguments.blur),
         "CycleGAN": lambda photo: translator(photo[None])[0],
@@ -47,14 +48,14 @@ def main() -> None:
     with torch.no_grad():
         for photo, figure in photographs(arguments):
             disparity = torch.as_tensor(argan.estimate_depth(photo, model=renderer))
-            focused = figure if figure is not None else (disparity - renderer.depth.focus).abs() <= IN_FOCUS
+            focused = figure if figure is not None else (disparity - depth.focus).abs() <= width / 2
             if min(focused.float().mean(), (~focused).float().mean()) < SMALLEST_REGION:
                 continue
             for method, make in methods.items():
                 scores[method].append(compare(photo, make(photo), focused))
         shown = torch.stack([*some_photos(arguments.shown or arguments.data, arguments.columns, 0, arguments.side)])
         rows = [shown, *(torch.stack([*map(make, shown)]) for make in methods.values())]
-    text = report(scores, arguments)
+    text = report(scores, arguments, width)
     print(text)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "study.md").write_text(text + "\n")
@@ -106,7 +107,7 @@ def lab(image: Tensor) -> Tensor:
     return torch.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def report(scores: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> str:
+def report(scores: dict[str, list[dict[str, float]]], arguments: argparse.Namespace, width: float) -> str:
     """Markdown: a row a method, means with their 95 % bootstrap intervals."""
     names = list(next(iter(scores.values()))[0])
     lines = ["| | " + " | ".join(names) + " | depth |", "|---" * (len(names) + 2) + "|"]
@@ -117,7 +118,7 @@ def report(scores: dict[str, list[dict[str, float]]], arguments: argparse.Namesp
             cells.append(f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})")
         lines.append(f"| {method} | " + " | ".join(cells) + f" | {'yes' if method == 'AR-GAN-DR' else 'no'} |")
     count = len(scores["CycleGAN"])
-    what = "the figure of each mask" if arguments.masks else f"disparity within {IN_FOCUS} of the focus"
+    what = "the figure of each mask" if arguments.masks else f"disparity within {width / 2:.2f} of the focus"
     return "\n".join([f"{count} photographs of {Path(arguments.data).name}; in focus: {what}.", "", *lines])
 
 

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -15,7 +16,7 @@ class BackendUnavailable(RuntimeError):
 
 
 def interpreting() -> bool:
-    """True if Triton runs kernels in its interpreter, on any device (TRITON_INTERPRET=1, set before a launch)."""
+    """True if Triton runs kernels in its interpreter, on any device (TRITON_INTERPRET=1 before the first launch)."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "y", "yes")
 
 
@@ -100,6 +101,12 @@ def check_tensors(**tensors: tuple[torch.Tensor, str]) -> None:
 def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
     """What an operation calculates in: float64 if any argument is float64, else float32."""
     return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Operations calculate in `compute_dtype`, whatever torch.autocast has for matrix products and convolutions."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def alert_not_deterministic(what: str, device: torch.device) -> None:

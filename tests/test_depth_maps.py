@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from argan.deep_colour import png_16_bit_colour
 from argan.depth_maps import read_depth, write_depth, write_depth_view
 from argan.errors import ArganError, UsageError
 from argan.views import depth_colours
@@ -38,6 +39,13 @@ def test_grey_pictures_of_any_mode(tmp_path: Path, mode: str) -> None:
     grey = Image.fromarray((RAMP * 255).astype(np.uint8))
     grey.convert(mode).save(tmp_path / "map.png")
     np.testing.assert_allclose(read_depth(tmp_path / "map.png")[0], np.asarray(grey) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_grey_pictures_of_16_bit_colour_lose_nothing(tmp_path: Path, channels: int) -> None:
+    steps = np.arange(20000, 20000 + 24 * 31, dtype=np.uint16).reshape(24, 31, 1).repeat(channels, 2)
+    (tmp_path / "map.png").write_bytes(png_16_bit_colour(steps, []))
+    np.testing.assert_allclose(read_depth(tmp_path / "map.png")[0], steps[..., 0] / 65535, rtol=0, atol=1e-7)
 
 
 def test_float_tiff(tmp_path: Path) -> None:

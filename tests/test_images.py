@@ -282,15 +282,21 @@ def test_16_bit_colour_png_is_kept_exactly(tmp_path: Path, channels: int) -> Non
     assert again.dpi == pytest.approx((300, 300), rel=1e-3)
 
 
-def tiff_16(pixels: np.ndarray, order: str, compressed: bool) -> bytes:
-    """A minimal TIFF: one strip."""
+def tiff_16(pixels: np.ndarray, order: str, compressed: bool, planar: bool = False) -> bytes:
+    """A minimal TIFF: one strip, or one for each channel."""
     height, width, channels = pixels.shape
-    data = pixels.astype(order + "u2").tobytes()
-    data = zlib.compress(data) if compressed else data
+    planes = np.moveaxis(pixels, 2, 0) if planar else pixels[None]
+    strips = [plane.astype(order + "u2").tobytes() for plane in planes]
+    strips = [zlib.compress(strip) for strip in strips] if compressed else strips
     bits = struct.pack(f"{order}{channels}H", *[16] * channels)
+    data, count, lengths = b"".join(strips), len(strips), [len(strip) for strip in strips]
+    starts = [8 + len(bits) + sum(lengths[:index]) for index in range(count)]
+    places = 8 + len(bits) + len(data)  # of the starts, then of the lengths, where there are several
     tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, 8), (259, 3, 1, 8 if compressed else 1)]
-    tags += [(262, 3, 1, 2), (273, 4, 1, 8 + len(bits)), (277, 3, 1, channels), (278, 4, 1, height)]
-    tags += [(279, 4, 1, len(data))] + ([(338, 3, 1, 2)] if channels == 4 else [])
+    tags += [(262, 3, 1, 2), (273, 4, count, places if planar else starts[0]), (277, 3, 1, channels)]
+    tags += [(278, 4, 1, height), (279, 4, count, places + 4 * count if planar else lengths[0])]
+    tags += ([(284, 3, 1, 2)] if planar else []) + ([(338, 3, 1, 2)] if channels == 4 else [])
+    data += struct.pack(f"{order}{2 * count}I", *starts, *lengths) if planar else b""
     directory = struct.pack(order + "H", len(tags))
     for tag, kind, count, value in tags:
         form = "HHIHH" if (kind, count) == (3, 1) else "HHII"
@@ -337,6 +343,14 @@ def test_the_transparent_colour_of_a_16_bit_png_becomes_alpha(tmp_path: Path, ch
 def test_a_webp_too_large_for_its_format() -> None:
     with pytest.raises(ArganError, match="16383"):
         encode(Photo(np.zeros((1, 16384, 3), np.uint8)), ".webp")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_16_bit_colours_stored_one_after_the_other_are_refused(tmp_path: Path, compressed: bool) -> None:
+    """Pillow would give noise."""
+    (tmp_path / "photo.tif").write_bytes(tiff_16(deep(3), "<", compressed, planar=True))
+    with pytest.raises(ArganError, match="16-bit samples in this layout"):
+        read_photo(tmp_path / "photo.tif")
 
 
 def test_16_bit_grey_with_alpha_is_refused(tmp_path: Path) -> None:

@@ -437,6 +437,15 @@ def test_pictures_too_narrow_to_estimate_depth(model: Model) -> None:
         argan.estimate_depth(texture(3, 16, 1700), model=model)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_pictures_that_are_not_finite(bad: float) -> None:
+    image = texture()
+    image[3, 4] = bad
+    for picture in (image, torch.from_numpy(image).permute(2, 0, 1)):
+        with pytest.raises(UsageError, match="finite"):
+            argan.render(picture, depth=halves())
+
+
 def test_pictures_without_pixels() -> None:
     for empty in (np.zeros((0, 4, 3)), torch.zeros(0, 3, 4, 4), torch.zeros(3, 4, 0)):
         with pytest.raises(UsageError, match="picture"):

@@ -318,4 +318,4 @@ def _checked_mask(mask: object) -> Tensor:
         raise ValueError(f"an aperture image must be a 2-D tensor, not of shape {tuple(mask.shape)}")
     if not bool(torch.isfinite(mask).all()) or bool((mask < 0).any()) or not bool((mask > 0).any()):
         raise ValueError("an aperture image must be finite, nowhere negative and somewhere positive")
-    return mask
+    return mask.clone()  # its own, whatever becomes of the caller's

@@ -546,12 +546,15 @@ def spread_blocks(layer, visible, kernels, first_row, first_column, high, wide, 
 
 @compiled
 def mean_colour(layer):
-    """Of a layer (4,h,w), per alpha, and how much of its light is beyond LAMP; the mean's own alpha is 0."""
+    """Of a layer (4,h,w), per alpha and without what is brighter than white; and how much light is beyond LAMP.
+
+    The mean's own alpha is 0.
+    """
     sums, mean, lamps = np.zeros(4), np.zeros(4, layer.dtype), 0.0
     for y in range(layer.shape[1]):
         first, after = span(layer[3, y], layer[3, y])
         for c in range(4):
-            total, beyond = sum_row(layer[c, y, first:after])
+            total, beyond = sum_row(layer[c, y, first:after], layer[3, y, first:after])
             sums[c] += total
             lamps += beyond
     for c in range(3):
@@ -560,10 +563,10 @@ def mean_colour(layer):
 
 
 @compiled
-def sum_row(row):
+def sum_row(row, alpha):
     total, beyond, lamp = row.dtype.type(0), row.dtype.type(0), row.dtype.type(LAMP)
     for x in range(len(row)):
-        total += row[x]
+        total += min(row[x], alpha[x])
         beyond += max(row[x] - lamp, row.dtype.type(0))
     return total, beyond
 

@@ -54,9 +54,10 @@ def render_bokeh(
     if bool((radius.detach() < 0).any()):
         raise ValueError("radius must not be negative")
     coc = radius * (disparity.to(dtype) - focus)
-    if not all(math.isfinite(end) for end in coc.detach().aminmax()):
-        raise ValueError("disparity must be finite")
-    return torch.cat([_render(*picture, aperture, impl) for picture in zip(image.split(1), coc.split(1), strict=True)])
+    _check_finite(image=image, disparity=coc)
+    with backend.full_precision(image.device):
+        pictures = zip(image.split(1), coc.split(1), strict=True)
+        return torch.cat([_render(*picture, aperture, impl) for picture in pictures])
 
 
 def develop_bokeh(
@@ -76,8 +77,11 @@ def develop_bokeh(
 
     Returns what was developed, (1,C,H,W). `aperture`, `impl` and errors as in `render_bokeh`.
     """
+    backend.check_tensors(coc=(coc, "1 1 H W"))
+    _check_finite(coc=coc)
     impl, aperture = backend.resolve(impl, coc.device, numba=True), check_aperture(aperture)
-    with torch.no_grad():
+    coc = coc.to(backend.compute_dtype(coc))
+    with torch.no_grad(), backend.full_precision(coc.device):
         if impl == "triton":
             from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
 
@@ -104,6 +108,12 @@ def _steps(impl: str) -> regions.Steps:
 
         return numba.STEPS
     return reference.STEPS
+
+
+def _check_finite(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        if not all(math.isfinite(end) for end in tensor.detach().aminmax()):
+            raise ValueError(f"{name} must be finite")
 
 
 def _per_picture(value: float | Tensor, name: str, image: Tensor, dtype: torch.dtype) -> Tensor:

@@ -228,8 +228,9 @@ def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor) -> Tenso
 
 
 def mean_colour(layer: Tensor) -> Tensor:
-    """Of a layer (B,4,h,w), per alpha, (B,4,1,1); its own alpha is 0."""
-    mean = layer.detach().sum((2, 3), keepdim=True)
+    """Of a layer (B,4,h,w), per alpha and without what is brighter than white, (B,4,1,1); its own alpha is 0."""
+    layer = layer.detach()
+    mean = torch.minimum(layer, layer[:, 3:]).sum((2, 3), keepdim=True)
     return mean / mean[:, 3:].clamp(min=EPS) * mean.new_tensor([1, 1, 1, 0]).view(1, 4, 1, 1)
 
 

@@ -254,7 +254,8 @@ class Region:
     ) -> tuple[Tensor, Area]:
         """RGBA of slab k at its level, spread to where it is shown, and where that is in the view at that level.
 
-        Nothing is spread to where the `group` lets no light pass, or it is not `visible` through what is before that.
+        Nothing is spread to where the `group` lets no light pass, or it is not `visible` through what is before that,
+        nor beside there.
         """
         (bounds, hides, shown), plan, around, level = places, self.plan, self.around(k), self.plan.level(k)
         needed = shown.grown(around).within(bounds.grown(around)).within(self.everything)
@@ -264,6 +265,7 @@ class Region:
         here = shown.seen_from(self.view).at_level(level)
         passing = group.through.detach()[here.index()]
         passing = passing if visible is None else visible[here.index()] * passing
+        passing = F.max_pool2d(passing, 5, 1, 2)  # what shows is interpolated from cells beside it, and shifted by one
         return self.steps.spread(layer, source, passing, kernels), here
 
 

@@ -4,6 +4,7 @@ import builtins
 import copy
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -507,7 +508,63 @@ def test_the_input_is_left_alone():
 
 def test_memory_is_written(poisoned_memory):
     image, disparity = picture(70, 90)
-    assert bool(torch.isfinite(render_bokeh(image, disparity, 14.0, 0.5)).all())
+    assert bool(torch.isfinite(render_bokeh(image, disparity, 14.0, 0.5, impl="reference")).all())
+
+
+def test_what_is_hidden_and_not_spread_shows_nowhere():
+    """A wall in focus up to the end of a block, before things at two distances: what shows is interpolated, too."""
+    image, coc = torch.zeros(1, 3, 640, 640, dtype=torch.float64), torch.full((1, 1, 640, 640), -13.0).double()
+    image[:, 0], image[:, :, :300], coc[..., :300, :] = 1, torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1), -60
+    image[..., :256], coc[..., :256] = 0.5, 0
+
+    def spread_all(layer, area, visible, kernels):
+        return reference.spread(layer, area, torch.ones_like(visible), kernels)
+
+    steps = reference.STEPS
+    out, expected = (regions.render(image, coc, Aperture(), s) for s in (steps, replace(steps, spread=spread_all)))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+def test_a_lamp_takes_no_light_from_what_is_dark():
+    """Sums are of how colours differ from their mean: that of the light up to white."""
+    image = torch.full((1, 3, 200, 200), 1e-3)
+    image[..., 20, 20] = 1e5
+    out = render_bokeh(image, torch.zeros(1, 1, 200, 200), 20.0, 1.0, impl="reference")
+    far = out[..., 100:, 100:]
+    torch.testing.assert_close(far, torch.full_like(far, 1e-3), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("what", ["image", "disparity"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_refused(what, bad):
+    given = dict(zip(("image", "disparity"), picture(20, 30), strict=True))
+    given[what][0, 0, 3, 4] = bad
+    with pytest.raises(ValueError, match=f"{what} must be finite"):
+        render_bokeh(**given, radius=3.0)
+
+
+def test_autocast_does_not_reach_the_rendering():
+    image, disparity = picture(40, 50)
+    expected = render_bokeh(image, disparity, 9.0, 0.4, impl="reference")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(render_bokeh(image, disparity, 9.0, 0.4, impl="reference"), expected)
+
+
+def test_an_aperture_keeps_its_shape():
+    mask = torch.ones(5, 5)
+    lens = Aperture(mask)
+    mask.zero_()
+    assert lens.shape.sum() == 25
+
+
+def test_developing_refuses_what_rendering_refuses():
+    light = lambda area: torch.ones(1, 3, *area.size)  # noqa: E731
+    with pytest.raises(ValueError, match="coc"):
+        develop_bokeh(light, torch.ones(2, 1, 20, 30), lambda x, _: x)
+    with pytest.raises(ValueError, match="coc must be finite"):
+        develop_bokeh(light, torch.full((1, 1, 20, 30), torch.nan), lambda x, _: x)
+    half = develop_bokeh(light, torch.ones(1, 1, 20, 30).half(), lambda x, _: x)
+    torch.testing.assert_close(half, torch.ones(1, 3, 20, 30))
 
 
 # Gradients ----------------------------------------------------------------------------------------------------------
@@ -811,12 +868,13 @@ def test_numba_agrees_with_the_reference(dtype, size, radius, focus):
 @pytest.mark.parametrize(
     "lens", [Aperture("hexagon", rotation=10), Aperture(rim=0.7), Aperture(anamorphic=1.6), Aperture(cat_eye=0.9)]
 )
-def test_numba_agrees_with_the_reference_through_any_aperture(lens):
+@pytest.mark.parametrize("radius", [14.0, 30.0, 60.0])
+def test_numba_agrees_with_the_reference_through_any_aperture(lens, radius):
     """Their kernels' columns have runs of equal taps, or hardly any, or differ from block to block."""
-    image, disparity = picture(90, 140)
-    options = {"radius": 14.0, "focus": 0.4, "aperture": lens}
+    image, disparity = picture(90, 140, dtype=torch.float64)
+    options = {"radius": radius, "focus": 0.4, "aperture": lens}
     expected, out = (render_bokeh(image, disparity, impl=impl, **options) for impl in ("reference", "numba"))
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
 
 
 def test_numba_takes_tensors_that_are_not_contiguous():
