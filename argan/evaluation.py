@@ -29,10 +29,10 @@ from argan.data.sources import is_picture
 from argan.data.synthetic import SyntheticPhotos
 from argan.depth_maps import check_shape, read_depth
 from argan.errors import MissingError, UsageError
-from argan.guided import resize
 from argan.images import reading
 from argan.metrics import FeatureExtractor
 from argan.models.hub import Model
+from argan.models.resize import resize
 from argan.training import pictures
 from argan.training.losses import draw_scale, draw_views
 

@@ -14,12 +14,15 @@ from 48 pixels on the short side: bilinear 0.040, guided filter alone 0.040, bot
 These maps were means of the true depth, right up to the edge. An estimate is not: its edges are ramps some pixels wide,
 where no pixel has the disparity of either side, and both steps leave them so (docs/learning.md): hence `settle`.
 
-Pooling, resizing, shifting and arithmetic only, and no branch on a size: the same code is traced into exported graphs.
+Pooling, resizing, shifting and arithmetic only, and but for `fit` no branch on a size: the same code is traced into
+exported graphs.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from argan.models.resize import resize
 
 
 class Neighbours:
@@ -65,6 +68,17 @@ def settle(disparity: Tensor, colour: Tensor) -> Tensor:
     return torch.lerp(_joint_bilateral(disparity, sure + UNSURE, colour, colour, SETTLING), disparity, sure)
 
 
+def fit(disparity: Tensor, image: Tensor) -> Tensor:
+    """Bring `disparity` (B, 1, h, w) in [0, 1] to the size of `image` (B, 3, H, W), display-encoded RGB in [0, 1].
+
+    A coarse map (at most 1 / FINE of the image on both sides) gets its edges from the image, others are resized.
+    """
+    (h, w), (height, width) = disparity.shape[-2:], image.shape[-2:]
+    if h * FINE <= height and w * FINE <= width:
+        return guided_upsample(disparity, image)
+    return resize(disparity, (height, width))
+
+
 def guided_upsample(disparity: Tensor, image: Tensor) -> Tensor:
     """Upsample `disparity` (B, 1, h, w) in [0, 1] to the size of `image` (B, 3, H, W), display-encoded RGB in [0, 1].
 
@@ -78,11 +92,6 @@ def guided_upsample(disparity: Tensor, image: Tensor) -> Tensor:
         one = slice(channel, channel + 1)
         result = result + resize(a[:, one], full_size) * image[:, one]
     return result.clamp(0, 1)
-
-
-def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Bilinear resize of (B, C, H, W) to `size` = (height, width), area-weighted (anti-aliased) where it shrinks."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _joint_bilateral(

@@ -18,7 +18,7 @@ from argan.errors import UsageError
 from argan.faces import at_face
 from argan.focus import Band, Focus, Range, check_blur, focus_band, resolve_range
 from argan.grain import Finish, measure_grain, no_grain
-from argan.guided import FINE, guided_upsample, resize
+from argan.guided import fit
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh import Aperture, develop_bokeh
@@ -187,17 +187,12 @@ def estimator_of(model: Model) -> DepthPredictor | OnnxDepth:
 
 
 def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
-    """Bring disparity (1, 1, h, w) to the size of pixels (C, H, W).
-
-    A coarse map (at most 1 / FINE of the photo) gets its edges from the photo, others are resized.
-    """
-    (height, width), (h, w) = pixels.shape[1:], disparity.shape[2:]
-    if (height, width) == (h, w):
+    """Bring disparity (1, 1, h, w) to the size of pixels (C, H, W), as `argan.guided.fit` does."""
+    size, full_size = disparity.shape[2:], pixels.shape[1:]
+    if size == full_size:
         return disparity
-    check_shape((h, w), (height, width))
-    if h * FINE <= height and w * FINE <= width:
-        return guided_upsample(disparity, _display_rgb(pixels))
-    return resize(disparity, (height, width))
+    check_shape(size, full_size)
+    return fit(disparity, _display_rgb(pixels))
 
 
 def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:

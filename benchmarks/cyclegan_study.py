@@ -21,9 +21,9 @@ from torch import Tensor
 import argan
 from argan.color import to_linear
 from argan.evaluation import masked_photos, some_photos
-from argan.guided import resize
 from argan.metrics import gradient_energy, mean_interval
 from argan.models.hub import load
+from argan.models.resize import resize
 from argan.training import pictures
 
 CELL = 128  # px of a photograph in the picture, at least

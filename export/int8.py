@@ -18,8 +18,8 @@ import torch
 
 from argan.data.synthetic import draw_photo
 from argan.export.targets import Target
-from argan.guided import resize
 from argan.models.encoder import LEVELS
+from argan.models.resize import resize
 
 PICTURES = 12  # for calibration
 COARSEST = f"/levels.{len(LEVELS) - 1}/"  # of an encoder, in the names of nodes

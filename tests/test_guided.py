@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from argan.guided import FINE, guided_upsample, resize, settle
+from argan.guided import FINE, guided_upsample, settle
+from argan.models.resize import resize
 
 
 def scene(height: int, width: int, noise: float = 0.0) -> tuple[Tensor, Tensor]:

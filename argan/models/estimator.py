@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from argan.config import EncoderName
-from argan.guided import guided_upsample, resize, settle
+from argan.guided import guided_upsample, settle
 from argan.models.encoder import FEATURES, STRIDE, Encoder
-from argan.models.resize import resize_short_side
+from argan.models.resize import resize, resize_short_side
 
 
 class ConvBlock(nn.Sequential):

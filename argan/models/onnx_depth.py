@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from argan import runtime
 from argan.errors import UsageError
-from argan.guided import FINE, guided_upsample, resize
+from argan.guided import fit
 
 
 class OnnxDepth(nn.Module):
@@ -60,11 +60,7 @@ class OnnxDepth(nn.Module):
         estimator, array = self._open(str(image.device)), image.detach().cpu().numpy()
         if isinstance(estimator, runtime.DepthFile):
             return torch.from_numpy(estimator.disparity_of(array))[None, None].to(image)
-        disparity = torch.from_numpy(estimator.coarse(array))[None, None].to(image)
-        (h, w), (height, width) = disparity.shape[2:], image.shape[2:]
-        if h * FINE <= height and w * FINE <= width:
-            return guided_upsample(disparity, image)
-        return resize(disparity, (height, width))
+        return fit(torch.from_numpy(estimator.coarse(array))[None, None].to(image), image)
 
     def _open(self, device: str) -> runtime.Estimator:
         """The file on `device`, opened once."""

@@ -1,10 +1,15 @@
-"""Bring a photo to an estimator's working size, in a form that every exporter keeps dynamic."""
+"""Bring pictures and maps to another size, in a form that every exporter keeps dynamic."""
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Bilinear resize of (B, C, H, W) to `size` = (height, width), area-weighted (anti-aliased) where it shrinks."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def resize_short_side(image: Tensor, size: int) -> Tensor:
@@ -20,8 +25,7 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
     def scaled(side: int) -> int:
         return (2 * side * size + short) // (2 * short)  # side * size / short, rounded
 
-    size_px = (scaled(height), scaled(width))
-    return F.interpolate(image, size=size_px, mode="bilinear", align_corners=False, antialias=True)
+    return resize(image, (scaled(height), scaled(width)))
 
 
 def smaller(a: Any, b: Any) -> Any:
