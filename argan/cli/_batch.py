@@ -1,16 +1,20 @@
 """What the commands on photographs share: which files, which outputs, and one bad file that does not stop the rest."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from argan.cli import _output
 from argan.cli._errors import explain, is_interrupt
 from argan.errors import ArganError, MissingError, MissingReaderError, UsageError
+
+if TYPE_CHECKING:
+    from argan.images import Photo
 
 SHOWS = ("depth", "coc", "layers", "focus")
 SWEEP = ".sweep"
@@ -130,6 +134,13 @@ def key_values(name: str, options: Sequence[str] | None) -> dict[str, str]:
         if "=" not in option:
             raise UsageError(f"{name} {option}: KEY=VALUE, such as size=384")
     return dict(option.split("=", 1) for option in options or ())
+
+
+def row(path: Path, photo: "Photo", files: list[Path], start: float, **facts: Any) -> Row:
+    """What a command says of a photo: which files it wrote, the size, its own `facts`, and the time since `start`."""
+    width, height = photo.size
+    seconds = round(time.perf_counter() - start, 2)
+    return {"photo": path, "files": files, "width": width, "height": height, **facts, "seconds": seconds}
 
 
 def read_ahead(photos: Iterable[Path], read: Callable[[Path], Item]) -> "Future[Item]":

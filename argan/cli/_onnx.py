@@ -100,17 +100,15 @@ def render(
             _batch.make_folder(depth_outputs[path].parent)
             depth_maps.write_depth(depth_outputs[path], job.result.disparity)
             written.append(depth_outputs[path])
-        width, height = job.result.photo.size
-        return {
-            "photo": path,
-            "files": written,
-            "width": width,
-            "height": height,
-            "blur": blur,
-            "focus": round(job.result.focus, 4),
-            "depth": source,
-            "device": renderer.device,
-            "seconds": round(time.perf_counter() - job.start, 2),
-        }
+        return _batch.row(
+            path,
+            job.result.photo,
+            written,
+            job.start,
+            blur=blur,
+            focus=round(job.result.focus, 4),
+            depth=source,
+            device=renderer.device,
+        )
 
     _batch.run_batch(photos, "render", read, work, write, as_json)

@@ -73,19 +73,17 @@ def depth(
         _batch.make_folder(maps[path].parent)
         depth_maps.write_depth(maps[path], job.disparity)
         depth_maps.write_depth_view(views[path], job.disparity)
-        width, height = job.photo.size
-        return {
-            "photo": path,
-            "files": [maps[path], views[path]],
-            "width": width,
-            "height": height,
-            "focus": round(resolve_focus("auto", job.disparity, estimator.focus), 4),
-            "least": round(float(job.disparity.min()), 4),
-            "greatest": round(float(job.disparity.max()), 4),
-            "model": estimator.name,
-            "device": estimator.device,
-            "seconds": round(time.perf_counter() - job.start, 2),
-        }
+        return _batch.row(
+            path,
+            job.photo,
+            [maps[path], views[path]],
+            job.start,
+            focus=round(resolve_focus("auto", job.disparity, estimator.focus), 4),
+            least=round(float(job.disparity.min()), 4),
+            greatest=round(float(job.disparity.max()), 4),
+            model=estimator.name,
+            device=estimator.device,
+        )
 
     _batch.run_batch(files, "depth", read, work, write, as_json)
 

@@ -180,10 +180,11 @@ def render(
     from argan.sweep import check_animation
 
     wanted_focus = _options.parse_focus(focus, focus_depth, focus_distance)
-    wanted_range = _options.parse_range(focus_range, wanted_focus if focus_distance is None else focus_distance)
+    any_focus = wanted_focus if focus_distance is None else focus_distance
+    wanted_range = _options.parse_range(focus_range, any_focus)
     wanted_grain = _options.parse_grain(grain)
     lens = _options.parse_lens(blur, f_number, focal, sensor, focus_distance)
-    _options.check_one_result(sweep, show, wanted_focus if focus_distance is None else focus_distance, wanted_range)
+    _options.check_one_result(sweep, show, any_focus, wanted_range)
     files = _batch.find_photos(photos)
     if show is not None:
         outputs = _batch.output_paths(files, output, lambda _: f".{show}-view.png")
@@ -226,7 +227,7 @@ def render(
         raise UsageError("--depth and --model exclude each other: both say how far things are")
 
     import time
-    from dataclasses import dataclass, field
+    from dataclasses import dataclass, field, replace
 
     from PIL import Image
 
@@ -295,7 +296,7 @@ def render(
 
         def focused_at(plane: float) -> photo.Look:
             blur = look.blur if lens is None else _options.blur_of(lens, plane, dioptres)
-            return photo.Look(blur, focus_band(plane, around), look.aperture, look.grain)
+            return replace(look, blur=blur, band=focus_band(plane, around))
 
         target = outputs[path]
         if show is not None:
@@ -331,17 +332,15 @@ def render(
             _batch.make_folder(depth_target.parent)
             depth_maps.write_depth(depth_target, job.disparity[0, 0].cpu().numpy())
             written.append(depth_target)
-        width, height = job.photo.size
-        return {
-            "photo": path,
-            "files": written,
-            "width": width,
-            "height": height,
-            "blur": round(job.blur, 4),
-            "focus": round(job.plane, 4),
-            "depth": source,
-            "device": str(where),
-            "seconds": round(time.perf_counter() - job.start, 2),
-        }
+        return _batch.row(
+            path,
+            job.photo,
+            written,
+            job.start,
+            blur=round(job.blur, 4),
+            focus=round(job.plane, 4),
+            depth=source,
+            device=str(where),
+        )
 
     _batch.run_batch(files, "render", read, work, write, as_json, first)
