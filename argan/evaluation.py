@@ -11,7 +11,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from statistics import fmean
 from typing import Any
@@ -88,14 +88,6 @@ class Report:
     mixture: Mixture
     rows: list[Row]
     left_out: dict[str, str]
-
-    def as_dict(self) -> dict[str, object]:
-        """Ready for JSON, which knows no NaN."""
-        plain = asdict(self)
-        for row in plain["rows"]:
-            for name, value in row.items():
-                row[name] = None if isinstance(value, float) and math.isnan(value) else value
-        return plain
 
 
 @torch.no_grad()

@@ -195,10 +195,9 @@ def test_sample_consistency_tells_which_samples_are_the_right_side_out():
 def test_rows_leave_out_what_has_no_answer():
     row = evaluation.row_of_means("x", [1.0, math.nan, 3.0], None, "higher")
     assert (row.value, row.count, row.centre_prior) == (2, 2, None)
-    report = evaluation.Report(
-        "m", "d", 0, None, "deep", [evaluation.row_of_means("x", [math.nan], None, "higher")], {}
-    )
-    assert report.as_dict()["rows"][0]["value"] is None
+    unanswered = evaluation.row_of_means("x", [math.nan], None, "higher")
+    assert math.isnan(unanswered.value)
+    assert unanswered.count == 0
 
 
 def test_photographs_are_turned_as_their_depth_is(tmp_path):

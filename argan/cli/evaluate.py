@@ -1,5 +1,6 @@
 """argan eval: what a model is worth, in figures."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,4 +103,4 @@ def evaluate(
         )
     for what, why in report.left_out.items():
         _output.info(f"not measured: {what}: {why}")
-    _output.result(report.as_dict(), as_json=as_json, human=_output.table([row.as_cells() for row in report.rows]))
+    _output.result(asdict(report), as_json=as_json, human=_output.table([row.as_cells() for row in report.rows]))
