@@ -6,20 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from argan.curves import SRGB, STRAIGHT, Curve, Parametric, Sampled, curve_of
-
-__all__ = [
-    "FULL_SCALE",
-    "SRGB",
-    "STRAIGHT",
-    "Curve",
-    "Parametric",
-    "Sampled",
-    "curve_of",
-    "from_linear",
-    "quantise",
-    "to_linear",
-]
+from argan.curves import SRGB, Curve
 
 FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from argan import focus as optics
 from argan import views
-from argan.color import FULL_SCALE, SRGB, STRAIGHT, Curve, curve_of, from_linear, to_linear
+from argan.color import FULL_SCALE, from_linear, to_linear
+from argan.curves import SRGB, STRAIGHT, Curve, curve_of
 from argan.depth_maps import check_shape, in_own_byte_order, values_of
 from argan.devices import resolve_device
 from argan.errors import UsageError

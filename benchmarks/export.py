@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from systems import write_between_marks
 
-from argan.color import SRGB
+from argan.curves import SRGB
 from argan.export import FORMATS, combinations, export_target, targets_of
 from argan.export.formats import FIXED
 from argan.export.metadata import read_size, size_text

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from argan.color import SRGB
+from argan.curves import SRGB
 from argan.errors import UsageError
 from argan.export.precision import in_half
 from argan.focus import Band, focus_band

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 import argan
 from argan import photo
-from argan.color import SRGB
+from argan.curves import SRGB
 from argan.errors import ArganError, MissingError, UsageError
 from argan.models.hub import Config, DepthInfo, Model
 

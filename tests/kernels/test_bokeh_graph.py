@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from argan.color import SRGB
+from argan.curves import SRGB
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh.graph import LARGEST, LEVELS, BokehGraph, enter, leave, radii
 
