@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from argan.curves import SRGB
+
 BEHIND, BEFORE = np.array([40, 110, 255]), np.array([255, 120, 20])  # of the focal plane: blue and orange
 SHARP = 0.75  # blur radius in pixels below which a viewer calls a photo sharp
 PEAK = np.array([60, 255, 90])
@@ -70,8 +72,7 @@ def depth_colours() -> np.ndarray:
         ]
     )
     linear = np.clip(to_linear_rgb @ cone_responses**3, 0, 1).T
-    stored = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return (stored * 255 + 0.5).astype(np.uint8)
+    return (SRGB.encode(linear) * 255 + 0.5).astype(np.uint8)
 
 
 def _tinted(grey: np.ndarray, side: np.ndarray) -> np.ndarray:
