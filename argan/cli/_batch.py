@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,30 +110,6 @@ def depth_file(option: Path, photo: Path, place: Path) -> Path:
             if path.exists():
                 return path
     raise ArganError(f"{photo}: no depth map {photo.stem}.depth.png in {option}")
-
-
-def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str) -> dict[str, str]:
-    """--model-input KEY=VALUE … and --depth-kind as `argan.load` takes them; nothing for a model that is no ONNX file.
-
-    Raises:
-        UsageError: not KEY=VALUE, or the model takes none.
-    """
-    from argan.runtime import is_onnx
-
-    if options and not is_onnx(model):
-        raise UsageError(f"--model-input {options[0]} goes with --model FILE.onnx")
-    if kind != "disparity" and not is_onnx(model):
-        raise UsageError("--depth-kind goes with --model FILE.onnx")
-    settings = key_values("--model-input", options)
-    return {"kind": kind, **settings} if kind != "disparity" else settings
-
-
-def key_values(name: str, options: Sequence[str] | None) -> dict[str, str]:
-    """KEY=VALUE … of the option called `name`; anything else is a UsageError."""
-    for option in options or ():
-        if "=" not in option:
-            raise UsageError(f"{name} {option}: KEY=VALUE, such as size=384")
-    return dict(option.split("=", 1) for option in options or ())
 
 
 def row(path: Path, photo: "Photo", files: list[Path], start: float, **facts: Any) -> Row:

@@ -1,10 +1,12 @@
-"""What the options of `argan render` ask for, checked: focus, grain, a real lens, depth, an aperture."""
+"""What the commands' options ask for, checked: focus, grain, a real lens, depth, a model's input, an aperture."""
 
+from collections.abc import Sequence
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argan.cli import _batch, _output
+from argan.errors import ArganError, UsageError
 
 if TYPE_CHECKING:
     from argan.depth_maps import DepthMap
@@ -18,8 +20,6 @@ def parse_focus(
     focus: str, focus_depth: float | None, focus_distance: float | None
 ) -> str | float | tuple[float, float]:
     """--focus and --focus-depth as `argan.render` takes them."""
-    from argan.errors import UsageError
-
     given = {
         "--focus": focus != "auto",
         "--focus-depth": focus_depth is not None,
@@ -42,7 +42,6 @@ def parse_focus(
 
 def parse_range(focus_range: str, focus: Any) -> str | float | tuple[float, float]:
     """--focus-range as `argan.render` takes it."""
-    from argan.errors import UsageError
     from argan.focus import focus_band
 
     if focus_range == "auto":
@@ -61,8 +60,6 @@ def parse_range(focus_range: str, focus: Any) -> str | float | tuple[float, floa
 
 
 def parse_grain(grain: str) -> float | str:
-    from argan.errors import UsageError
-
     if grain == "auto":
         return grain
     try:
@@ -75,7 +72,6 @@ def parse_lens(
     blur: float | None, f_number: float | None, focal: float, sensor: float, focus_distance: float | None
 ) -> "ThinLens | None":
     """The lens that gives the blur; None where --blur does."""
-    from argan.errors import UsageError
     from argan.lens import ThinLens
 
     if focus_distance is not None and not focus_distance > 0:
@@ -90,8 +86,6 @@ def parse_lens(
 
 
 def metric(dioptres: tuple[float, float] | None) -> tuple[float, float]:
-    from argan.errors import UsageError
-
     if dioptres is None or not dioptres[1] > dioptres[0]:
         raise UsageError(
             "--f-number and --focus-distance need to know how far things are",
@@ -108,8 +102,6 @@ def disparity_of(distance: float, dioptres: tuple[float, float] | None) -> float
 
 def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None) -> float:
     """--blur that makes discs as large as the lens does, focused on a disparity."""
-    from argan.errors import UsageError
-
     far, near = metric(dioptres)
     blur = lens.blur(far + plane * (near - far), (far, near))
     if blur > 100:
@@ -151,8 +143,6 @@ def focus_in(path: Path, wanted: Any, photo: "Photo") -> Any:
 
 
 def check_one_result(sweep: int | None, show: str | None, focus: Any, focus_range: Any) -> None:
-    from argan.errors import UsageError
-
     if sweep is not None and show is not None:
         raise UsageError("--sweep and --show exclude each other")
     if sweep is not None and (focus != "auto" or isinstance(focus_range, tuple)):
@@ -182,8 +172,6 @@ def saved_depth_paths(photos: _batch.Photos, save_depth: Path | None) -> dict[Pa
 
 
 def check_depth(depth: Path | None, photos: _batch.Photos) -> None:
-    from argan.errors import ArganError, UsageError
-
     if depth is None or str(depth) == EMBEDDED:
         return
     if not depth.exists():
@@ -194,7 +182,6 @@ def check_depth(depth: Path | None, photos: _batch.Photos) -> None:
 
 def check_depth_kind(depth: Path | None, kind: str, unit: float | None, model: str | None) -> None:
     """Refuse to say what a map stores where none is given."""
-    from argan.errors import UsageError
     from argan.runtime import is_onnx
 
     if kind != "disparity" and (str(depth) == EMBEDDED or (depth is None and not is_onnx(model))):
@@ -203,11 +190,34 @@ def check_depth_kind(depth: Path | None, kind: str, unit: float | None, model: s
         raise UsageError("--depth-unit goes with --depth FILE --depth-kind distance")
 
 
+def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str) -> dict[str, str]:
+    """--model-input KEY=VALUE … and --depth-kind as `argan.load` takes them; nothing for a model that is no ONNX file.
+
+    Raises:
+        UsageError: not KEY=VALUE, or the model takes none.
+    """
+    from argan.runtime import is_onnx
+
+    if options and not is_onnx(model):
+        raise UsageError(f"--model-input {options[0]} goes with --model FILE.onnx")
+    if kind != "disparity" and not is_onnx(model):
+        raise UsageError("--depth-kind goes with --model FILE.onnx")
+    settings = key_values("--model-input", options)
+    return {"kind": kind, **settings} if kind != "disparity" else settings
+
+
+def key_values(name: str, options: Sequence[str] | None) -> dict[str, str]:
+    """KEY=VALUE … of the option called `name`; anything else is a UsageError."""
+    for option in options or ():
+        if "=" not in option:
+            raise UsageError(f"{name} {option}: KEY=VALUE, such as size=384")
+    return dict(option.split("=", 1) for option in options or ())
+
+
 def read_aperture(aperture: str) -> Any:
     """The name of an aperture, or the brightness of a picture of one: a 2-D array."""
     import numpy as np
 
-    from argan.errors import UsageError
     from argan.images import reading
     from argan.kernels.bokeh import APERTURES
 

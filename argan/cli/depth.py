@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from argan.cli import _batch, _output
+from argan.cli import _batch, _options, _output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def depth(
     files = _batch.find_photos(photos)
     maps = _batch.output_paths(files, output, lambda _: ".depth.png", may_be_file=False)
     views = _batch.output_paths(files, output, lambda _: ".depth-view.png", may_be_file=False)
-    estimator = open_estimator(model, _batch.onnx_settings(model, model_input, depth_kind), device)
+    estimator = open_estimator(model, _options.onnx_settings(model, model_input, depth_kind), device)
     _output.info(f"depth: {estimator.name}; device: {estimator.device}")
 
     import time

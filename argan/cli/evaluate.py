@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from argan.cli import _batch, _output
+from argan.cli import _options, _output
 
 
 def evaluate(
@@ -69,7 +69,7 @@ def evaluate(
     from argan.images import check_suffix
     from argan.runtime import is_onnx
 
-    settings = _batch.key_values("--surrogate-input", surrogate_input)
+    settings = _options.key_values("--surrogate-input", surrogate_input)
     if surrogate_input and surrogate is None:
         raise UsageError("--surrogate-input goes with --surrogate FILE.onnx")
     if surrogate is not None and not is_onnx(surrogate):

@@ -205,7 +205,7 @@ def render(
         and depth_kind != "distance"
     ):
         _options.metric(None)
-    settings = _batch.onnx_settings(model, model_input, depth_kind if depth is None else "disparity")
+    settings = _options.onnx_settings(model, model_input, depth_kind if depth is None else "disparity")
     if is_onnx(model):
         from argan.cli import _onnx
 
