@@ -189,13 +189,8 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type[T], values: dict[str, Any]) -> T:
-    """The dataclass `cls` from nested plain values; unknown names and wrong types are a UsageError."""
-    return override(cls(), values)
-
-
 def override(config: T, values: dict[str, Any], path: str = "") -> T:
-    """`config` with the nested `values` put in place, each checked against its field's type."""
+    """`config` with the nested `values` put in place; unknown names and wrong types are a UsageError."""
     changes: dict[str, Any] = {}
     known = typing.get_type_hints(type(config))
     for name, value in values.items():

@@ -12,7 +12,6 @@ from argan.errors import ArganError, UsageError
 from argan.images import reading, upright, writing
 from argan.views import depth_view
 
-KINDS = ("disparity", "distance")
 ARRAYS = (".npy", ".npz")
 WRITES = (".png", ".tif", ".tiff", ".npy")
 MISFIT = 0.05  # by how much a map's aspect ratio may differ from the photo's: coarse maps have few pixels

@@ -28,7 +28,6 @@ from argan.errors import ArganError
 from argan.images import reading, upright
 
 DEPTH = "{http://ns.google.com/photos/1.0/depthmap/}"
-CONTAINER = "{http://ns.google.com/photos/1.0/container/}"
 ITEM = "{http://ns.google.com/photos/1.0/container/item/}"
 DYNAMIC = "{http://ns.google.com/photos/dd/1.0/depthmap/}"
 UNIFORM_INVERSE_DISTANCE, UNIFORM_DISTANCE = 0, 2  # depth_representation_type of ITU-T H.265, F.14.3.3

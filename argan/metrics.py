@@ -4,7 +4,7 @@ Everything here is a pure function of tensors (or arrays), computed in float64 o
 plain floats. Depth is compared by order wherever possible, because a disparity learned without labels is known up to a
 monotone map only: `spearman`, `area_under_roc` and `ordinal_accuracy` do not change when the estimate goes through any
 increasing function. Where a figure hangs on a choice (a margin, a positive mapping, a feature extractor), the choice is
-an argument with its default stated, and the extractor's name belongs in every report of KID and FID.
+stated, and the extractor's name belongs in every report of KID and FID.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from torch import Tensor
 
 from argan.errors import MissingError, UsageError
 
+QUANTILES = torch.tensor([0.025, 0.975], dtype=torch.double)
+RESAMPLES = 2000  # of values, for the interval of their mean
+FLOOR = 0.1  # what the least disparity becomes before its logarithm is taken
+SHARP = 0.25  # |D| up to which it is sharp, px per aperture step: half a pixel of blur for an aperture of two steps
+CHUNK = 1024  # features that are compared with all others at a time
+
 
 class Interval(NamedTuple):
     """A figure with its 95 % bootstrap interval [`low`, `high`]."""
@@ -26,15 +32,13 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_interval(values: Sequence[float] | Tensor, *, bootstrap: int = 2000, seed: int = 0) -> Interval:
+def mean_interval(values: Sequence[float] | Tensor) -> Interval:
     """The mean of one value per photograph, and the 2.5 to 97.5 percentile of the means of bootstrap resamples."""
     values = torch.as_tensor(values, dtype=torch.double)
-    resamples = torch.randint(len(values), (bootstrap, len(values)), generator=torch.Generator().manual_seed(seed))
+    resamples = torch.randint(len(values), (RESAMPLES, len(values)), generator=torch.Generator().manual_seed(0))
     low, high = values[resamples].mean(1).quantile(QUANTILES)
     return Interval(float(values.mean()), float(low), float(high))
 
-
-QUANTILES = torch.tensor([0.025, 0.975], dtype=torch.double)
 
 # --- depth ------------------------------------------------------------------------------------------------------------
 
@@ -153,9 +157,7 @@ def spill(disparity: Tensor, mask: Tensor) -> float:
     return float((near_way + far_way) / 2 / (near - far))
 
 
-def ordinal_accuracy(
-    estimate: Tensor, truth: Tensor, *, pairs: int = 50_000, margin: float = 0.05, seed: int = 0
-) -> float:
+def ordinal_accuracy(estimate: Tensor, truth: Tensor, *, pairs: int = 50_000, margin: float = 0.05) -> float:
     """The fraction of random pixel pairs whose near/far order is right; a tie in the estimate counts half.
 
     Asked are only pairs whose true disparities differ by more than `margin` of the truth's range, so that noise and
@@ -167,7 +169,7 @@ def ordinal_accuracy(
     """
     _same_shape(estimate, truth)
     estimate, truth = torch.as_tensor(estimate).flatten().double(), torch.as_tensor(truth).flatten().double()
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(0)
     first, second = torch.randint(truth.numel(), (2, pairs), generator=draw).to(truth.device)
     true_step = truth[first] - truth[second]
     asked = true_step.abs() > margin * (truth.max() - truth.min())
@@ -177,25 +179,25 @@ def ordinal_accuracy(
     return float((1 + step * true_step.sign())[asked].mean() / 2)
 
 
-def positive(disparity: Tensor, floor: float = 0.1) -> Tensor:
-    """The mapping under which `side` takes logarithms: minimum to `floor`, maximum to 1, linear between.
+def positive(disparity: Tensor) -> Tensor:
+    """The mapping under which `side` takes logarithms: minimum to FLOOR, maximum to 1, linear between.
 
     A constant map becomes 1 everywhere.
     """
     disparity = torch.as_tensor(disparity).double()
     low, high = disparity.min(), disparity.max()
-    return floor + (1 - floor) * (disparity - low) / (high - low) if high > low else torch.ones_like(disparity)
+    return FLOOR + (1 - FLOOR) * (disparity - low) / (high - low) if high > low else torch.ones_like(disparity)
 
 
-def side(estimate: Tensor, truth: Tensor, *, floor: float = 0.1) -> float:
+def side(estimate: Tensor, truth: Tensor) -> float:
     """Scale-invariant depth error of Eigen et al. 2014: sqrt(mean(e^2) - mean(e)^2) with e = log d - log d*.
 
-    Logarithms need positive values and the disparities here are signed, so both maps first go through
-    `positive(., floor)`; as log depth = -log disparity, the error of disparities is the error of depths. 0 is perfect.
-    It hangs on `floor` and on the extremes of both maps: read it beside `spearman`.
+    Logarithms need positive values and the disparities here are signed, so both maps first go through `positive`;
+    as log depth = -log disparity, the error of disparities is the error of depths. 0 is perfect. It hangs on FLOOR and
+    on the extremes of both maps: read it beside `spearman`.
     """
     _same_shape(estimate, truth)
-    error = positive(estimate, floor).log() - positive(truth, floor).log()
+    error = positive(estimate).log() - positive(truth).log()
     return float(error.var(correction=0).sqrt())
 
 
@@ -262,10 +264,10 @@ def kid(
     return Interval(float(value), float(low), float(high))
 
 
-def _mean_kernel(x: Tensor, y: Tensor, weights_x: Tensor, weights_y: Tensor, itself: bool, chunk: int = 1024) -> Tensor:
+def _mean_kernel(x: Tensor, y: Tensor, weights_x: Tensor, weights_y: Tensor, itself: bool) -> Tensor:
     """Weighted mean of k(x_i, y_j), one for each column of weights (N, R), (M, R); without i = j if y is x itself."""
     total = torch.zeros(weights_x.shape[1]).to(x)
-    for rows, row_weights in zip(x.split(chunk), weights_x.split(chunk), strict=True):
+    for rows, row_weights in zip(x.split(CHUNK), weights_x.split(CHUNK), strict=True):
         total += (row_weights * (polynomial_kernel(rows, y) @ weights_y)).sum(0)
     pairs = weights_x.sum(0) * weights_y.sum(0)
     if itself:
@@ -347,12 +349,12 @@ def precision_and_recall(fake: Tensor, real: Tensor, *, neighbors: int = 3) -> C
     return Coverage(_covered(fake, real, neighbors), _covered(real, fake, neighbors))
 
 
-def _covered(points: Tensor, members: Tensor, neighbors: int, chunk: int = 1024) -> Tensor:
+def _covered(points: Tensor, members: Tensor, neighbors: int) -> Tensor:
     """Whether each point lies in the ball of any member."""
     radii = torch.cat(
-        [torch.cdist(part, members).kthvalue(neighbors + 1, dim=1).values for part in members.split(chunk)]
+        [torch.cdist(part, members).kthvalue(neighbors + 1, dim=1).values for part in members.split(CHUNK)]
     )  # the nearest neighbour of a member is itself
-    return torch.cat([(torch.cdist(part, members) <= radii).any(dim=1) for part in points.split(chunk)])
+    return torch.cat([(torch.cdist(part, members) <= radii).any(dim=1) for part in points.split(CHUNK)])
 
 
 class FeatureExtractor(Protocol):
@@ -453,19 +455,18 @@ class Sharpness(NamedTuple):
     out_of_focus: float
 
 
-def sharpness_consistency(deep: Tensor, shallow: Tensor, disparity: Tensor, *, threshold: float = 0.25) -> Sharpness:
+def sharpness_consistency(deep: Tensor, shallow: Tensor, disparity: Tensor) -> Sharpness:
     """Has the shallow image lost detail exactly where its disparity says so?
 
     Sharpness of a region is the mean squared gradient of the luminance (central differences) over its pixels. Returned
-    is sharpness(shallow) / sharpness(deep) where |D| <= threshold (in focus: 1 is right) and where |D| > threshold (out
-    of focus: below 1 is right, the smaller the more blur).
+    is sharpness(shallow) / sharpness(deep) where |D| <= SHARP (in focus: 1 is right) and where |D| > SHARP (out of
+    focus: below 1 is right, the smaller the more blur).
 
     Args:
         deep, shallow: (3, H, W), display-encoded RGB in [0, 1].
         disparity: (H, W) or (1, H, W), signed, in pixels per aperture step.
-        threshold: in the same unit; 0.25 is a blur of half a pixel for an aperture of two steps.
     """
-    in_focus = torch.as_tensor(disparity).reshape(deep.shape[-2:])[1:-1, 1:-1].abs() <= threshold
+    in_focus = torch.as_tensor(disparity).reshape(deep.shape[-2:])[1:-1, 1:-1].abs() <= SHARP
     deep_energy, shallow_energy = gradient_energy(deep), gradient_energy(shallow)
     return Sharpness(
         *(float(shallow_energy[region].mean() / deep_energy[region].mean()) for region in (in_focus, ~in_focus))

@@ -1,6 +1,6 @@
 """The one place where commands speak: results on stdout (for people, or as JSON), everything else on stderr.
 
-Facts about the run (`info`, `warn`) and progress (`progress`, `track`) are not results: who reads stdout never
+Facts about the run (`info`) and progress (`progress`, `track`) are not results: who reads stdout never
 sees them. Every command that reports something takes `--json` and ends in one call of `result`.
 """
 
@@ -21,10 +21,6 @@ Item = TypeVar("Item")
 def info(message: str) -> None:
     """A line on stderr that a person may want to know and a script does not."""
     print(message, file=sys.stderr, flush=True)
-
-
-def warn(message: str) -> None:
-    info(f"warning: {message}")
 
 
 def progress(*columns: Any) -> "Progress":

@@ -137,7 +137,7 @@ def find(name_or_path: str | Path | None = None) -> Path:
     Raises:
         UsageError: there is no such model.
     """
-    name = DEFAULT if name_or_path in (None, "default") else str(name_or_path)
+    name = DEFAULT if name_or_path is None else str(name_or_path)
     for folder in (Path(name), Path(name) / "model", WEIGHTS / name):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             if folder == Path(name) / "model" and is_outdated(Path(name), folder):

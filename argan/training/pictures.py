@@ -19,13 +19,6 @@ class Generates(Protocol):
 
 
 @torch.no_grad()
-def generate(model: Generates, noise: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """noise (N, Z) -> deep (N, 3, S, S), shallow (N, 3, S, S), signed disparity (N, 1, S, S)."""
-    (deep, shallow), disparity = generate_apertures(model, noise, [0.0, scale])
-    return deep, shallow, disparity
-
-
-@torch.no_grad()
 def generate_apertures(
     model: Generates, noise: Tensor, scales: Sequence[float], camera: Tensor | None = None
 ) -> tuple[list[Tensor], Tensor]:
@@ -75,9 +68,9 @@ def to_image(image: Tensor) -> Image.Image:
 
 
 def save_samples(model: Generates, noise: Tensor, path: Path) -> None:
-    """The fixed grid of a run."""
-    deep, shallow, disparity = generate(model, noise)
-    save_picture([deep, shallow, depth_picture(disparity)], path)
+    """The fixed grid of a run: noise (N, Z) as deep images, shallow ones and their depth."""
+    images, disparity = generate_apertures(model, noise, [0.0, 1.0])
+    save_picture([*images, depth_picture(disparity)], path)
 
 
 def save_picture(rows: Sequence[Tensor], path: Path, columns: int | None = None) -> list[Path]:

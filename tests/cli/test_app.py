@@ -242,11 +242,10 @@ def test_launcher_runs_the_same_commands():
 
 def test_results_go_to_stdout_and_all_else_to_stderr(capsys):
     _output.info("a fact")
-    _output.warn("look")
     _output.result({"path": Path("a/b"), "array": np.arange(2), "value": torch.tensor(1.5)}, as_json=True)
     out, err = capsys.readouterr()
     assert json.loads(out) == {"path": "a/b", "array": [0, 1], "value": 1.5}
-    assert err == "a fact\nwarning: look\n"
+    assert err == "a fact\n"
 
 
 def test_json_of_what_is_none_is_refused():
