@@ -34,6 +34,6 @@ class MissingReaderError(MissingError):
 
 
 class Interrupted(ArganError):
-    """Ctrl-C or SIGTERM arrived and the work in progress was saved."""
+    """Ctrl-C or SIGTERM arrived. `argan train` writes a checkpoint first."""
 
     exit_code = 130

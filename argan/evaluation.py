@@ -2,7 +2,7 @@
 
 `evaluate_model` is all of `argan eval`; below it, each function measures one thing and returns rows for a table.
 Every depth score stands beside the score of the bare centre prior on the same photographs
-(`argan.metrics.center_prior`): what knows nothing but where the middle is.
+(`argan.metrics.centre_prior`): what knows nothing but where the middle is.
 """
 
 import csv
@@ -193,11 +193,6 @@ def choose_extractor(features: str, device: torch.device) -> tuple[FeatureExtrac
 # --- depth ------------------------------------------------------------------------------------------------------------
 
 
-def centre_prior(image: Tensor) -> Tensor:
-    """The bare centre prior as an estimator."""
-    return metrics.center_prior(*image.shape[2:], device=image.device)[None, None]
-
-
 TRUTH_MEASURES = {
     "Spearman correlation with {truth} disparity": (metrics.spearman, "higher"),
     "ordinal accuracy{against}": (metrics.ordinal_accuracy, "higher"),
@@ -214,7 +209,7 @@ def depth_against_truth(depth: Depth, photos: Iterable[tuple[Tensor, Tensor]], t
         truth: whose disparity that is: "true", or what it is called where there is another.
     """
     against = "" if truth == "true" else f" against {truth}"
-    estimated, prior = scores_against_truth(photos, depth, centre_prior)
+    estimated, prior = scores_against_truth(photos, depth, metrics.centre_prior)
     return [
         row_of_means(name.format(truth=truth, against=against), estimated[name], prior[name], better)
         for name, (_, better) in TRUTH_MEASURES.items()
@@ -311,7 +306,7 @@ def depth_against_masks(depth: Depth, pairs: Iterable[tuple[Tensor, Tensor]]) ->
     estimated, prior = [], []
     for photo, mask in pairs:
         estimated.append(metrics.area_under_roc(depth(photo[None])[0, 0].cpu(), mask))
-        prior.append(metrics.area_under_roc(centre_prior(photo[None])[0, 0].cpu(), mask))
+        prior.append(metrics.area_under_roc(metrics.centre_prior(photo)[0, 0].cpu(), mask))
     return [row_of_means("figure nearer than ground (AUC)", estimated, prior, "higher")]
 
 
@@ -431,8 +426,8 @@ def sample_consistency(samples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> list
             sharpness = metrics.sharpness_consistency(deep, shallow, disparity)
             in_focus.append(sharpness.in_focus)
             out_of_focus.append(sharpness.out_of_focus)
-            center = metrics.center_prior(*disparity.shape[1:], device=disparity.device) == 0
-            upright.append(float(disparity[0][center].mean() > disparity[0][~center].mean()))
+            centre = metrics.centre_prior(disparity)[0] == 0
+            upright.append(float(disparity[centre].mean() > disparity[~centre].mean()))
     rows = [
         row_of_means("sharpness shallow / deep, in focus", in_focus, None, "near 1"),
         row_of_means("sharpness shallow / deep, out of focus", out_of_focus, None, "below 1"),

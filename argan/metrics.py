@@ -201,18 +201,19 @@ def side(estimate: Tensor, truth: Tensor) -> float:
     return float(error.var(correction=0).sqrt())
 
 
-def center_prior(
-    height: int, width: int | None = None, *, radius: float = 0.25, device: torch.device | None = None
-) -> Tensor:
-    """The centre focus prior at a slope of 1, as the estimate for every photo: -max(r - R, 0), (H, W) float32, px.
+def centre_prior(image: Tensor, *, radius: float = 0.25) -> Tensor:
+    """The centre focus prior at a slope of 1, as the estimate for every photo: -max(r - R, 0), (1, 1, H, W), px.
 
     r is the distance from the centre and R = `radius` x width (AR-GAN's prior: in focus and nearest within R, receding
     outside). Whoever claims to have learned depth must beat it.
+
+    Args:
+        image: (…, H, W), of which nothing is seen but its size.
     """
-    width = width or height
-    y = torch.arange(height, device=device) - (height - 1) / 2
-    x = torch.arange(width, device=device) - (width - 1) / 2
-    return -torch.clamp(torch.hypot(x[None, :], y[:, None]) - radius * width, min=0)
+    height, width = image.shape[-2:]
+    y = torch.arange(height, device=image.device) - (height - 1) / 2
+    x = torch.arange(width, device=image.device) - (width - 1) / 2
+    return -torch.clamp(torch.hypot(x[None, :], y[:, None]) - radius * width, min=0)[None, None]
 
 
 # --- samples against photographs --------------------------------------------------------------------------------------

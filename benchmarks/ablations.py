@@ -23,8 +23,8 @@ from torch import Tensor
 
 from argan.config import FROM_SCRATCH, PRESETS, DepthConfig, TrainConfig, override, resolve_config
 from argan.data.synthetic import draw_scene, photograph
-from argan.evaluation import Depth, centre_prior, held_out, scores_against_truth
-from argan.metrics import gradient_energy, mean_interval
+from argan.evaluation import Depth, held_out, scores_against_truth
+from argan.metrics import centre_prior, gradient_energy, mean_interval
 from argan.models.hub import Model, is_outdated, load, newest_checkpoint
 from argan.training.depth import train_depth
 from argan.training.loop import train

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from argan.evaluation import Depth, centre_prior, masked_photos, photos_with_depth
-from argan.metrics import area_under_roc, mean_interval, rim, spearman, spill
+from argan.evaluation import Depth, masked_photos, photos_with_depth
+from argan.metrics import area_under_roc, centre_prior, mean_interval, rim, spearman, spill
 from argan.models.hub import load
 
 SIDE = 256  # px of the short side at which pairs are compared

@@ -31,7 +31,7 @@ def test_depth_against_truth_knows_a_perfect_estimate_and_the_bare_prior():
     assert all(row.count == 6 for row in perfect)
     reversed_order = evaluation.depth_against_truth(lambda image: -oracle(photos)(image), photos)
     assert [round(row.value, 9) for row in reversed_order[:2]] == [-1, 0]
-    prior = evaluation.depth_against_truth(evaluation.centre_prior, photos)
+    prior = evaluation.depth_against_truth(metrics.centre_prior, photos)
     assert [row.value for row in prior] == [pytest.approx(row.centre_prior) for row in perfect]
     assert all(row.low <= row.value <= row.high for row in prior)
 
@@ -180,7 +180,7 @@ def test_samples_of_a_generator_of_viewpoints_come_from_all_of_them():
 
 
 def test_sample_consistency_tells_which_samples_are_the_right_side_out():
-    disparity = metrics.center_prior(16)[None, None].repeat(4, 1, 1, 1)
+    disparity = metrics.centre_prior(torch.zeros(16, 16)).repeat(4, 1, 1, 1)
     disparity[3] *= -1
     deep = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     rows = values(
@@ -219,7 +219,7 @@ def test_depth_maps_without_depth_are_left_out():
     (photo, truth), other = evaluation.held_out(16, 2)
     flat, unknown = torch.full_like(truth, 0.5), torch.full_like(truth, torch.nan)
     with pytest.warns(UserWarning, match="no depth") as said:
-        rows = evaluation.depth_against_truth(evaluation.centre_prior, [(photo, flat), other, (photo, unknown)])
+        rows = evaluation.depth_against_truth(metrics.centre_prior, [(photo, flat), other, (photo, unknown)])
     assert [row.count for row in rows] == [1, 1, 1]
     assert ["photograph 1 " in str(said[0].message), "photograph 3 " in str(said[1].message)] == [True, True]
 

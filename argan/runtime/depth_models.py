@@ -39,7 +39,9 @@ LONGEST = 3  # a file that takes any size is given at most this multiple of its 
 
 @dataclass(frozen=True)
 class Convention:
-    """How a model takes a picture and what it gives. Each field is a setting: `--model-input NAME=VALUE`.
+    """How a model takes a picture and what it gives.
+
+    Each field but `name` is a setting, `--model-input FIELD=VALUE`; `normalise` is one for `mean` and `std` together.
 
     Attributes:
         name: what was recognised.

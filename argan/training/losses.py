@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argan.config import LossConfig, Mixture, ModelConfig
-from argan.metrics import center_prior
+from argan.metrics import centre_prior
 from argan.models.camera import depth_of, reproject, sample_at
 from argan.models.generator import REFERENCE_RESOLUTION
 
@@ -75,7 +75,7 @@ def prior_loss(disparity: Tensor, config: LossConfig) -> Tensor:
     In px at 64 px, so that its weight means the same at every resolution.
     """
     resolution = disparity.shape[-1]
-    prior = config.prior_slope * center_prior(resolution, radius=config.prior_radius, device=disparity.device)
+    prior = config.prior_slope * centre_prior(disparity, radius=config.prior_radius)
     return ((disparity - prior) * REFERENCE_RESOLUTION / resolution).square().mean()
 
 

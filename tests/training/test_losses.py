@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from argan.config import LossConfig
-from argan.metrics import center_prior
+from argan.metrics import centre_prior
 from argan.models.discriminator import Discriminator
 from argan.training import losses
 from argan.training.ema import Average
@@ -48,7 +48,7 @@ def test_gradient_penalty_reaches_the_discriminator():
 
 
 def test_prior_is_flat_in_the_middle_and_recedes_outside():
-    prior = center_prior(64, radius=0.25)
+    prior = centre_prior(torch.zeros(64, 64), radius=0.25)[0, 0]
     assert prior[24:40, 24:40].abs().max() == 0
     torch.testing.assert_close(prior[0, 0], torch.tensor(-(31.5 * 2**0.5 - 16)))
     torch.testing.assert_close(prior, prior.flip(0))
@@ -59,7 +59,7 @@ def test_prior_loss_means_the_same_at_every_resolution():
     small, large = (losses.prior_loss(torch.zeros(1, 1, size, size), config) for size in (32, 128))
     torch.testing.assert_close(small, large, rtol=0.05, atol=0)
     assert small > 0
-    assert losses.prior_loss(0.1 * center_prior(32, radius=0.2)[None, None], config) == 0
+    assert losses.prior_loss(0.1 * centre_prior(torch.zeros(32, 32), radius=0.2), config) == 0
 
 
 def test_smoothness_forgives_depth_edges_on_image_edges():
