@@ -34,7 +34,7 @@ WRITES = {
     ".avif": "AVIF",
 }
 HEIF = {".heic", ".heif", ".hif"}
-READS = {*WRITES, *HEIF, ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what a folder is searched for
+READS = {*WRITES, *HEIF, ".bmp", ".jfif", ".jp2", ".ppm", ".pgm", ".gif"}  # what folders and archives are searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
 WEBP_SIDE = 16_383  # px

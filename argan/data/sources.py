@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from argan.errors import ArganError, UsageError
-
-SUFFIXES = frozenset(".avif .bmp .gif .heic .heif .hif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())  # noqa: SIM905
+from argan.images import READS
 
 Box = tuple[float, float, float, float]
 
@@ -101,4 +100,4 @@ def open_files(path: Path) -> Iterator[Source]:
 def is_picture(name: str) -> bool:
     parts = name.split("/")
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in SUFFIXES
+    return not hidden and os.path.splitext(parts[-1])[1].lower() in READS

@@ -74,6 +74,16 @@ def test_upright_as_the_photo_is_seen(tmp_path: Path, model: str) -> None:
     assert Image.open(tmp_path / "photo.depth.png").size == (44, 60)
 
 
+def test_a_folder_is_searched_for_pictures(
+    photo: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (60, 44)).save(tmp_path / "saved by a browser.jfif", format="JPEG")
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert argan("depth", tmp_path, "--model", model, "--json") == 0
+    found = [Path(row["photo"]).name for row in json.loads(capsys.readouterr().out)]
+    assert found == ["photo.png", "saved by a browser.jfif"]
+
+
 def test_a_folder_with_one_bad_file(
     photo: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
