@@ -16,9 +16,6 @@ from argan.errors import ArganError, MissingError, MissingReaderError, UsageErro
 if TYPE_CHECKING:
     from argan.images import Photo
 
-SHOWS = ("depth", "coc", "layers", "focus")
-SWEEP = ".sweep"
-OWN_ENDINGS = (".bokeh", ".depth", SWEEP, *(f".{show}-view" for show in SHOWS))  # no inputs when found in a folder
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz")
 
 Row = dict[str, Any]
@@ -42,7 +39,9 @@ def find_photos(paths: Iterable[Path]) -> Photos:
 
 
 def is_photo(file: Path, folder: Path) -> bool:
-    return is_named_as_a_photo(file) and file.is_file() and not is_own_output(file, folder)
+    from argan.data.sources import is_picture
+
+    return file.is_file() and is_picture(file.relative_to(folder).as_posix())
 
 
 def is_named_as_a_photo(path: Path) -> bool:
@@ -50,12 +49,6 @@ def is_named_as_a_photo(path: Path) -> bool:
     from argan.images import READS
 
     return path.suffix.lower() in READS
-
-
-def is_own_output(path: Path, folder: Path) -> bool:
-    """Whether a file below `folder` is hidden, or one that the commands have written."""
-    names = path.relative_to(folder).parts
-    return any(name.startswith(".") or Path(name).stem.endswith(OWN_ENDINGS) or name.endswith(SWEEP) for name in names)
 
 
 def output_paths(

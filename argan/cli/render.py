@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from argan.cli import _batch, _options, _output
+from argan.names import SWEEP
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,7 +190,7 @@ def render(
     if show is not None:
         outputs = _batch.output_paths(files, output, lambda _: f".{show}-view.png")
     elif sweep is not None:
-        outputs = _batch.output_paths(files, output, lambda _: f"{_batch.SWEEP}.webp")
+        outputs = _batch.output_paths(files, output, lambda _: f"{SWEEP}.webp")
     else:
         outputs = _batch.output_paths(files, output, lambda photo: ".bokeh" + output_suffix(photo))
     for path in outputs.values():

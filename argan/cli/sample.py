@@ -38,14 +38,13 @@ def sample(
     """
     import torch
 
-    from argan.data.sources import is_picture
     from argan.devices import resolve_device
     from argan.errors import UsageError
-    from argan.images import check_suffix
+    from argan.images import READS, check_suffix
     from argan.models.hub import load
     from argan.training import pictures
 
-    if is_picture(out.name):
+    if in_one := out.suffix.lower() in READS:
         check_suffix(out)
     model = load(checkpoint)
     generator, network = model.generator, model.config.generator
@@ -62,7 +61,7 @@ def sample(
     scales = torch.linspace(0, scale, apertures).tolist()
     images, disparity = pictures.generate_apertures(model, noise, scales, camera)
     depth = pictures.depth_picture(disparity)
-    if is_picture(out.name):
+    if in_one:
         written = pictures.save_picture([*images, depth], out, views if views > 1 else columns)
     else:
         middle = [f"aperture-{scale:g}" for scale in scales[1:-1]]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from argan.errors import ArganError, UsageError
 from argan.images import READS
+from argan.names import is_own
 
 Box = tuple[float, float, float, float]
 
@@ -98,6 +99,7 @@ def open_files(path: Path) -> Iterator[Source]:
 
 
 def is_picture(name: str) -> bool:
+    """Whether a path within a folder or an archive is called as a photograph may be: not hidden, nor made by argan."""
     parts = name.split("/")
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in READS
+    beside = any(part.startswith(".") or part == "__MACOSX" or is_own(part) for part in parts)
+    return not beside and os.path.splitext(parts[-1])[1].lower() in READS

@@ -162,7 +162,8 @@ def test_many_workers_give_what_one_gives(photos):
 
 
 def test_other_files_are_passed_over(photos):
-    for name in ("readme.txt", "labels.mat", ".hidden.png", "__MACOSX/._a.webp", ".git/x.png"):
+    own = ("a.depth.png", "a.depth-view.png", "a.bokeh.jpg", "a.sweep/a.001.jpg", "a.sweep.webp")  # argan wrote these
+    for name in ("readme.txt", "labels.mat", ".hidden.png", "__MACOSX/._a.webp", ".git/x.png", *own):
         write(photos, name, b"not a picture")
     found = PhotoFolder(photos, 4, cache=False)
     assert len(found) == 4
