@@ -18,7 +18,7 @@ from argan.kernels.bokeh.areas import Area, window
 from argan.kernels.bokeh.layers import Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.reference import DOUBT, EDGE, FADE, HELD, MIXED, NOISE, TRUST
-from argan.kernels.bokeh.regions import Steps
+from argan.kernels.bokeh.regions import BESIDE, Steps
 
 LAMP = 2.0  # running sums of brighter light in single precision would round what is dark beside it
 SEGMENT = 64  # pixels of a row that are skipped together if nothing is there
@@ -573,8 +573,9 @@ def sum_row(row, alpha):
 
 @compiled
 def seen(visible, top, bottom, left, right):
-    for y in range(top, bottom):
-        for x in range(left, min(right, visible.shape[1])):
+    """Whether anything of a block is visible, or of what is beside it."""
+    for y in range(max(top - BESIDE, 0), min(bottom + BESIDE, visible.shape[0])):
+        for x in range(max(left - BESIDE, 0), min(right + BESIDE, visible.shape[1])):
             if visible[y, x] > 0:
                 return True
     return False

@@ -17,7 +17,6 @@ from argan.kernels.bokeh.areas import (
     Area,
     doubled,
     halved,
-    largest,
     largest_around,
     reduced,
     replicated,
@@ -26,7 +25,7 @@ from argan.kernels.bokeh.areas import (
 )
 from argan.kernels.bokeh.layers import Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
-from argan.kernels.bokeh.regions import Steps
+from argan.kernels.bokeh.regions import BESIDE, Steps
 
 EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pixels are taken to be mixtures (ramp)
 MIXED = 0.2, 1.0  # what mixed pixels count for when surfaces' colours are fitted, at first and with the shares found
@@ -242,10 +241,11 @@ def block_windows(x: Tensor, size: Sequence[int], side: int, block: int) -> Tens
 
 
 def busy_blocks(alpha: Tensor, visible: Tensor, block: int) -> Tensor:
-    """Which blocks (B,rows,columns) light reaches and are visible somewhere; alpha by `block_windows`."""
+    """Which blocks (B,rows,columns) light reaches and are visible somewhere, or beside; alpha by `block_windows`."""
     (rows, columns), (height, width) = alpha.shape[1:3], visible.shape[-2:]
-    visible = F.pad(visible, (0, columns * block - width, 0, rows * block - height))
-    return (alpha.detach().amax(-2).amax(-1) > 0) & (largest(visible, block)[:, 0] > 0)
+    below, right = rows * block - height, columns * block - width
+    visible = F.pad(visible, (BESIDE, right + BESIDE, BESIDE, below + BESIDE))
+    return (alpha.detach().amax(-2).amax(-1) > 0) & (F.max_pool2d(visible, block + 2 * BESIDE, block)[:, 0] > 0)
 
 
 def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:

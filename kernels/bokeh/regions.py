@@ -33,6 +33,7 @@ from argan.kernels.bokeh.plan import EPS, OWN, Plan
 
 Light = Callable[[Area], Tensor]  # an area of a picture -> its linear light (1,3,h,w)
 Develop = Callable[[Tensor, Area], Tensor]  # rendered light (1,3,h,w) of an area -> what is wanted of it (1,C,h,w)
+BESIDE = 2  # cells from which what shows in one is interpolated, or shifted to it
 TILE = 640  # photos are worked in tiles of this side, so that what is worked on stays in the cache; wider for wide blur
 
 
@@ -254,8 +255,8 @@ class Region:
     ) -> tuple[Tensor, Area]:
         """RGBA of slab k at its level, spread to where it is shown, and where that is in the view at that level.
 
-        Nothing is spread to where the `group` lets no light pass, or it is not `visible` through what is before that,
-        nor beside there.
+        Nothing is spread to where the `group` lets no light pass, or it is not `visible` through what is before that;
+        nor BESIDE there.
         """
         (bounds, hides, shown), plan, around, level = places, self.plan, self.around(k), self.plan.level(k)
         needed = shown.grown(around).within(bounds.grown(around)).within(self.everything)
@@ -265,7 +266,6 @@ class Region:
         here = shown.seen_from(self.view).at_level(level)
         passing = group.through.detach()[here.index()]
         passing = passing if visible is None else visible[here.index()] * passing
-        passing = F.max_pool2d(passing, 5, 1, 2)  # what shows is interpolated from cells beside it, and shifted by one
         return self.steps.spread(layer, source, passing, kernels), here
 
 

@@ -22,7 +22,7 @@ from argan.kernels.bokeh.aperture import Aperture
 from argan.kernels.bokeh.areas import Area, folded, reduced, round_up, window
 from argan.kernels.bokeh.layers import NOWHERE, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
-from argan.kernels.bokeh.regions import Develop, Light, Steps, render_tiles
+from argan.kernels.bokeh.regions import BESIDE, Develop, Light, Steps, render_tiles
 from argan.kernels.launch import launch
 
 BLOCK_C = 256  # cells or pixels of a program of the other kernels
@@ -567,14 +567,14 @@ def window_backward(grad: Tensor, area: Area, size: torch.Size) -> Tensor:
 
 
 def busy_blocks(layer: Tensor, source: Area, visible: Tensor, block: int) -> Tensor:
-    """Which blocks of the result light reaches and are visible somewhere: int8, (rows,columns)."""
+    """Which blocks of the result light reaches and are visible somewhere, or beside: int8, (rows,columns)."""
     height, width = visible.shape[-2:]
     out = torch.empty(blocks(height, block), blocks(width, block), dtype=torch.int8, device=layer.device)
     alpha, _, pitch = strided(layer[:, 3:])
     visible, _, visible_pitch = strided(visible)
     launch(
         busy_kernel, out.numel(), alpha, pitch, *layer.shape[-2:], source.top, source.left, *source.size,
-        visible, visible_pitch, out, height, width, BLOCK=block, STRIP=min(block, STRIP),
+        visible, visible_pitch, out, height, width, BLOCK=block, STRIP=min(block, STRIP), BESIDE=BESIDE,
     )  # fmt: skip
     return out
 
@@ -616,17 +616,20 @@ def gather(source: Tensor, busy: Tensor, weights: Tensor, whose: str, block: int
 )  # fmt: skip
 def busy_kernel(
     alpha, pitch, layer_height, layer_width, top, left, source_height, source_width, visible, visible_pitch,
-    out, height, width, BLOCK: tl.constexpr, STRIP: tl.constexpr,
+    out, height, width, BLOCK: tl.constexpr, STRIP: tl.constexpr, BESIDE: tl.constexpr,
 ):  # fmt: skip
-    """Whether a block is visible, and there is something in what it is gathered from."""
+    """Whether a block or what is beside it is visible, and there is something in what it is gathered from."""
     block = tl.program_id(0)
     across = tl.cdiv(width, BLOCK)
     first_row, first_column = (block // across) * BLOCK, (block % across) * BLOCK
     y, x = tl.arange(0, STRIP)[:, None], first_column + tl.arange(0, BLOCK)[None]
     shown = tl.zeros([STRIP, BLOCK], visible.dtype.element_ty)
-    for row in range(first_row, tl.minimum(first_row + BLOCK, height), STRIP):
-        exists = (row + y < height) & (x < width)
-        shown = tl.maximum(shown, tl.load(visible + (row + y) * visible_pitch + x, exists, other=0))
+    end_row = tl.minimum(first_row + BLOCK + BESIDE, height)
+    for row in range(tl.maximum(first_row - BESIDE, 0), end_row, STRIP):
+        for shift in tl.static_range(-BESIDE, BESIDE + 1, 2 * BESIDE):  # both together: a block and what is beside it
+            column = x + shift
+            exists = (row + y < end_row) & (column >= 0) & (column < width)
+            shown = tl.maximum(shown, tl.load(visible + (row + y) * visible_pitch + column, exists, other=0))
     something = tl.max(shown) > 0
     if something:
         last_row = tl.minimum(first_row + BLOCK + source_height - height, source_height)

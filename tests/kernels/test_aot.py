@@ -102,7 +102,7 @@ KERNELS = [
     step("push_kernel", 40),
     step("pull_backward_kernel", 144, TRUST=16, EPS=1e-6),
     step("push_backward_kernel", 64),
-    step("busy_kernel", 80, out="i8", BLOCK=64, STRIP=16),
+    step("busy_kernel", 80, out="i8", BLOCK=64, STRIP=16, BESIDE=2),
     step("pack_kernel", 40, HALF=False, EDGE="extend"),
     step("pack_kernel", 40, out="fp16", HALF=True, EDGE="extend"),
     step("pack_kernel", 40, HALF=False, EDGE="zero"),
