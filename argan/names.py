@@ -1,0 +1,12 @@
+"""What the commands call what they write beside a photo. None of it is a photograph when a folder is searched."""
+
+import os
+
+SWEEP = ".sweep"
+SHOWS = ("depth", "coc", "layers", "focus")
+ENDINGS = (".bokeh", ".depth", SWEEP, *(f".{show}-view" for show in SHOWS))
+
+
+def is_own(name: str) -> bool:
+    """Whether a file, or a folder of a sweep's pictures, is called so by argan."""
+    return name.endswith(SWEEP) or os.path.splitext(name)[0].endswith(ENDINGS)
