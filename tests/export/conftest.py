@@ -16,10 +16,12 @@ def model():
     config = Config(
         name="tiny",
         generator=ModelConfig(resolution=16, z_dim=8, width=8),
-        depth=DepthInfo(width=16, resolution=16, levels=1),  # each halving makes torch.export reason for longer
+        depth=DepthInfo(width=16, resolution=16, far=-2.0, near=2.0, levels=1),  # each halving takes torch.export long
         card=CARD,
     )
-    return Model(config).eval().requires_grad_(False)
+    model = Model(config).eval().requires_grad_(False)
+    model.depth.estimator.head.weight.mul_(10)  # so that untrained depth has a range, some of it out of focus
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,7 @@ def test_pipeline_is_depth_and_rendering(exported, photo):
     assert whole.focus == pytest.approx(depth.focus)
     np.testing.assert_allclose(whole.disparity, parts.disparity, atol=1e-4)
     assert np.abs(whole.photo.pixels.astype(int) - parts.photo.pixels).max() <= 1
+    assert np.abs(whole.photo.pixels.astype(int) - photo.pixels).max() > 20
 
 
 def test_depth_estimator_from_a_file_serves_argan(model, exported, photo):
