@@ -1,10 +1,10 @@
 """Photographs: read upright with what belongs to them, written again in the format and quality they had.
 
 Kept: the ICC profile, EXIF and XMP (with the orientation set to upright, since the pixels are), resolution, PNG text,
-JPEG quantisation tables and chroma subsampling, alpha, grey, 8 or 16 bits. Changed: palettes and 1-bit pictures become
-RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB through its profile. Dropped: the thumbnail inside EXIF
-(it shows the picture before), MakerNotes stay. Refused, in one line: CMYK without a profile, Lab, 32-bit, grey of
-16 bits with alpha, animations.
+JPEG quantisation tables and chroma subsampling, lossless WebP, alpha, grey, 8 or 16 bits. Changed: palettes and 1-bit
+pictures become RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB through its profile. Dropped: the
+thumbnail inside EXIF (it shows the picture before), MakerNotes stay. Refused, in one line: CMYK without a profile, Lab,
+32-bit, grey of 16 bits with alpha, animations.
 """
 
 import re
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import BytesIO
+from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class Photo:
     dpi: tuple[float, float] | None = None
     text: dict[str, str] = field(default_factory=dict)  # of a PNG
     jpeg: dict[str, Any] = field(default_factory=dict)  # Pillow's options that reproduce a JPEG's quality
+    lossless: bool = False  # of a WebP
 
     @property
     def has_alpha(self) -> bool:
@@ -169,6 +170,7 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
         options |= {name: data if data and len(data) < SEGMENT else None for name, data in fitting.items()}
     elif kind in ("WEBP", "AVIF"):
         options |= {"quality": 95, "xmp": photo.xmp}
+        options |= {"lossless": True, "exact": True} if kind == "WEBP" and photo.lossless else {}
     elif kind == "PNG":
         options["pnginfo"] = _png_info(photo)
     else:
@@ -241,6 +243,7 @@ def _describe(image: Image.Image) -> Photo:
         dpi=_dpi(info.get("dpi")),
         text=text,
         jpeg=_jpeg_options(image),
+        lossless=_is_lossless_webp(image),
     )
 
 
@@ -256,6 +259,20 @@ def _jpeg_options(image: Image.Image) -> dict[str, Any]:
         "comment": image.info.get("comment"),
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _is_lossless_webp(image: Image.Image) -> bool:
+    """Whether the pixels are in a chunk VP8L, not VP8 (WebP Container Specification)."""
+    file = getattr(image, "fp", None)
+    if image.format != "WEBP" or file is None:
+        return False
+    place, kind = file.tell(), b""
+    file.seek(len(b"RIFF....WEBP"))
+    while kind not in (b"VP8 ", b"VP8L") and len(head := file.read(8)) == 8:
+        kind, size = struct.unpack("<4sI", head)
+        file.seek(size + size % 2, SEEK_CUR)
+    file.seek(place)
+    return kind == b"VP8L"
 
 
 def _dpi(dpi: Any) -> tuple[float, float] | None:

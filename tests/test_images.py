@@ -253,6 +253,17 @@ def test_8_bit_modes_are_kept_exactly(tmp_path: Path, mode: str, suffix: str) ->
     assert np.array_equal(np.asarray(written), np.asarray(picture(mode)))
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_lossless_webp_stays_lossless(tmp_path: Path, extended: bool) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    options = {"icc_profile": ICC, "exif": exif_with(1)} if extended else {}
+    Image.fromarray(noise).save(tmp_path / "photo.webp", lossless=True, **options)
+    photo = read_photo(tmp_path / "photo.webp")
+    assert np.array_equal(np.asarray(reopened(photo, ".webp").convert("RGB")), noise)
+    Image.fromarray(noise).save(tmp_path / "lossy.webp", quality=80)
+    assert not read_photo(tmp_path / "lossy.webp").lossless
+
+
 def test_webp_keeps_alpha() -> None:
     assert reopened(from_pil(picture("RGBA")), ".webp").mode == "RGBA"
 
