@@ -56,7 +56,7 @@ def resolve_range(focus_range: Range | str, focus: Focus, learned: float | None 
         return focus_range
     if focus_range != "auto":
         raise UsageError(f"focus range {focus_range!r}", hint='"auto", a width in disparity, or two disparities')
-    return 0.0 if learned is None or isinstance(focus, int | float) else learned
+    return learned if learned is not None and isinstance(focus, str | tuple | list) else 0.0
 
 
 def focus_band(plane: float, around: Range) -> Band:

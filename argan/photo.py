@@ -13,7 +13,7 @@ from argan import focus as optics
 from argan import views
 from argan.color import FULL_SCALE, from_linear, to_linear
 from argan.curves import SRGB, STRAIGHT, Curve, curve_of
-from argan.depth_maps import check_shape, in_own_byte_order, values_of
+from argan.depth_maps import check_proportions, check_shape, in_own_byte_order, values_of
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.faces import at_face
@@ -27,8 +27,6 @@ from argan.kernels.bokeh.areas import Area
 from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model, load
 from argan.models.onnx_depth import OnnxDepth
-
-LONGEST = 100  # times as long as wide: estimators see photos at one short side, and so much of the long one
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
@@ -84,8 +82,8 @@ def render(
         image: a PIL image (turned upright by its EXIF orientation), a numpy array (H, W) or (H, W, C), or a torch
             tensor (C, H, W) or (B, C, H, W); C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA; uint8, uint16, or floats in
             [0, 1], highlights beyond. Values are display-encoded: as sRGB, or as a PIL image's own ICC profile says.
-        blur: diameter of the blur disc where |disparity - focus| = 1, in percent of the photo's long side. 0 returns
-            the pixels as they are.
+        blur: diameter of the blur disc where |disparity - focus| = 1, in percent of the photo's long side; the distance
+            is that to the nearer end of what is sharp about the focus. 0 returns the pixels as they are.
         focus: "auto", "subject", "face", a point (x, y) in fractions of width and height, or a disparity in [0, 1].
             "auto" is the model's learned focal plane; with `depth` it is the centre-weighted median disparity.
             "subject" is the nearest thing about the centre, "face" the largest face that is found, else the subject.
@@ -172,8 +170,7 @@ def predict(pixels: Tensor, model: Model) -> Tensor:
     depth = estimator_of(model)
     if min(pixels.shape[1:]) < 16:
         raise UsageError(f"a photo needs 16 pixels each way to estimate depth, not {_size(pixels)}", hint="use --depth")
-    if max(pixels.shape[1:]) > LONGEST * min(pixels.shape[1:]):
-        raise UsageError(f"{_size(pixels)} pixels are too long and narrow to estimate depth", hint="use --depth")
+    check_proportions(*pixels.shape[1:])
     cudnn = torch.backends.cudnn  # which would convolve with 10 bits on GPUs: discs would differ from the CPU's
     exact = cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
     with torch.no_grad(), exact, torch.autocast(pixels.device.type, enabled=False):

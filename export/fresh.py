@@ -13,7 +13,7 @@ import torch
 
 from argan.errors import ArganError, MissingError, UsageError, VerificationError
 from argan.export import alone
-from argan.export.metadata import read_size, size_text, weights_checksum
+from argan.export.metadata import metadata, read_size, size_text, weights_checksum
 from argan.export.onnx import check_interface
 from argan.export.precision import PRECISIONS
 from argan.export.reading import read_metadata
@@ -65,8 +65,8 @@ def verify_file(path: Path, model: Model | None = None, device: torch.device | s
             f"{path} was made from other weights of {entries['argan.model']} (checksum {str(found)[:12]}…)",
             hint="--model names the model it was exported from",
         )
-    for name, value in target.facts().items():  # runtimes compute with some of them
-        if (said := entries.get(f"argan.{name}", value)) != value:
+    for name, value in metadata(target).items():  # runtimes compute with some of them
+        if name != "argan.version" and (said := entries.get(name, "nothing")) != value:
             raise VerificationError(f"{path} has been changed: it says {name} {said}, and its model {value}")
     if format == "onnx":
         check_interface(target, path)

@@ -13,7 +13,7 @@ CONVENTIONS = {
     "images": "float32, (batch, channel, height, width), display-encoded RGB in [0, 1]",
     "disparity": "larger is nearer; in [0, 1] with 1 = nearest unless it is called signed",
     "signed disparity": "D = d - f relative to the focal plane: 0 in focus, positive in front, negative behind",
-    "blur": "percent of the photo's long side, the diameter of the disc at |d - f| = 1",
+    "blur": "percent of the photo's long side, the diameter of the disc at |d - f| = 1, f the nearest d in focus",
 }
 
 

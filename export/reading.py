@@ -46,6 +46,9 @@ def describe(path: Path) -> dict[str, str | int | dict[str, str]]:
     entries = read_metadata(path)
     facts: dict[str, str | int | dict[str, str]] = {"file": str(path), "format": entries.pop("format")}
     for name, value in entries.items():
-        facts[name.removeprefix("argan.")] = json.loads(value) if value.startswith("{") else value
+        try:
+            facts[name.removeprefix("argan.")] = json.loads(value) if value.startswith("{") else value
+        except ValueError as error:
+            raise ArganError(f"{path} is damaged: its entry {name} is no JSON") from error
     data = path.read_bytes()
     return {**facts, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

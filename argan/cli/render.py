@@ -47,7 +47,8 @@ def render(
         str,
         typer.Option(
             metavar="auto|WIDTH|LOW,HIGH",
-            help="Keep a band of disparity sharp, about the focus or as given; auto: what the model calls sharp.",
+            help="Keep a band of disparity sharp, about the focus or as given. auto: the model's own; "
+            "0 with --depth, --focus-depth and --sweep.",
             rich_help_panel=FOCUS,
         ),
     ] = "auto",

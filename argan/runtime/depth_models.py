@@ -159,8 +159,8 @@ def recognise(session: Session) -> Convention:
         found = replace(found, scale=255.0, mean=NORMALISATIONS["none"][0], std=NORMALISATIONS["none"][1])
     elif inside:
         found = replace(found, mean=NORMALISATIONS["none"][0], std=NORMALISATIONS["none"][1])
-    if height and width:
-        found = replace(found, size=(width, height))
+    if side := width or height:  # where only one is fixed, a square will do
+        found = replace(found, size=(width or side, height or side))
     distance = any(word in output.lower() for output in session.outputs for word in ("metric", "distance"))
     return replace(found, layout="nhwc" if nhwc else "nchw", kind="distance" if distance else "disparity")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from argan.depth_maps import check_shape
+from argan.depth_maps import check_proportions, check_shape
 from argan.errors import UsageError
 from argan.faces import at_face
 from argan.focus import Focus, check_blur, focus_band, resolve_focus, resolve_range
@@ -20,7 +20,7 @@ DEPTH_PIXELS = 24_000_000  # a larger photo's depth is estimated on a smaller co
 PIPELINE_PIXELS = 4_000_000  # what pipeline.onnx is given, in one run: it takes a kilobyte a pixel
 
 RESOLUTION = 64  # px: what estimators are trained at that do not say
-AUTO = -1.0  # what pipeline.onnx takes for the learned focal plane
+AUTO = -1.0  # what pipeline.onnx takes for the learned focal plane, and what is sharp about it
 NO_MAP = np.zeros((1, 1), np.float32)
 
 
@@ -56,6 +56,7 @@ class DepthFile:
     def disparity_of(self, image: np.ndarray) -> np.ndarray:
         """Disparity (H, W) of display-encoded RGB (1, 3, H, W) in [0, 1]."""
         size = image.shape[2:]
+        check_proportions(*size)
         image = resize(image, self._working_size(*size))
         _check_size(self.session, image)
         (disparity,) = self.session.run(image)
@@ -143,7 +144,8 @@ class PipelineFile:
 
     def __init__(self, session: Session):
         self.session, self.device, self.path = session, session.device, session.path
-        self.name, self.focus = model_name(session), _number(session, "argan.focus")
+        self.name = model_name(session)
+        self.focus, self.focus_range = _number(session, "argan.focus"), _number(session, "argan.focus_range")
 
     def render(
         self, photo: Photo, *, blur: float = 2.0, focus: Focus = "auto", depth: np.ndarray | None = None
@@ -172,8 +174,12 @@ class PipelineFile:
             return rendered
 
         rendered, disparity = seen_through(photo, lens), maps[0]
-        plane = resolve_focus("auto", disparity, self.focus) if plane == AUTO else plane
-        _check_reach(self.session, blur / 200 * max(photo.size) * float(np.abs(disparity - plane).max()))
+        band = (plane, plane)
+        if plane == AUTO:
+            plane = resolve_focus("auto", disparity, self.focus)
+            band = focus_band(plane, self.focus_range or 0.0)
+        farthest = float(np.abs(disparity - disparity.clip(*band)).max())
+        _check_reach(self.session, blur / 200 * max(photo.size) * farthest)
         return Rendering(rendered, disparity, plane)
 
     def disparity(self, photo: Photo) -> np.ndarray:
@@ -182,6 +188,7 @@ class PipelineFile:
 
     def _run(self, image: np.ndarray, blur: float, focus: float) -> tuple[np.ndarray, np.ndarray]:
         _check_size(self.session, image)
+        check_proportions(*image.shape[2:])
         if image.shape[2] * image.shape[3] > PIPELINE_PIXELS:
             raise self._refuse(f"takes photos up to {PIPELINE_PIXELS // 1_000_000} megapixels")
         rendered, disparity = self.session.run(image, one(blur), one(focus))

@@ -53,8 +53,11 @@ def load(
 
 def _depth_beside(session: Session) -> DepthFile | None:
     path = session.path.with_name("depth.onnx")
-    beside = load(path, device=session.device) if path.is_file() else None
-    return beside if isinstance(beside, DepthFile) else None
+    beside = Session(path, session.device) if path.is_file() else None
+    if beside is None or beside.metadata.get("argan.target") != "depth":  # a render graph may be called so itself
+        return None
+    _check_signature(beside, "depth")
+    return DepthFile(beside)
 
 
 def _check_signature(session: Session, target: str) -> None:

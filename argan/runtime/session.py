@@ -13,6 +13,8 @@ import onnxruntime
 from argan.devices import parse_device
 from argan.errors import ArganError, MissingError, UsageError
 
+OURS = "argan export writes files that it runs"
+THEIRS = "how it takes a picture: --model-input size=WxH, layout=nhwc, …"
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -74,7 +76,7 @@ class Session:
             binding.bind_ortvalue_input(name, value)
         for name in self.outputs:
             binding.bind_output(name, *self._place)
-        with _one_line(self.path):
+        with _one_line(self.path, OURS if "argan.target" in self.metadata else THEIRS):
             self._session.run_with_iobinding(binding)
         return list(binding.get_outputs())
 
@@ -112,7 +114,7 @@ def _dtype(path: Path, value: Any) -> type[np.generic]:
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def _one_line(path: Path, hint: str = OURS) -> Iterator[None]:
     """What ONNX Runtime raises (it has no class of its own for it), as one line that names the file."""
     try:
         yield
@@ -121,4 +123,4 @@ def _one_line(path: Path) -> Iterator[None]:
             r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|\S+\.(h|cc):\d+ .*\) ", "", str(error)
         )
         text = " ".join(text.split())[:200] or type(error).__name__
-        raise ArganError(f"{path}: ONNX Runtime: {text}", hint="argan export writes files that it runs") from error
+        raise ArganError(f"{path}: ONNX Runtime: {text}", hint) from error

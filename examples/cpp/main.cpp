@@ -3,7 +3,7 @@
 //     bokeh pipeline.pt photo.ppm result.ppm [BLUR [FOCUS]]
 //
 // BLUR is the largest disc's diameter in percent of the photo's long side (default 2), FOCUS the disparity in focus,
-// 0 far to 1 near (default -1: the plane that the model has learned). Photos are binary PPM, 8 bits:
+// 0 far to 1 near (default -1: what the model has learned to see sharp). Photos are binary PPM, 8 bits:
 // `magick photo.jpg photo.ppm` makes them.
 
 #include <torch/script.h>

@@ -19,7 +19,10 @@ parser.add_argument("--focus", type=float, default=-1, help="disparity in focus,
 parser.add_argument("--depth", help="write the disparity that was estimated as a 16-bit PNG")
 arguments = parser.parse_args()
 
-photo = ImageOps.exif_transpose(Image.open(arguments.photo)).convert("RGB")
+photo = ImageOps.exif_transpose(Image.open(arguments.photo))
+if photo.mode.startswith("I"):
+    parser.error("16 bits a pixel: argan.runtime takes them")
+photo = photo.convert("RGB")
 image = np.asarray(photo, np.float32).transpose(2, 0, 1)[None] / 255  # (1, 3, H, W) in [0, 1]
 
 session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])

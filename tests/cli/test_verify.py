@@ -141,12 +141,33 @@ def test_info_says_what_the_file_is(run, folder):
     assert facts["bytes"] == (folder / "depth.onnx").stat().st_size
 
 
-def test_facts_that_runtimes_compute_with(run, folder, tmp_path):
-    """A file that says another focus than its model has."""
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"argan.focus": "0.123"}, "focus 0.123"),
+        ({"argan.focus_range": None}, "focus_range nothing"),
+        ({"argan.licence": "public domain"}, "licence public domain"),
+        ({"argan.tensors": "{"}, "tensors {"),
+    ],
+)
+def test_files_that_say_what_their_model_does_not(run, folder, tmp_path, changes, said):
     model = onnx.load(folder / "depth.onnx")
-    for entry in model.metadata_props:
-        entry.value = "0.123" if entry.key == "argan.focus" else entry.value
+    entries = {entry.key: entry.value for entry in model.metadata_props} | changes
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {name: value for name, value in entries.items() if value is not None})
     onnx.save(model, tmp_path / "depth.onnx")
     found, _, err = run("verify", tmp_path / "depth.onnx", "--model", folder / "tiny")
     assert found == 3
-    assert "focus 0.123" in err
+    assert said in err
+
+
+def test_info_of_an_entry_that_is_no_json(run, folder, tmp_path):
+    model = onnx.load(folder / "depth.onnx")
+    for entry in model.metadata_props:
+        entry.value = "{" if entry.key == "argan.tensors" else entry.value
+    onnx.save(model, tmp_path / "depth.onnx")
+    found, _, err = run("info", tmp_path / "depth.onnx")
+    assert (found, err.splitlines()[0]) == (
+        1,
+        f"error: {tmp_path / 'depth.onnx'} is damaged: its entry argan.tensors is no JSON",
+    )

@@ -90,6 +90,31 @@ def test_what_the_model_has_learned_to_see_sharp_is_sharp(tmp_path):
     assert np.abs(given.photo.pixels - plane).max() < 0.501  # a map is taken at its word
 
 
+def test_a_renderer_called_as_depth_is_one(tmp_path):
+    graphs.render_file(tmp_path, "depth.onnx")
+    model = runtime.load(tmp_path / "depth.onnx", device="cpu")
+    assert isinstance(model, exported.RenderFile)
+    assert model.depth is None
+
+
+def test_photos_too_narrow_to_estimate_depth(folder):
+    photo = Photo(noise(size=(16, 900)))
+    for file in ("depth.onnx", "pipeline.onnx"):
+        assert "long and narrow" in message(
+            UsageError, lambda file=file: runtime.load(folder / file, device="cpu").disparity(photo)
+        )
+
+
+def test_discs_are_measured_from_what_is_sharp(tmp_path):
+    """What is not blurred as much as that is drawn."""
+    entries = {"argan.focus_range": "0.5", "argan.largest_radius": "1.2"}
+    graphs.pipeline_file(tmp_path, **entries)
+    photo = Photo(np.full((*SIZE, 3), 200, np.uint8))  # 0.78: 0.53 from the plane, 0.28 from what is sharp
+    runtime.load(tmp_path / "pipeline.onnx", device="cpu").render(photo, blur=14)
+    with pytest.raises(UsageError, match="draws discs up to"):
+        runtime.load(tmp_path / "pipeline.onnx", device="cpu").render(photo, blur=15)
+
+
 @pytest.mark.parametrize("curve", [Parametric("gamma 1.8", g=1.8), Parametric("linear", g=1.0)])
 def test_pipeline_files_give_the_map_that_they_render_with(folder, monkeypatch, curve):
     monkeypatch.setattr(pixels, "curve_of", lambda icc: curve)
