@@ -214,9 +214,12 @@ def resolve_config(preset: str | None, file: Path | None, settings: list[str], o
     if name not in PRESETS:
         raise UsageError(f"no preset {name!r}", hint=f"there are: {', '.join(PRESETS)}")
     config = preset_config = PRESETS[name]
-    for values in (read_config(file) if file else {}, parse_settings(settings), options):
+    given = read_config(file) if file else {}, parse_settings(settings), options
+    for values in given:
         config = override(config, values)
-    if config.steps < preset_config.steps and config.loss.consistency_start == preset_config.loss.consistency_start:
+    if config.steps < preset_config.steps and not any(
+        "consistency_start" in values.get("loss", {}) for values in given
+    ):
         soon = config.loss.consistency_start * config.steps // preset_config.steps  # after the same share of the run
         config = override(config, {"loss": {"consistency_start": soon}})
     refuse_impossible(config)
@@ -313,7 +316,7 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
 LEAST = {  # of the numbers that may not be 0; none may be less
     **dict.fromkeys(("steps", "batch", "accumulate", "synthetic_photos", "log_every", "sample_every"), 1),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "loss.r1_interval"), 1),
-    **dict.fromkeys(("model.width", "model.z_dim", "model.discriminator_width"), 1),
+    **dict.fromkeys(("model.width", "model.z_dim", "model.discriminator_width", "translator.width"), 1),
 }
 
 # The systems that are compared, each as changes to a preset of AR-GAN.

@@ -10,6 +10,7 @@ import glob
 import io
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -327,13 +328,17 @@ def masked_photos(data: str | Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
     with open_source(data) as source:
         names = source.names()
         by_stem = {PurePosixPath(name).stem: name for name in names}
+        called = Counter(PurePosixPath(name).stem for name in names)
+        ambiguous = {stem for stem, count in called.items() if count > 1}
         for file in files:
             with Image.open(file) as image:
                 size = min(image.size)
             mask = torch.from_numpy(load_square(file, size)[..., 0] > 127)
             if not FIGURE_SHARE[0] <= mask.float().mean() <= FIGURE_SHARE[1]:
                 continue
-            numbered = file.stem.isdigit() and int(file.stem) < len(names)
+            if file.stem in ambiguous:
+                raise UsageError(f"mask {file.name} may be of several photographs of {data} that are called so")
+            numbered = file.stem.isdecimal() and int(file.stem) < len(names)
             name = by_stem.get(file.stem) or (names[int(file.stem)] if numbered else None)
             if name is None:
                 raise UsageError(f"mask {file.name} has no photograph in {data}")
@@ -345,11 +350,12 @@ def masked_photos(data: str | Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
 
 
 def read_confidence(manifest: Path) -> dict[str, float]:
-    """The columns `name` and `confidence` of a tab-separated file; nothing where there is no such file."""
+    """The columns `name` and `confidence` of a tab-separated file; nothing where there is none, or no such columns."""
     if not manifest.exists():
         return {}
     with manifest.open(newline="") as lines:
-        return {row["name"]: float(row["confidence"]) for row in csv.DictReader(lines, delimiter="\t")}
+        rows = [row for row in csv.DictReader(lines, delimiter="\t") if {"name", "confidence"} <= row.keys()]
+    return {row["name"]: float(row["confidence"]) for row in rows}
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -457,6 +463,8 @@ def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path
             if surrogate is not None:
                 maps.append(torch.cat([surrogate(photo[None]) for photo in photos]))
         rows += [photos, *(pictures.depth_picture(depth) for depth in maps)]
+    if not rows:
+        raise UsageError("a model without generator and depth has nothing for a sheet")
     pictures.save_picture([pictures.fit(row.cpu(), SHEET_SIDE, SHEET_COLUMNS) for row in rows], path)
 
 

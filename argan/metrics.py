@@ -9,6 +9,7 @@ stated, and the extractor's name belongs in every report of KID and FID.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -164,8 +165,7 @@ def ordinal_accuracy(estimate: Tensor, truth: Tensor, *, pairs: int = 50_000, ma
     flat regions are not asked about (after the ordinal error of Chen et al. 2016, "Single-Image Depth Perception in the
     Wild", with a margin on disparity in place of their ratio of depths). 0.5 is chance.
 
-    Raises:
-        ValueError: the shapes differ, or no pair of the sample differs by more than the margin.
+    NaN where no pair of the sample differs by more than the margin. ValueError: the shapes differ.
     """
     _same_shape(estimate, truth)
     estimate, truth = torch.as_tensor(estimate).flatten().double(), torch.as_tensor(truth).flatten().double()
@@ -174,7 +174,7 @@ def ordinal_accuracy(estimate: Tensor, truth: Tensor, *, pairs: int = 50_000, ma
     true_step = truth[first] - truth[second]
     asked = true_step.abs() > margin * (truth.max() - truth.min())
     if not asked.any():
-        raise ValueError(f"no pair differs by more than {margin} of the truth's range")
+        return math.nan
     step = (estimate[first] - estimate[second]).sign()
     return float((1 + step * true_step.sign())[asked].mean() / 2)
 

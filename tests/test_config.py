@@ -101,6 +101,7 @@ def test_consistency_sets_in_after_the_same_share_of_a_shorter_run():
 
     assert start("argan-rgbd-64", "steps=4000") == 2_000
     assert start("rgbd-64", "steps=1500") == 30
+    assert start("rgbd-64", "steps=5000", "loss.consistency_start=2000") == 2_000  # the preset's, and asked for
     assert start("argan-rgbd-64", "steps=4000", "loss.consistency_start=100") == 100
     with pytest.raises(UsageError, match="consistency") as caught:
         start("argan-rgbd-64", "steps=4000", "loss.consistency_start=4000")

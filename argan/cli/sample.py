@@ -64,7 +64,7 @@ def sample(
     if in_one:
         written = pictures.save_picture([*images, depth], out, views if views > 1 else columns)
     else:
-        middle = [f"aperture-{scale:g}" for scale in scales[1:-1]]
+        middle = [f"aperture-{number}" for number in range(1, apertures - 1)]
         names = ["deep", *middle, "shallow", "depth"]
         written = pictures.save_singles(dict(zip(names, [*images, depth], strict=True)), out)
     _output.result({"files": written}, as_json=as_json, human="\n".join(map(str, written)))

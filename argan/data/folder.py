@@ -229,7 +229,8 @@ class CacheEntry:
     """
 
     def __init__(self, path: Path, fingerprint: str, resolution: int, where: bool | str | os.PathLike[str]):
-        key = f"{CACHE_VERSION}\0{path.resolve()}\0{resolution}\0{fingerprint}"
+        readers = register_heif()  # with which others may be read than without
+        key = f"{CACHE_VERSION}\0{path.resolve()}\0{resolution}\0{fingerprint}\0{readers}"
         folder = cache_directory() if isinstance(where, bool) else Path(where)
         stem = f"{path.stem}-{resolution}-{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]}"
         self.index, self.bytes = folder / f"{stem}.json", folder / f"{stem}.npy"
@@ -240,11 +241,10 @@ class CacheEntry:
             index = json.loads(self.index.read_text())
             names, skipped = index["names"], [(name, why) for name, why in index["skipped"]]
             images = np.load(self.bytes, mmap_mode="c")  # copy on write: pages are shared and the tensor is writable
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            whole = images.dtype == np.uint8 and images.shape == (len(names), 3, self.resolution, self.resolution)
+        except Exception:  # damaged bytes can raise nearly anything
             return None
-        if images.dtype != np.uint8 or images.shape != (len(names), 3, self.resolution, self.resolution):
-            return None
-        return images, names, skipped
+        return (images, names, skipped) if whole else None
 
     def save(self, images: np.ndarray, names: list[str], skipped: list[tuple[str, str]]) -> None:
         try:

@@ -101,6 +101,8 @@ class Generator(nn.Module):
         super().__init__()
         if resolution < 8 or resolution & (resolution - 1):
             raise ValueError(f"resolution must be a power of two from 8 up, got {resolution}")
+        if max_disparity <= 0:
+            raise ValueError(f"max_disparity must be above 0, got {max_disparity}")
         self.resolution, self.z_dim = resolution, z_dim
         self.max_disparity = max_disparity * resolution / REFERENCE_RESOLUTION
         if viewpoints and max_disparity >= FOCAL_LENGTH * REFERENCE_RESOLUTION * aperture_step:

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from argan.training.players import Players
 
 MAY_CHANGE = {
     *("steps", "max_minutes", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "tensorboard"),
-    "cuda_graphs",
+    *("cuda_graphs", "loss.consistency_start"),  # which goes with the steps
 }
 
 
@@ -34,6 +35,12 @@ def save(run: Path, players: Players, config: TrainConfig, step: int) -> Path:
         old.rename(gone)
         shutil.rmtree(gone)
     return target
+
+
+def not_finite(players: Players) -> list[str]:
+    """Parts of the training state that hold what is not finite."""
+    bad = (name for name, x in collect(players).items() if not bool(torch.isfinite(x).all()))
+    return sorted({name.partition(".")[0] for name in bad})
 
 
 def folder(run: Path, step: int) -> Path:

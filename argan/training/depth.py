@@ -66,7 +66,8 @@ def train_depth(
     estimator.to(place)
     learned = [parameter for parameter in estimator.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(learned, lr=config.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=0.1)
+    warm_up = 0.1 if config.steps != 10 else 0.2  # OneCycleLR divides by warm_up steps - 1
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.steps, pct_start=warm_up)
     for step in range(config.steps):
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
         image, disparity = draw_pairs(models, spans, config, rng, photographs)
@@ -132,6 +133,8 @@ def draw_pairs(
     renderer = models[0].renderer
     assert renderer is not None
     samples = config.batch if photographs is None else config.batch - round(PHOTOS * config.batch)
+    if samples < len(models):
+        raise UsageError(f"a batch of {config.batch} has {samples} samples, and {len(models)} generators to show")
     counts = [len(range(first, samples, len(models))) for first in range(len(models))]
     where = renderer.views.device
     with torch.autocast(where.type, torch.bfloat16, enabled=use_bfloat16(config.precision, where)):

@@ -1,6 +1,7 @@
 """What a run writes down: `metrics.jsonl`, one line every few steps, and TensorBoard on request."""
 
 import json
+import math
 import time
 from pathlib import Path
 from types import TracebackType
@@ -57,7 +58,8 @@ class Log:
         means["steps_per_second"], means["images_per_second"] = self.steps / seconds, self.images / seconds
         if self.writes:
             with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, "time": round(time.time(), 3), **means}) + "\n")
+                known = {name: value if math.isfinite(value) else None for name, value in means.items()}
+                file.write(json.dumps({"step": step, "time": round(time.time(), 3), **known}) + "\n")
         if self.writer is not None:
             for name, value in means.items():
                 self.writer.add_scalar(name, value, step)

@@ -120,6 +120,8 @@ def train(
                     players.save_samples(run / "samples" / f"step-{step:07d}.png")
                 if main and (step % config.checkpoint_every == 0 or last):
                     refuse_not_finite(log.pending(), step, run)
+                    damaged = dict.fromkeys(checkpoint.not_finite(players), math.nan)
+                    refuse_not_finite(damaged, step, run)  # losses are of the weights before
                     checkpoint.save(run, players, config, step)
                 if stop:
                     break

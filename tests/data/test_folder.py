@@ -161,6 +161,25 @@ def test_many_workers_give_what_one_gives(photos):
     assert torch.equal(one.images, many.images)
 
 
+def test_what_could_not_be_read_is_read_when_it_can_be(photos, monkeypatch, tmp_path):
+    """HEIC, once pillow-heif is installed."""
+    write(photos, "d.heic", encode(Image.new("RGB", (5, 5))))
+    monkeypatch.setattr(module, "register_heif", lambda: False)
+    monkeypatch.setattr(module, "load_square", refusing_heic(module.load_square))
+    assert len(PhotoFolder(photos, 4, cache=tmp_path / "cache")) == 4
+    monkeypatch.undo()
+    assert len(PhotoFolder(photos, 4, cache=tmp_path / "cache")) == 5
+
+
+def refusing_heic(load):
+    def decode(file, *options):
+        if file.getvalue() == encode(Image.new("RGB", (5, 5))):
+            raise OSError("not a picture")
+        return load(file, *options)
+
+    return decode
+
+
 def test_other_files_are_passed_over(photos):
     own = ("a.depth.png", "a.depth-view.png", "a.bokeh.jpg", "a.sweep/a.001.jpg", "a.sweep.webp")  # argan wrote these
     for name in ("readme.txt", "labels.mat", ".hidden.png", "__MACOSX/._a.webp", ".git/x.png", *own):

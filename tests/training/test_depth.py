@@ -159,6 +159,19 @@ def test_with_photographs_and_no_estimator_it_learns_twice():
     assert any(not torch.equal(goes_on[name], value) for name, value in once.state_dict().items())
 
 
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
+def test_any_number_of_steps(steps):
+    reports = []
+    config = DepthConfig(width=8, steps=steps, batch=2, encoder="none")
+    train_depth(make_model(), config, device="cpu", report=reports.append)
+    assert reports[-1].step == steps
+
+
+def test_every_generator_has_room_in_a_batch():
+    with pytest.raises(UsageError, match="2 generators"):
+        train_depth(make_model(), DepthConfig(steps=1, batch=1, encoder="none"), others=[make_model()], device="cpu")
+
+
 def test_photographs_take_room_in_a_batch_beside_samples():
     with pytest.raises(UsageError, match="at least 2"):
         train_depth(make_model(), DepthConfig(steps=1, batch=1), photos=[torch.zeros(2, 3, 16, 16)])

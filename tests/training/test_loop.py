@@ -85,6 +85,20 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
     assert_same(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
 
 
+def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path, monkeypatch):
+    """The losses of a step are of the weights before it."""
+    step = torch.optim.Adam.step
+
+    def poison(self, *arguments, **options):
+        step(self, *arguments, **options)
+        self.param_groups[0]["params"][0].data[0] = torch.nan
+
+    monkeypatch.setattr(torch.optim.Adam, "step", poison)
+    with pytest.raises(ArganError, match="not finite at step 1"):
+        loop.train(replace(TINY, steps=1), tmp_path, device="cpu")
+    assert checkpoint.existing(tmp_path) == []
+
+
 def test_the_weights_change_and_the_average_follows(tmp_path):
     loop.train(TINY, tmp_path, device="cpu")
     state, start = final_state(tmp_path), checkpoint.collect(make_players(TINY, torch.device("cpu")))
