@@ -231,6 +231,8 @@ def refuse_impossible(config: TrainConfig) -> None:
     for name, value in flatten(to_dict(config)).items():
         if isinstance(value, int | float) and value < (least := LEAST.get(name, 0)):
             raise UsageError(f"{name} is at least {least}, not {value}")
+    if config.seed >= 2**32:
+        raise UsageError(f"seed is below 2^32, not {config.seed}")
     if not config.name:
         raise UsageError("a run needs a name")
     loss = config.loss

@@ -29,7 +29,7 @@ from argan.data.folder import PhotoFolder, load_square, to_rgb
 from argan.data.sources import is_picture
 from argan.data.synthetic import SyntheticPhotos
 from argan.depth_maps import check_shape, read_depth
-from argan.errors import MissingError, UsageError
+from argan.errors import ArganError, MissingError, UsageError
 from argan.images import reading
 from argan.metrics import FeatureExtractor
 from argan.models.hub import Model
@@ -458,7 +458,10 @@ def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path
             photos, truths = (torch.stack(part) for part in zip(*known, strict=True))
             maps = [model.depth(photos.to(device)), truths]
         else:
-            photos = torch.stack(list(some_photos(data, SHEET_COLUMNS, seed)))
+            shown = list(some_photos(data, SHEET_COLUMNS, seed))
+            if not shown:
+                raise ArganError(f"no photograph of {data} can be read")
+            photos = torch.stack(shown)
             maps = [model.depth(photos.to(device))]
             if surrogate is not None:
                 maps.append(torch.cat([surrogate(photo[None]) for photo in photos]))

@@ -82,7 +82,7 @@ def train_depth(
     from argan.data.folder import PhotoFolder
     from argan.devices import resolve_device
     from argan.errors import UsageError
-    from argan.models.hub import find, load, newest_checkpoint, refuse_other_things
+    from argan.models.hub import find, is_outdated, load, newest_checkpoint, refuse_other_things
     from argan.training.depth import shared_resolution
     from argan.training.depth import train_depth as learn
     from argan.training.loop import Progress
@@ -90,8 +90,11 @@ def train_depth(
     if width % 8:
         raise UsageError(f"--width is a multiple of 8, got {width}")
     newest = [str(newest_checkpoint(Path(name)) or name) for name in checkpoints]
+    run = Path(checkpoints[0])
+    if photos and (run / "model" / "config.json").is_file() and not is_outdated(run, run / "model"):
+        newest[0] = str(run / "model")  # with the estimator that has been learned already
     model, *others = map(load, newest)
-    folder = out or model_folder(Path(checkpoints[0]))
+    folder = out or model_folder(run)
     refuse_other_things(folder)
     twice = bool(photos) and model.depth is None
     _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")

@@ -171,13 +171,18 @@ def test_an_estimator_is_learned_from_the_newest_checkpoint(tmp_path):
         assert json.loads(done.stdout)["model"] == str(run / "model")
         assert json.loads(done.stdout)["card"]["steps"] == steps
     assert "batch 2" in json.loads(done.stdout)["card"]["estimator"]
+    Image.new("RGB", (20, 30), "red").save(tmp_path / "a.png")
+    done = argan("train-depth", run, "--photos", tmp_path, *short)
+    assert done.returncode == 0, done.stderr
+    assert "samples alone" not in done.stderr  # the run has an estimator
 
 
 def test_an_estimator_is_learned_from_photographs_too(run, tmp_path):
     for name, colour in (("a.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (20, 30), colour).save(tmp_path / name)
     short = ["--steps", "1", "--width", "8", "--batch", "2", "--device", "cpu", "--json", "--out", tmp_path / "model"]
-    done = argan("train-depth", run, "--photos", tmp_path, *short)
+    newest = max((run / "checkpoints").glob("step-*"))  # the run itself has an estimator
+    done = argan("train-depth", newest, "--photos", tmp_path, *short)
     assert done.returncode == 0, done.stderr
     assert "first from samples alone" in done.stderr
     learned_from = json.loads(done.stdout)["card"]["estimator"]
