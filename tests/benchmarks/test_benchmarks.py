@@ -61,8 +61,8 @@ def test_study_reports_means_of_both_methods(study):
         method: [{"a": value, "b": 1.0} for value in values]
         for method, values in {"AR-GAN-DR": [1.0, 3.0], "CycleGAN": [5.0, 5.0]}.items()
     }
-    text = study.report(scores, Namespace(data="photos.zip", masks=None))
-    assert "2 photographs of photos.zip" in text
+    text = study.report(scores, Namespace(data="photos.zip", masks=None), width=0.3)
+    assert "2 photographs of photos.zip; in focus: disparity within 0.15 of the focus" in text
     assert "| AR-GAN-DR | 2 (1 to 3) | 1 (1 to 1) | yes |" in text
     assert "| CycleGAN | 5 (5 to 5) | 1 (1 to 1) | no |" in text
 
