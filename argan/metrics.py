@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from argan.errors import MissingError, UsageError
+from argan.models.aperture import SHARP
 
 QUANTILES = torch.tensor([0.025, 0.975], dtype=torch.double)
 RESAMPLES = 2000  # of values, for the interval of their mean
 FLOOR = 0.1  # what the least disparity becomes before its logarithm is taken
-SHARP = 0.25  # |D| up to which it is sharp, px per aperture step: half a pixel of blur for an aperture of two steps
 CHUNK = 1024  # features that are compared with all others at a time
 
 

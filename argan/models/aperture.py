@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from argan.kernels import render_light_field, warp_disparity
 
+SHARP = 0.25  # |D| up to which it is sharp, px per aperture step: two steps from the middle, discs are a pixel wide
+
 
 def aperture_views(count: int = 5) -> Tensor:
     """The lens: a `count` x `count` grid over [-2, 2]^2 aperture steps, less the corners outside the disc: (V, 2).

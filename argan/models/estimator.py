@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from argan.config import EncoderName
 from argan.guided import guided_upsample, settle
+from argan.models.aperture import SHARP
 from argan.models.encoder import FEATURES, STRIDE, Encoder
 from argan.models.resize import resize, resize_short_side
 
@@ -98,9 +99,6 @@ class DepthEstimator(nn.Module):
             x = F.interpolate(x, size=beside.shape[-2:], mode="bilinear", align_corners=False)
             x = block(torch.cat([x, beside], dim=1))
         return self.head(x)
-
-
-SHARP = 0.25  # px per aperture step: the aperture reaches two steps, so that a point is a disc of one pixel
 
 
 class DepthPredictor(nn.Module):
