@@ -92,10 +92,21 @@ def agree(wish: bool, now: bool) -> bool:
     """Whether all stop here: at once in one process; in several where `now` is true everywhere and one has the wish."""
     if world() == 1 or not now:
         return wish and world() == 1
+    return _sums([float(wish)])[0] > 0
+
+
+def average(values: dict[str, float]) -> dict[str, float]:
+    """Each one's mean over the processes, all of which have values of the same names."""
+    if world() == 1:
+        return values
+    return {name: total / world() for name, total in zip(values, _sums([*values.values()]), strict=True)}
+
+
+def _sums(values: list[float]) -> list[float]:
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    wishes = torch.tensor(float(wish), device=device)
-    dist.all_reduce(wishes)
-    return bool(wishes > 0)
+    totals = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(totals)
+    return totals.tolist()
 
 
 def batch_std(x: Tensor) -> Tensor:

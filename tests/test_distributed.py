@@ -45,8 +45,13 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=1e-3, msg=name)
-    lines = [json.loads(line) for line in (two / "metrics.jsonl").read_text().splitlines()]
+    lines, expected = (
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (two, one)
+    )
     assert [line["step"] for line in lines] == [2, 4]
+    for line, other in zip(lines, expected, strict=True):  # losses of the whole batch, not of the main one's share
+        losses = [name for name in other if name not in ("time", "steps_per_second", "images_per_second")]
+        assert [line[name] for name in losses] == pytest.approx([other[name] for name in losses], rel=1e-3, abs=1e-5)
     pictures = [sorted(path.name for path in (run / "samples").iterdir()) for run in (one, two)]
     assert pictures[0] == pictures[1]
 

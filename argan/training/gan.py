@@ -190,7 +190,7 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
             terms |= {"consistency": consistency, "compared": compared}
             if consistent:
                 total = total + loss.consistency * consistency
-        terms["disparity_std"] = scene.disparity.std()
+        terms["disparity_std"] = scene.disparity.std(dim=(1, 2, 3)).mean()  # of one sample, whatever the batch
         return total, terms
 
     def save_samples(self, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from argan import distributed
 from argan.errors import MissingError
 from argan.files import atomic_file
 
@@ -48,12 +49,12 @@ class Log:
         self.steps, self.images = self.steps + 1, self.images + images
 
     def pending(self) -> dict[str, float]:
-        """Means since the last line."""
+        """Means since the last line, of this process's share of every batch."""
         return {name: float(value) / self.counts[name] for name, value in self.sums.items()}
 
     def write(self, step: int) -> dict[str, float]:
-        """Write a line and start anew; returns its means and rates."""
-        means = self.pending()
+        """Write a line and start anew; returns its means, over all processes, and rates."""
+        means = distributed.average(self.pending())
         seconds = time.monotonic() - self.began
         means["steps_per_second"], means["images_per_second"] = self.steps / seconds, self.images / seconds
         if self.writes:

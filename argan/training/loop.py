@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from argan import distributed
@@ -76,7 +77,7 @@ def train(
     Raises:
         Interrupted: Ctrl-C or SIGTERM came; a checkpoint was written first.
         ArganError: a loss is no longer finite (the last checkpoint is kept), or the data cannot be read.
-        UsageError: the batch cannot be shared out, or the run was begun with other settings.
+        UsageError: the batch cannot be shared out, the run was begun with other settings, or another process is at it.
     """
     began = time.monotonic()
     refuse_unequal_parts(config)
@@ -88,13 +89,8 @@ def train(
         if step >= config.steps:
             return checkpoint.existing(run)[-1]
         photos = open_photos(config, preparing)
-        if main:
-            run.mkdir(parents=True, exist_ok=True)
-            checkpoint.sweep(run)
-            with atomic_file(run / "config.json") as temporary:
-                temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-
         with (
+            open_run(run, config),
             Log(run, step, config.tensorboard, writes=main) as log,
             stop_signals() as stopped,
             closing(batches(photos, config, step, place)) as coming,
@@ -128,6 +124,40 @@ def train(
     if stopped:
         raise Interrupted(f"stopped by {stopped[0]} at step {step}", hint="the same command goes on from there")
     return checkpoint.folder(run, step)
+
+
+@contextmanager
+def open_run(run: Path, config: TrainConfig) -> Iterator[None]:
+    """The run's folder, with its settings written down, for this training alone; the main process sees to it."""
+    if not distributed.is_main():
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with alone_in(run):
+        checkpoint.sweep(run)
+        with atomic_file(run / "config.json") as temporary:
+            temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        yield
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other training is in the folder for the block; the system drops the lock with the process, however it ends.
+
+    Raises UsageError if there is one already. Where the file system knows no locks, nobody is kept out.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        hint = "wait for it, or give --out another folder"
+        raise UsageError(f"another process is training in {folder}", hint=hint) from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def batches(

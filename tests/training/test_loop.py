@@ -131,6 +131,16 @@ def test_not_a_number_stops_with_its_cause_and_the_last_good_checkpoint(tmp_path
     assert [path.name for path in checkpoint.existing(tmp_path)] == ["step-0000002"]
 
 
+def test_two_trainings_do_not_share_a_folder(tmp_path):
+    def again(progress: loop.Progress) -> None:
+        with pytest.raises(UsageError, match="another process is training"):
+            loop.train(replace(TINY, steps=8), tmp_path, device="cpu")
+
+    loop.train(replace(TINY, steps=4), tmp_path, device="cpu", report=again)
+    assert [path.name for path in checkpoint.existing(tmp_path)] == ["step-0000002", "step-0000004"]
+    loop.train(replace(TINY, steps=6), tmp_path, device="cpu")
+
+
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
     loop.train(replace(TINY, steps=2), tmp_path, device="cpu")
     state = checkpoint.existing(tmp_path)[-1] / "state.safetensors"
