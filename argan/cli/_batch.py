@@ -25,23 +25,19 @@ Photos = dict[Path, Path]  # a photo -> its place in the folder that it came fro
 
 def find_photos(paths: Iterable[Path]) -> Photos:
     """Files as given, and the pictures in each folder and below, by name. A missing file fails when it is read."""
+    from argan.data.sources import FolderSource
+
     photos: Photos = {}
     for path in paths:
         if not path.is_dir():
             photos.setdefault(path, Path())
             continue
-        inside = [file for file in path.rglob("*") if is_photo(file, path)]
+        inside = FolderSource(path).names()
         if not inside:
             raise UsageError(f"{path}: no photos in this folder")
-        for file in sorted(inside):
-            photos.setdefault(file, file.parent.relative_to(path))
+        for name in inside:
+            photos.setdefault(path / name, Path(name).parent)
     return photos
-
-
-def is_photo(file: Path, folder: Path) -> bool:
-    from argan.data.sources import is_picture
-
-    return file.is_file() and is_picture(file.relative_to(folder).as_posix())
 
 
 def is_named_as_a_photo(path: Path) -> bool:

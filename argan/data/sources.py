@@ -43,12 +43,24 @@ class Source(ABC):
 
 
 class FolderSource(Source):
+    """A folder and those below it, also where these are links: each once, so that links in a ring end."""
+
     def __init__(self, path: Path):
         self.path = path
 
     def names(self) -> list[str]:
-        files = (Path(parent, name) for parent, _, names in os.walk(self.path) for name in names)
-        return sorted(name for name in (file.relative_to(self.path).as_posix() for file in files) if is_picture(name))
+        files = (path.relative_to(self.path).as_posix() for path in self._files())
+        return sorted(name for name in files if is_picture(name))
+
+    def _files(self) -> Iterator[Path]:
+        seen = set()
+        for parent, folders, names in os.walk(self.path, followlinks=True):
+            folders[:] = sorted(folder for folder in folders if not is_beside(folder))
+            if (real := os.path.realpath(parent)) in seen:
+                folders.clear()
+            else:
+                seen.add(real)
+                yield from (Path(parent, name) for name in names)
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -101,5 +113,9 @@ def open_files(path: Path) -> Iterator[Source]:
 def is_picture(name: str) -> bool:
     """Whether a path within a folder or an archive is called as a photograph may be: not hidden, nor made by argan."""
     parts = name.split("/")
-    beside = any(part.startswith(".") or part == "__MACOSX" or is_own(part) for part in parts)
-    return not beside and os.path.splitext(parts[-1])[1].lower() in READS
+    return not any(map(is_beside, parts)) and os.path.splitext(parts[-1])[1].lower() in READS
+
+
+def is_beside(part: str) -> bool:
+    """Whether a file or folder lies beside photographs and is none: hidden, an archiver's own, or made by argan."""
+    return part.startswith(".") or part == "__MACOSX" or is_own(part)

@@ -144,6 +144,17 @@ def test_a_folder_is_read_with_its_subfolders_in_order(photos):
     assert found.images[[0, 2, 3], :, 3, 3].tolist() == [[60, 61, 62], [20, 21, 22], [80, 81, 82]]
 
 
+def test_folders_that_are_links_are_followed_once(photos, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Image.new("RGB", (20, 20)).save(elsewhere / "far.png")
+    (elsewhere / "ring").symlink_to(photos)
+    (elsewhere / ".hidden").symlink_to(photos.parent)
+    before = PhotoFolder(photos, 16).names
+    (photos / "z").symlink_to(elsewhere)
+    assert PhotoFolder(photos, 16).names == sorted([*before, "z/far.png"])
+
+
 def test_an_archive_equals_the_folder_that_it_holds(photos, tmp_path):
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         for path in sorted(photos.rglob("*"), reverse=True):  # stored in another order, with entries for folders
