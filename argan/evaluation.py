@@ -150,11 +150,11 @@ def evaluate_model(
     elif not (masks or truth or surrogate):
         left_out["depth"] = "these photographs come without truth (--masks, --truth, --surrogate, or --data synthetic)"
     if masks is not None:
-        pairs = masked_photos(data, masks)
-        report.rows += depth_against_masks(depth, track(pairs, "depth against masks", len(pairs)))
+        pairs, most = masked_photos(data, masks), len(confident_masks(masks))
+        report.rows += depth_against_masks(depth, track(pairs, "depth against masks", most))
     if truth is not None:
-        known = list(photos_with_depth(truth))
-        report.rows += depth_against_truth(depth, track(known, "depth against truth", len(known)), "measured")
+        known, most = photos_with_depth(truth), len(depth_maps(truth))
+        report.rows += depth_against_truth(depth, track(known, "depth against truth", most), "measured")
     if surrogate is not None:
         stand_ins = surrogate_pairs(data, surrogate, count, seed)
         report.rows += depth_against_truth(depth, track(stand_ins, "depth against surrogate", count), "the surrogate's")
@@ -244,10 +244,7 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
 
     Raises UsageError if there is none, or no photograph to one.
     """
-    files = [file for file in sorted(folder.glob("*.png")) if file.name.endswith(DEPTH_ENDINGS)]
-    if not files:
-        raise UsageError(f"no depth maps in {folder}", hint="NAME.inv.png or NAME.depth.png beside each photograph")
-    for file in files:
+    for file in depth_maps(folder):
         name = PurePosixPath(PurePosixPath(file.name).stem).stem
         beside = [
             other for other in folder.glob(f"{glob.escape(name)}.*") if other.stem == name and is_picture(other.name)
@@ -264,6 +261,14 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
         # Nearest pixels: laser depth is sparse, and what lies between two surfaces is no depth.
         nearest = torch.nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
         yield resize(photo, (height, width))[0], nearest[0]
+
+
+def depth_maps(folder: Path) -> list[Path]:
+    """The depth maps of `photos_with_depth`."""
+    files = [file for file in sorted(folder.glob("*.png")) if file.name.endswith(DEPTH_ENDINGS)]
+    if not files:
+        raise UsageError(f"no depth maps in {folder}", hint="NAME.inv.png or NAME.depth.png beside each photograph")
+    return files
 
 
 def surrogate_pairs(data: str, surrogate: Depth, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -311,7 +316,7 @@ def depth_against_masks(depth: Depth, pairs: Iterable[tuple[Tensor, Tensor]]) ->
     return [row_of_means("figure nearer than ground (AUC)", estimated, prior, "higher")]
 
 
-def masked_photos(data: str | Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
+def masked_photos(data: str | Path, masks: Path) -> Iterator[tuple[Tensor, Tensor]]:
     """Photographs with a usable figure mask: (3, S, S) float in [0, 1] and (S, S) bool, S the mask's side.
 
     Masks are PNG files, white on the figure. A mask belongs to the photograph of the same name; one that is named by a
@@ -322,15 +327,13 @@ def masked_photos(data: str | Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
     Raises:
         UsageError: there is no usable mask, or a mask has no photograph.
     """
-    confidence = read_confidence(masks / "manifest.tsv")
-    files = [file for file in sorted(masks.glob("*.png")) if confidence.get(file.name, 1.0) > MIN_CONFIDENCE]
-    pairs = []
+    found = False
     with open_source(data) as source:
         names = source.names()
         by_stem = {PurePosixPath(name).stem: name for name in names}
         called = Counter(PurePosixPath(name).stem for name in names)
         ambiguous = {stem for stem, count in called.items() if count > 1}
-        for file in files:
+        for file in confident_masks(masks):
             with Image.open(file) as image:
                 size = min(image.size)
             mask = torch.from_numpy(load_square(file, size)[..., 0] > 127)
@@ -343,10 +346,16 @@ def masked_photos(data: str | Path, masks: Path) -> list[tuple[Tensor, Tensor]]:
             if name is None:
                 raise UsageError(f"mask {file.name} has no photograph in {data}")
             photo = torch.tensor(load_square(io.BytesIO(source.read(name)), size)).permute(2, 0, 1) / 255
-            pairs.append((photo, mask))
-    if not pairs:
+            found = True
+            yield photo, mask
+    if not found:
         raise UsageError(f"no usable mask in {masks}", hint="PNG files, white on a figure that covers 8 to 85 %")
-    return pairs
+
+
+def confident_masks(folder: Path) -> list[Path]:
+    """The masks that are sure of their figure, however large it is."""
+    confidence = read_confidence(folder / "manifest.tsv")
+    return [file for file in sorted(folder.glob("*.png")) if confidence.get(file.name, 1.0) > MIN_CONFIDENCE]
 
 
 def read_confidence(manifest: Path) -> dict[str, float]:

@@ -13,6 +13,7 @@ sharpness that is left.
 import argparse
 import json
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -83,7 +84,7 @@ def parse_arguments() -> argparse.Namespace:
 def photographs(arguments: argparse.Namespace) -> Iterable[tuple[Tensor, Tensor | None]]:
     """Squares (3, S, S), each with the mask (S, S) of its figure or None."""
     if arguments.masks:
-        pairs = masked_photos(arguments.data, arguments.masks)[: arguments.num]
+        pairs = islice(masked_photos(arguments.data, arguments.masks), arguments.num)
         size = (arguments.side, arguments.side)
         return ((resize(x[None], size)[0], resize(mask[None, None].float(), size)[0, 0] > 0.5) for x, mask in pairs)
     return ((photo, None) for photo in some_photos(arguments.data, arguments.num, seed=0, side=arguments.side))

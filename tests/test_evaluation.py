@@ -98,7 +98,7 @@ def brightness(image):
 
 
 def test_masks_find_their_photographs_by_number_and_by_name(flowers):
-    pairs = evaluation.masked_photos(*flowers)
+    pairs = list(evaluation.masked_photos(*flowers))
     assert len(pairs) == 4
     for photo, mask in pairs:
         assert photo.shape == (3, 32, 32)
@@ -115,19 +115,19 @@ def test_unsure_masks_and_those_without_figure_or_ground_are_left_out(flowers):
     data, masks = flowers
     lines = ["name\tconfidence", "00000.png\t0.95", "00001.png\t0.9", "00002.png\t0.99", "image_00004.png\t0.2"]
     (masks / "manifest.tsv").write_text("\n".join(lines))
-    assert len(evaluation.masked_photos(data, masks)) == 2
+    assert len(list(evaluation.masked_photos(data, masks))) == 2
     Image.new("L", (32, 32), 255).save(masks / "00000.png")  # all figure
-    assert len(evaluation.masked_photos(data, masks)) == 1
+    assert len(list(evaluation.masked_photos(data, masks))) == 1
 
 
 def test_masks_that_cannot_be_used_are_an_error(flowers, tmp_path):
     data, masks = flowers
     (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match="no usable mask"):
-        evaluation.masked_photos(data, tmp_path / "none")
+        list(evaluation.masked_photos(data, tmp_path / "none"))
     (masks / "00001.png").rename(masks / "00077.png")
     with pytest.raises(UsageError, match=r"00077\.png has no photograph"):
-        evaluation.masked_photos(data, masks)
+        list(evaluation.masked_photos(data, masks))
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from argan.files import atomic_file
 
+BATCH = 50  # samples that are made at a time
+
 
 class Generates(Protocol):
     """`argan.models.hub.Model`, or the pair that is being trained."""
@@ -24,15 +26,20 @@ def generate_apertures(
 ) -> tuple[list[Tensor], Tensor]:
     """The same samples at every DoF scale s, seen from the cameras (N, 2), or from the front.
 
-    noise (N, Z) -> one image (N, 3, S, S) a scale, signed disparity (N, 1, S, S).
+    noise (N, Z) -> one image (N, 3, S, S) a scale, signed disparity (N, 1, S, S), on the CPU.
     """
     device = next(model.generator.parameters()).device
-    place = () if camera is None else (camera.to(device),)
-    deep, disparity = model.generator(noise.to(device), *place)
-    images = [
-        model.renderer(deep, disparity, torch.full((len(noise),), scale, device=device)) if scale else deep
-        for scale in scales
-    ]
+    made = []
+    for rows in torch.arange(len(noise)).split(BATCH):
+        deep, disparity = model.generator(
+            noise[rows].to(device), *(() if camera is None else (camera[rows].to(device),))
+        )
+        images = [
+            model.renderer(deep, disparity, torch.full((len(rows),), scale, device=device)) if scale else deep
+            for scale in scales
+        ]
+        made.append([image.cpu() for image in (*images, disparity)])
+    *images, disparity = (torch.cat(parts) for parts in zip(*made, strict=True))
     return images, disparity
 
 
