@@ -5,10 +5,14 @@ import os
 import platform
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-REQUIRED = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors", "typer", "rich", "pillow")
+REQUIRED = (
+    *("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors", "filelock"),
+    *("typer", "rich", "pillow"),
+)
 OPTIONAL = ("triton", "numba", "pillow-heif", "scikit-image", "torch-fidelity", "tensorboard")
 MODULES = {"pillow": "PIL"}
 """Import names, where they are not the package's."""
@@ -40,10 +44,16 @@ def onnx_runtimes() -> list[str]:
     return sorted(set(metadata.packages_distributions().get("onnxruntime", [])) & set(ONNX_RUNTIMES))
 
 
+def onnx_runtime() -> str:
+    """The one of these packages that argan asks for on this machine (pyproject.toml)."""
+    with_cuda = (sys.platform, platform.machine()) in (("linux", "x86_64"), ("win32", "AMD64"))
+    return "onnxruntime-gpu" if with_cuda else "onnxruntime"
+
+
 def package_faults() -> list[Fault]:
     """Required packages that are missing or too old, and ONNX Runtimes that overwrite each other."""
     faults = [
-        Fault(f"{name} is not installed", f"pip install {name}")
+        Fault(f"{name} is not installed", f"pip install {onnx_runtime() if name == 'onnxruntime' else name}")
         for name in REQUIRED
         if importlib.util.find_spec(MODULES.get(name, name)) is None
     ]
@@ -53,12 +63,11 @@ def package_faults() -> list[Fault]:
         if (found := _version(name)) is not None and _numbers(found) < _numbers(floor)
     ]
     if len(onnx_runtimes()) > 1:
-        wanted = "onnxruntime-gpu" if platform.machine() in ("x86_64", "AMD64") else "onnxruntime"
         both = " ".join(ONNX_RUNTIMES)
         faults.append(
             Fault(
                 "onnxruntime and onnxruntime-gpu are both installed, and each has overwritten files of the other",
-                f"pip uninstall --yes {both} && pip install {wanted}",
+                f"pip uninstall --yes {both} && pip install {onnx_runtime()}",
             )
         )
     return faults

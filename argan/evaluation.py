@@ -13,6 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path, PurePosixPath
 from statistics import fmean
 from typing import Any
@@ -481,7 +482,9 @@ def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path
 
 
 def row_of_means(measure: str, values: Sequence[float], prior: Sequence[float] | None, better: str) -> Row:
-    """The mean over photographs with its bootstrap interval; NaN, a photograph without an answer, is left out."""
-    known = [value for value in values if not math.isnan(value)]
+    """The mean over photographs and its bootstrap interval; NaN, one without an answer, is left out of the prior too."""
+    answered = [not math.isnan(value) for value in values]
+    known = list(compress(values, answered))
     mean = metrics.mean_interval(known) if known else metrics.Interval(math.nan, math.nan, math.nan)
-    return Row(measure, *mean, fmean(prior) if prior else None, better, len(known))
+    centre = fmean(compress(prior, answered)) if prior and known else None
+    return Row(measure, *mean, centre, better, len(known))

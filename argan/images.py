@@ -3,8 +3,8 @@
 Kept: the ICC profile, EXIF and XMP (with the orientation set to upright, since the pixels are), resolution, PNG text,
 JPEG quantisation tables and chroma subsampling, lossless WebP, alpha, grey, 8 or 16 bits. Changed: palettes and 1-bit
 pictures become RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB through its profile. Dropped: the
-thumbnail inside EXIF (it shows the picture before), MakerNotes stay. Refused, in one line: CMYK without a profile, Lab,
-32-bit, grey of 16 bits with alpha, animations.
+thumbnail inside EXIF (it shows the picture before; MakerNotes stay), and EXIF or XMP that a JPEG's one segment cannot
+hold. Refused, in one line: CMYK without a profile, Lab, 32-bit, grey of 16 bits with alpha, animations.
 """
 
 import re
@@ -38,7 +38,8 @@ READS = {*WRITES, *HEIF, ".bmp", ".jfif", ".jp2", ".ppm", ".pgm", ".gif"}  # wha
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
 WEBP_SIDE = 16_383  # px
-SEGMENT = 65_000  # bytes of metadata that fit into one JPEG segment
+SEGMENT = 65_533  # bytes that fit into one segment of a JPEG
+SEGMENTS = {"exif": SEGMENT, "xmp": SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")}
 
 EXIF_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 INTEROPERABILITY = int(ExifTags.IFD.Interop)  # a directory inside the first of these
@@ -166,8 +167,7 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
     options: dict[str, Any] = {"icc_profile": photo.icc, "exif": photo.exif, "dpi": photo.dpi}
     if kind == "JPEG":
         options |= photo.jpeg or {"quality": 95, "subsampling": 0}
-        fitting = {"exif": photo.exif, "xmp": photo.xmp}
-        options |= {name: data if data and len(data) < SEGMENT else None for name, data in fitting.items()}
+        options |= {name: _fitting(name, getattr(photo, name)) for name in SEGMENTS}
     elif kind in ("WEBP", "AVIF"):
         options |= {"quality": 95, "xmp": photo.xmp}
         options |= {"lossless": True, "exact": True} if kind == "WEBP" and photo.lossless else {}
@@ -177,6 +177,14 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
         # Not compressed: Pillow hands compressed files to libtiff, which takes no EXIF directory.
         options |= {"compression": "raw", "exif": _tiff_tags(photo)}
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _fitting(name: str, data: bytes | None) -> bytes | None:
+    """What a JPEG's segment of that name can hold; else nothing, which is said."""
+    if data is None or len(data) <= SEGMENTS[name]:
+        return data or None
+    warnings.warn(f"{len(data)} bytes of {name.upper()} do not fit into a JPEG and are left out", stacklevel=2)
+    return None
 
 
 @contextmanager

@@ -328,7 +328,7 @@ def _as_photo(image: Any) -> Photo:
         return from_pil(image)
     if not isinstance(image, np.ndarray):
         raise TypeError(f"a picture is a PIL image, a numpy array or a torch tensor, not {type(image).__name__}")
-    pixels = image[:, :, None] if image.ndim == 2 else image
+    pixels = in_own_byte_order(image[:, :, None] if image.ndim == 2 else image)
     if pixels.ndim != 3 or pixels.size == 0:
         raise UsageError(f"a numpy picture is (H, W) or (H, W, C), not {image.shape}")
     _check_channels(pixels.shape[2], image.shape)

@@ -195,6 +195,7 @@ def test_sample_consistency_tells_which_samples_are_the_right_side_out():
 def test_rows_leave_out_what_has_no_answer():
     row = evaluation.row_of_means("x", [1.0, math.nan, 3.0], None, "higher")
     assert (row.value, row.count, row.centre_prior) == (2, 2, None)
+    assert evaluation.row_of_means("x", [1.0, math.nan], [0.25, math.nan], "higher").centre_prior == 0.25
     unanswered = evaluation.row_of_means("x", [math.nan], None, "higher")
     assert math.isnan(unanswered.value)
     assert unanswered.count == 0

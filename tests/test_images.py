@@ -206,8 +206,14 @@ def test_png_text_is_carried_over(tmp_path: Path) -> None:
 
 
 def test_metadata_too_long_for_a_jpeg_is_left_out() -> None:
-    photo = Photo(np.asarray(picture()), xmp=XMP + bytes(70_000), exif=exif_with(1) + bytes(70_000))
-    assert not {"xmp", "exif"} & reopened(photo, ".jpg").info.keys()
+    exif, xmp = exif_with(1).ljust(65_533, b"\0"), XMP.ljust(65_504)
+    kept = reopened(Photo(np.asarray(picture()), xmp=xmp, exif=exif), ".jpg").info
+    assert kept["xmp"] == xmp
+    assert kept["exif"] == exif
+    photo = Photo(np.asarray(picture()), xmp=xmp + b" ", exif=exif + b"\0")
+    with pytest.warns(UserWarning, match="do not fit into a JPEG") as warned:
+        assert not {"xmp", "exif"} & reopened(photo, ".jpg").info.keys()
+    assert len(warned) == 2
 
 
 # Quality and bit depth

@@ -548,11 +548,13 @@ def test_half_precision_of_any_kind(dtype: torch.dtype) -> None:
     torch.testing.assert_close(rendered.float(), expected, rtol=0, atol=0.02)
 
 
-def test_depth_of_the_other_byte_order() -> None:
+def test_photos_and_depth_of_the_other_byte_order() -> None:
     image = texture()
     depth = (np.linspace(0.3, 0.6, image.shape[1])[None].repeat(image.shape[0], 0) * 65535).astype(np.uint16)
     expected, rendered = (argan.render(image, depth=x, blur=4) for x in (depth, depth.astype(">u2")))
     assert np.array_equal(rendered, expected)
+    swapped = argan.render(image.astype(">f4"), depth=depth, blur=4)
+    assert np.array_equal(swapped, argan.render(image.astype("<f4"), depth=depth, blur=4))
 
 
 def test_all_that_the_readme_names_is_there() -> None:

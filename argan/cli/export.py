@@ -39,9 +39,7 @@ def export(
         bool, typer.Option("--list", help="Say which target there is in which format, precision and size; write none.")
     ] = False,
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("argan-export"),
-    device: Annotated[
-        str, typer.Option(help="Where the files are verified: auto is the CPU; cpu, cuda or cuda:N.")
-    ] = "auto",
+    device: Annotated[str, typer.Option(help="Where the files are verified: auto, cpu, cuda or cuda:N.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was measured as JSON.")] = False,
 ) -> None:
     """Write a model for deployment: OUTPUT/<target>.onnx, .pt or .pt2, one self-contained file a target.
@@ -77,7 +75,7 @@ def export(
 
     model = load(checkpoint)
     targets, left_out = plan(model, format, target, precision, fixed)
-    where = resolve_device("cpu" if device == "auto" else device)
+    where = resolve_device(device)
     form = " ".join([format, precision, *([] if size is None else [size])])
     _output.info(f"export: {model.config.name} to {form}; verified on: {where}")
     for name, why in left_out.items():

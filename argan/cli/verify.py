@@ -13,7 +13,7 @@ def verify(
     model: Annotated[
         str | None, typer.Option(help="The model it was exported from, where that does not ship with argan.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the file is run: cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where the file is run: auto, cpu, cuda or cuda:N.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything that was measured as JSON.")] = False,
 ) -> None:
     """Prove that an exported file computes what PyTorch computes.

@@ -48,8 +48,7 @@ def train_depth(
     Raises:
         UsageError: a model has no generator, or another resolution than the first; photographs in batches of one.
     """
-    if photos and config.batch < 2:
-        raise UsageError("samples and photographs take a batch of at least 2")
+    samples_of_each(config, 1 + len(others), bool(photos))  # a batch that is too small is an error now
     place = resolve_device(device)
     if photos and model.depth is None:
         model = train_depth(model, config, others=others, device=device, report=report)
@@ -116,6 +115,19 @@ class Photographs:
         return image, self.depth.far + (self.depth.near - self.depth.far) * self.depth.coarse(image)
 
 
+def samples_of_each(config: DepthConfig, generators: int, photographs: bool) -> list[int]:
+    """How many samples of each generator a batch holds; the rest are photographs, if there are any.
+
+    Raises UsageError if there is no room for all.
+    """
+    if photographs and config.batch < 2:
+        raise UsageError("samples and photographs take a batch of at least 2")
+    samples = config.batch - round(PHOTOS * config.batch) if photographs else config.batch
+    if samples < generators:
+        raise UsageError(f"a batch of {config.batch} has {samples} samples, and {generators} generators to show")
+    return [len(range(first, samples, generators)) for first in range(generators)]
+
+
 @torch.no_grad()
 def draw_pairs(
     models: Sequence[Model],
@@ -132,10 +144,7 @@ def draw_pairs(
     """
     renderer = models[0].renderer
     assert renderer is not None
-    samples = config.batch if photographs is None else config.batch - round(PHOTOS * config.batch)
-    if samples < len(models):
-        raise UsageError(f"a batch of {config.batch} has {samples} samples, and {len(models)} generators to show")
-    counts = [len(range(first, samples, len(models))) for first in range(len(models))]
+    counts = samples_of_each(config, len(models), photographs is not None)
     where = renderer.views.device
     with torch.autocast(where.type, torch.bfloat16, enabled=use_bfloat16(config.precision, where)):
         pairs = [draw_deep_images(model, count, rng) for model, count in zip(models, counts, strict=True)]
@@ -144,7 +153,7 @@ def draw_pairs(
         for span, (image, place) in zip(spans, pairs, strict=True)
     ]
     if photographs is not None:
-        pairs.append(photographs.draw(config.batch - samples, rng))
+        pairs.append(photographs.draw(config.batch - sum(counts), rng))
     deep, disparity = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     deep, disparity = collage(deep, disparity, rng, config.collage, config.close)
     deep, disparity = stage(deep, disparity, rng, config.stage)

@@ -72,6 +72,21 @@ def test_finds_two_onnx_runtimes(monkeypatch):
     assert fault.mend.startswith("pip uninstall --yes onnxruntime onnxruntime-gpu && pip install onnxruntime")
 
 
+@pytest.mark.parametrize(
+    ("system", "machine", "package"),
+    [("linux", "x86_64", "-gpu"), ("win32", "AMD64", "-gpu"), ("darwin", "x86_64", ""), ("linux", "aarch64", "")],
+)
+def test_the_onnx_runtime_that_this_machine_takes(monkeypatch, system, machine, package):
+    """As the markers of pyproject.toml have it."""
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert doctor.onnx_runtime() == f"onnxruntime{package}"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else name)
+    assert [fault.mend for fault in doctor.package_faults() if "not installed" in fault.fault] == [
+        f"pip install onnxruntime{package}"
+    ]
+
+
 def test_one_onnx_runtime_is_no_fault(monkeypatch):
     monkeypatch.setattr(metadata, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime"] * 2})
     assert doctor.package_faults() == []
