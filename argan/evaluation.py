@@ -482,7 +482,7 @@ def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path
 
 
 def row_of_means(measure: str, values: Sequence[float], prior: Sequence[float] | None, better: str) -> Row:
-    """The mean over photographs and its bootstrap interval; NaN, one without an answer, is left out of the prior too."""
+    """The mean over photographs with its bootstrap interval; those without an answer, NaN, are in neither mean."""
     answered = [not math.isnan(value) for value in values]
     known = list(compress(values, answered))
     mean = metrics.mean_interval(known) if known else metrics.Interval(math.nan, math.nan, math.nan)

@@ -8,10 +8,16 @@ Focus = str | float | tuple[float, float]
 Range = float | tuple[float, float]  # of disparity: a width about the focus, or from where to where
 Band = tuple[float, float]  # everything from the one disparity to the other is in focus
 
+BLUR = 2.0  # percent of the long side, where nothing is asked for
 CENTRE_WIDTH = 0.15  # standard deviation of the centre's weight, in fractions of width and height
 SUBJECT_WIDTH = 0.25  # the same when a subject is looked for: it may stand at a third of the picture
 SHARP_BAND = 0.1  # of disparity, that is looked at as sharp together
 POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
+
+
+def blur_radius(blur: float, long_side: float) -> float:
+    """In pixels, at disparity difference 1: `blur` is a diameter in percent of the photo's long side, in pixels."""
+    return blur / 200 * long_side
 
 
 def check_blur(blur: float) -> None:

@@ -1,6 +1,6 @@
 """Shallow depth of field on real photographs: `argan.render` and `argan.estimate_depth`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from argan.depth_maps import check_proportions, check_shape, in_own_byte_order, 
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.faces import at_face
-from argan.focus import Band, Focus, Range, check_blur, focus_band, resolve_range
+from argan.focus import BLUR, Band, Focus, Range, blur_radius, check_blur, focus_band, resolve_range
 from argan.grain import Finish, measure_grain, no_grain
 from argan.guided import fit
 from argan.images import Photo, from_pil, to_pil
@@ -33,10 +33,9 @@ Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
 @dataclass(frozen=True)
 class Look:
-    """How a photo with known disparity is to be blurred. `band` is sharp; the rest as in `render`, checked."""
+    """How a photo with known disparity is to be blurred; all as in `render`, checked."""
 
     blur: float
-    band: Band
     aperture: Aperture
     grain: float | str = "auto"
 
@@ -45,14 +44,10 @@ class Look:
         if self.grain != "auto" and (isinstance(self.grain, str) or not 0 <= self.grain <= 10):
             raise UsageError(f"grain is auto, or times the photo's own noise from 0 to 10, not {self.grain}")
 
-    def radius(self, pixels: Tensor) -> float:
-        """Blur radius in pixels at disparity difference 1."""
-        return self.blur / 200 * max(pixels.shape[-2:])
-
-    def coc(self, disparity: Tensor, pixels: Tensor) -> Tensor:
-        """Signed blur radii in pixels: 0 inside the band, positive in front."""
-        in_focus = disparity.clamp(*self.band)
-        return in_focus.neg_().add_(disparity).mul_(self.radius(pixels))  # in place: photos are large
+    def coc(self, disparity: Tensor, band: Band) -> Tensor:
+        """Signed blur radii in pixels: 0 inside the band of disparity, positive in front."""
+        radius = blur_radius(self.blur, max(disparity.shape[-2:]))
+        return disparity.clamp(*band).neg_().add_(disparity).mul_(radius)  # in place: photos are large
 
     def finish(self, colour: Tensor) -> Finish | None:
         """Grain and dither for pixels (C, H, W) without alpha."""
@@ -67,7 +62,7 @@ class Look:
 def render(
     image: Picture,
     *,
-    blur: float = 2.0,
+    blur: float = BLUR,
     focus: Focus = "auto",
     focus_range: Range | str = "auto",
     depth: Any = None,
@@ -107,7 +102,7 @@ def render(
         UsageError: a value out of range, or a depth map of another shape than the photo.
         MissingError: the device that was asked for is not here, or what finds faces.
     """
-    look = Look(blur, (0, 0), as_aperture(aperture), grain)
+    look = Look(blur, as_aperture(aperture), grain)
     if isinstance(image, Tensor):
         where = image.device if device == "auto" else resolve_device(device)
         pictures = _as_batch(image)
@@ -149,11 +144,11 @@ def estimate_depth(
     return predict(pixels, _loaded(model, where))[0, 0].cpu().numpy()
 
 
-def render_photo(photo: Photo, disparity: Tensor, look: Look) -> Photo:
-    """`render` for a photo from a file, with disparity (1, 1, H, W) at its size, on its device."""
+def render_photo(photo: Photo, disparity: Tensor, look: Look, band: Band) -> Photo:
+    """`render` for a photo from a file, with disparity (1, 1, H, W) at its size, on its device; `band` is sharp."""
     with torch.no_grad():
         pixels = _to_tensor(photo.pixels).to(disparity.device)
-        return photo.with_pixels(_to_array(_defocus(pixels, disparity, look, curve_of(photo.icc))))
+        return photo.with_pixels(_to_array(_defocus(pixels, look.coc(disparity, band), look, curve_of(photo.icc))))
 
 
 def photo_disparity(photo: Photo, source: Model | np.ndarray | None, device: torch.device) -> Tensor:
@@ -204,12 +199,12 @@ def learned_range(model: Model | None) -> float | None:
     return estimator_of(model).focus_range if model is not None else None
 
 
-def show(what: str, photo: Photo, disparity: Tensor, look: Look) -> Image.Image:
+def show(what: str, photo: Photo, disparity: Tensor, look: Look, band: Band) -> Image.Image:
     """A picture to judge by (argan/views.py): "depth", "coc", "layers" or "focus"."""
     from argan.kernels.bokeh.plan import Plan
 
     pixels = _to_tensor(photo.pixels).to(disparity.device)
-    coc = look.coc(disparity, pixels)
+    coc = look.coc(disparity, band)
     radii, colour = coc[0, 0].cpu().numpy(), _display_rgb(pixels)[0].permute(1, 2, 0).cpu().numpy()
     if what == "depth":
         return views.depth_view(disparity[0, 0].cpu().numpy())
@@ -257,12 +252,11 @@ def _render(
         focus = at_face(focus, _to_array(_float(pixels.detach())))
     plane = resolve_focus(focus, disparity, model)
     band = focus_band(plane, resolve_range(focus_range, focus, learned_range(model)))
-    return _defocus(pixels, disparity, replace(look, band=band), curve)
+    return _defocus(pixels, look.coc(disparity, band), look, curve)
 
 
-def _defocus(pixels: Tensor, disparity: Tensor, look: Look, curve: Curve) -> Tensor:
-    """The rendering itself: decode to linear light, blur, encode. Pixels (C, H, W), disparity (1, 1, H, W)."""
-    coc = look.coc(disparity, pixels)
+def _defocus(pixels: Tensor, coc: Tensor, look: Look, curve: Curve) -> Tensor:
+    """The rendering itself: decode to linear light, blur, encode. Pixels (C, H, W), coc (1, 1, H, W)."""
     if look.blur == 0 or (pixels.dtype in FULL_SCALE and not bool(coc.any())):
         return pixels.clone()
     has_alpha = len(pixels) in (2, 4)

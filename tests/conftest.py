@@ -12,10 +12,6 @@ if DEVICE == "cpu":  # read when a kernel is defined, so it is set before argan.
     os.environ["TRITON_INTERPRET"] = "1"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "triton: runs Triton kernels, in the interpreter where there is no GPU")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     no_gpu = pytest.mark.skip(reason="needs a CUDA device")
     no_triton = pytest.mark.skip(reason="Triton has wheels for Linux only")

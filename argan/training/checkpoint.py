@@ -30,7 +30,7 @@ def save(run: Path, players: Players, config: TrainConfig, step: int) -> Path:
         hub.write_model(temporary, replace(model, card=card), _contiguous(weights))
         save_file(_contiguous(collect(players)), temporary / "state.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, "train": to_dict(config)}, indent=2) + "\n")
-    for old in existing(run)[: -config.keep_checkpoints]:
+    for old in hub.checkpoints(run)[: -config.keep_checkpoints]:
         gone = old.with_name(f".{old.name}.old")  # first out of sight: being killed here leaves no half of a checkpoint
         old.rename(gone)
         shutil.rmtree(gone)
@@ -59,11 +59,6 @@ def sweep(run: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def existing(run: Path) -> list[Path]:
-    """Checkpoints of a run, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"))
-
-
 def resume(run: Path, players: Players, config: TrainConfig) -> int:
     """Put the newest checkpoint of `run` into `players`; the step to go on from, 0 in a new run.
 
@@ -71,10 +66,9 @@ def resume(run: Path, players: Players, config: TrainConfig) -> int:
         UsageError: the run was made with other settings.
         ArganError: the checkpoint is damaged.
     """
-    folders = existing(run)
-    if not folders:
+    newest = hub.newest_checkpoint(run)
+    if newest is None:
         return 0
-    newest = folders[-1]
     try:
         record = json.loads((newest / "state.json").read_text())
         refuse_other_settings(override(TrainConfig(), up_to_date(record["train"])), config, run)

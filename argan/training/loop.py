@@ -22,6 +22,7 @@ from argan.data.folder import PhotoFolder
 from argan.data.synthetic import SyntheticPhotos
 from argan.errors import ArganError, Interrupted, UsageError
 from argan.files import atomic_file
+from argan.models import hub
 from argan.training import checkpoint
 from argan.training.logs import Log
 from argan.training.systems import make_players
@@ -87,7 +88,7 @@ def train(
         step = checkpoint.resume(run, players, config)
         distributed.broadcast(players.networks.values())
         if step >= config.steps:
-            return checkpoint.existing(run)[-1]
+            return hub.checkpoints(run)[-1]
         photos = open_photos(config, preparing)
         with (
             open_run(run, config),
@@ -204,7 +205,7 @@ def refuse_not_finite(means: dict[str, float], step: int, run: Path) -> None:
     """Stop when a loss has become NaN or infinite, and say which."""
     bad = [name for name, value in means.items() if not math.isfinite(value)]
     if bad:
-        kept = checkpoint.existing(run)
+        kept = hub.checkpoints(run)
         raise ArganError(
             f"{', '.join(bad)} not finite at step {step}",
             hint=f"last good checkpoint: {kept[-1]}" if kept else "no checkpoint had been written yet",

@@ -1,67 +1,47 @@
 """What the studies calculate themselves, on answers that are known; the training they do is tested elsewhere."""
 
-import importlib.util
 from argparse import Namespace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import benchmarks
 from argan.config import PRESETS, override
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def systems():
-    return script("systems")
-
-
-@pytest.fixture(scope="module")
-def study():
-    return script("cyclegan_study")
-
+from benchmarks import cyclegan_study, real_depth, systems
 
 # --- AR-GAN-DR beside CycleGAN ----------------------------------------------------------------------------------------
 
 
-def test_lab_of_known_colours(study):
+def test_lab_of_known_colours():
     colors = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 0, 1], [0.5, 0.5, 0.5]])
     known = torch.tensor([[100.0, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86], [53.39, 0, 0]])
-    torch.testing.assert_close(study.lab(colors.T[:, :, None]).squeeze(2).T, known, atol=0.05, rtol=0)
+    torch.testing.assert_close(cyclegan_study.lab(colors.T[:, :, None]).squeeze(2).T, known, atol=0.05, rtol=0)
 
 
-def test_compare_sees_colours_and_blur_where_they_are(study):
+def test_compare_sees_colours_and_blur_where_they_are():
     photo = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
     focused = torch.zeros(32, 32, dtype=torch.bool)
     focused[8:24, 8:24] = True
-    same = study.compare(photo, photo, focused)
+    same = cyclegan_study.compare(photo, photo, focused)
     assert list(same.values()) == [0, 1, 1]
     blurred = torch.nn.functional.avg_pool2d(photo[None], 3, stride=1, padding=1, count_include_pad=False)[0]
-    background = study.compare(photo, torch.where(focused, photo, blurred), focused)
+    background = cyclegan_study.compare(photo, torch.where(focused, photo, blurred), focused)
     assert background["colour shift in focus"] == 0
     assert background["sharpness kept in focus"] == pytest.approx(1, abs=0.15)  # but for the rim
     assert background["sharpness left out of focus"] < 0.5
-    tinted = study.compare(photo, photo * torch.tensor([0.8, 1.0, 1.0]).view(3, 1, 1), focused)
+    tinted = cyclegan_study.compare(photo, photo * torch.tensor([0.8, 1.0, 1.0]).view(3, 1, 1), focused)
     assert tinted["colour shift in focus"] > 5
 
 
-def test_study_reports_means_of_both_methods(study):
+def test_study_reports_means_of_both_methods():
     scores = {
         method: [{"a": value, "b": 1.0} for value in values]
         for method, values in {"AR-GAN-DR": [1.0, 3.0], "CycleGAN": [5.0, 5.0]}.items()
     }
-    text = study.report(scores, Namespace(data="photos.zip", masks=None), width=0.3)
+    text = cyclegan_study.report(scores, Namespace(data="photos.zip", masks=None), width=0.3)
     assert "2 photographs of photos.zip; in focus: disparity within 0.15 of the focus" in text
     assert "| AR-GAN-DR | 2 (1 to 3) | 1 (1 to 1) | yes |" in text
     assert "| CycleGAN | 5 (5 to 5) | 1 (1 to 1) | no |" in text
@@ -70,7 +50,7 @@ def test_study_reports_means_of_both_methods(study):
 # --- the systems' table -----------------------------------------------------------------------------------------------
 
 
-def test_every_system_starts_from_the_same_preset(systems):
+def test_every_system_starts_from_the_same_preset():
     arguments = Namespace(preset="argan-64", data="synthetic", steps=300, settings=["batch=8"])
     configs = {system: systems.run_config(arguments, system, seed=3) for system in systems.TITLES}
     assert {(c.steps, c.batch, c.seed, c.data) for c in configs.values()} == {(300, 8, 3, "synthetic")}
@@ -78,14 +58,14 @@ def test_every_system_starts_from_the_same_preset(systems):
     assert configs["rgbd"].loss.consistency_start == 30
 
 
-def test_runs_that_are_not_there_cannot_be_measured(systems, tmp_path, monkeypatch):
+def test_runs_that_are_not_there_cannot_be_measured(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["systems.py", "--measure", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match="no runs of argan-64"):
         systems.main()
     assert not list(tmp_path.iterdir())
 
 
-def test_table_has_a_column_a_system_and_says_what_is_missing(systems, tmp_path):
+def test_table_has_a_column_a_system_and_says_what_is_missing(tmp_path):
     def score(value, prior=None):
         return {"value": value, "low": value - 1, "high": value + 1, "prior": prior}
 
@@ -116,7 +96,6 @@ def test_table_has_a_column_a_system_and_says_what_is_missing(systems, tmp_path)
 
 
 def test_a_pair_of_focus_says_which_side_is_nearer(tmp_path):
-    real_depth = script("real_depth")
     sharp = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     soft = np.asarray(Image.fromarray(sharp).resize((32, 32), Image.Resampling.BOX).resize((256, 256)))
     left, right = np.s_[:, :128], np.s_[:, 128:]
@@ -139,8 +118,9 @@ def test_taps_and_launches_of_a_render_are_counted(monkeypatch):
     """One plane, all of it blurred by 2 pixels: every pixel of a block gathers the square about the one disc."""
     from argan.kernels.bokeh import Aperture, aperture_kernel
 
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    budget = script("bokeh_budget")
+    monkeypatch.syspath_prepend(Path(benchmarks.__path__[0]))  # as for a script, whose neighbours are at hand
+    from benchmarks import bokeh_budget as budget
+
     costs = budget.count(torch.rand(1, 3, 64, 64), torch.full((1, 1, 64, 64), -2.0), Aperture(), tap_bytes=16)
     taps = 64 * 64 * aperture_kernel("disk", -2.0).numel()  # zeros in its corners too
     assert costs["spread"].taps == budget.total(costs).taps == taps
@@ -151,7 +131,7 @@ def test_taps_and_launches_of_a_render_are_counted(monkeypatch):
 
 
 @pytest.mark.parametrize("system", ["gan", "rgbd"])
-def test_steps_of_a_system_are_timed(systems, system):
+def test_steps_of_a_system_are_timed(system):
     small = {"batch": 2, "steps": 10, "model": {"resolution": 16, "z_dim": 4, "width": 8, "discriminator_width": 8}}
     config = systems.with_system(override(PRESETS["synthetic-cpu"], small), system, system)
     assert systems.time_steps(config, 2, "cpu") > 0

@@ -40,7 +40,7 @@ def work(config: TrainConfig, run: Path) -> None:
 def newest(run: Path) -> int:
     """The newest checkpoint's step, each checkpoint having been read whole."""
     steps = [0]
-    for folder in checkpoint.existing(run):
+    for folder in hub.checkpoints(run):
         load_file(folder / "state.safetensors")
         hub.load(folder)
         steps.append(checkpoint.step_of(folder))
@@ -48,7 +48,7 @@ def newest(run: Path) -> int:
 
 
 def newest_name(run: Path) -> int:
-    folders = checkpoint.existing(run)
+    folders = hub.checkpoints(run)
     return checkpoint.step_of(folders[-1]) if folders else 0
 
 
@@ -89,6 +89,6 @@ def test_ten_kills_at_random_moments(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path
     loop.train(config, killed, device="cpu")
     loop.train(config, whole, device="cpu")
-    ours, theirs = (load_file(checkpoint.existing(run)[-1] / "state.safetensors") for run in (killed, whole))
+    ours, theirs = (load_file(hub.checkpoints(run)[-1] / "state.safetensors") for run in (killed, whole))
     assert not [name for name in theirs if not torch.equal(ours[name], theirs[name])]
     assert len(list((killed / "checkpoints").iterdir())) == config.keep_checkpoints  # no remains

@@ -32,7 +32,7 @@ TINY = TrainConfig(
 
 
 def final_state(run) -> dict[str, torch.Tensor]:
-    return load_file(checkpoint.existing(run)[-1] / "state.safetensors")
+    return load_file(hub.checkpoints(run)[-1] / "state.safetensors")
 
 
 def assert_same(ours: dict, theirs: dict) -> None:
@@ -44,9 +44,9 @@ def assert_same(ours: dict, theirs: dict) -> None:
 def test_a_run_leaves_what_it_promises(tmp_path):
     reports = []
     last = loop.train(TINY, tmp_path, device="cpu", report=reports.append)
-    assert last == checkpoint.existing(tmp_path)[-1]
+    assert last == hub.checkpoints(tmp_path)[-1]
     assert last.name == "step-0000006"
-    assert len(checkpoint.existing(tmp_path)) == TINY.keep_checkpoints
+    assert len(hub.checkpoints(tmp_path)) == TINY.keep_checkpoints
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6] == [report.step for report in reports]
     assert {"d", "g", "prior", "r1", "steps_per_second", "images_per_second"} <= set(lines[0])
@@ -96,7 +96,7 @@ def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.optim.Adam, "step", poison)
     with pytest.raises(ArganError, match="not finite at step 1"):
         loop.train(replace(TINY, steps=1), tmp_path, device="cpu")
-    assert checkpoint.existing(tmp_path) == []
+    assert hub.checkpoints(tmp_path) == []
 
 
 def test_the_weights_change_and_the_average_follows(tmp_path):
@@ -128,7 +128,7 @@ def test_not_a_number_stops_with_its_cause_and_the_last_good_checkpoint(tmp_path
     with pytest.raises(ArganError, match="g not finite at step 4") as caught:
         loop.train(TINY, tmp_path, device="cpu")
     assert "step-0000002" in caught.value.hint
-    assert [path.name for path in checkpoint.existing(tmp_path)] == ["step-0000002"]
+    assert [path.name for path in hub.checkpoints(tmp_path)] == ["step-0000002"]
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path):
@@ -137,13 +137,13 @@ def test_two_trainings_do_not_share_a_folder(tmp_path):
             loop.train(replace(TINY, steps=8), tmp_path, device="cpu")
 
     loop.train(replace(TINY, steps=4), tmp_path, device="cpu", report=again)
-    assert [path.name for path in checkpoint.existing(tmp_path)] == ["step-0000002", "step-0000004"]
+    assert [path.name for path in hub.checkpoints(tmp_path)] == ["step-0000002", "step-0000004"]
     loop.train(replace(TINY, steps=6), tmp_path, device="cpu")
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
     loop.train(replace(TINY, steps=2), tmp_path, device="cpu")
-    state = checkpoint.existing(tmp_path)[-1] / "state.safetensors"
+    state = hub.checkpoints(tmp_path)[-1] / "state.safetensors"
     state.write_bytes(state.read_bytes()[:500])
     with pytest.raises(ArganError, match="not a readable checkpoint"):
         loop.train(TINY, tmp_path, device="cpu")

@@ -37,7 +37,7 @@ def tiny(system: str) -> TrainConfig:
 
 
 def final_state(run) -> dict[str, torch.Tensor]:
-    return load_file(checkpoint.existing(run)[-1] / "state.safetensors")
+    return load_file(hub.checkpoints(run)[-1] / "state.safetensors")
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -84,7 +84,7 @@ def test_a_model_knows_what_it_was_trained_to_show():
 def test_a_run_begun_when_mixtures_had_other_names_goes_on(tmp_path):
     config, run = tiny("gan"), tmp_path / "run"
     loop.train(replace(config, steps=1), run, device="cpu")
-    path = checkpoint.existing(run)[-1] / "state.json"
+    path = hub.checkpoints(run)[-1] / "state.json"
     record = json.loads(path.read_text())
     record["train"]["loss"] |= {"mixture": "fixed", "fixed_scale": 0.0}
     path.write_text(json.dumps(record))
