@@ -19,6 +19,7 @@ DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz")
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
+Done = TypeVar("Done")
 Photos = dict[Path, Path]  # a photo -> its place in the folder that it came from, mirrored by folders of results
 
 
@@ -119,8 +120,8 @@ def run_batch(
     photos: Iterable[Path],
     description: str,
     read: Callable[[Path], Item],
-    work: Callable[[Path, Item], Item],
-    write: Callable[[Path, Item], Row],
+    work: Callable[[Path, Item], Done],
+    write: Callable[[Path, Done], Row],
     as_json: bool,
     first: "Future[Item] | None" = None,
 ) -> None:
@@ -137,7 +138,7 @@ def run_batch(
         rows[photos[0]] = write(photos[0], work(photos[0], arrived))
     else:
 
-        def finish(photo: Path, done: Item) -> None:
+        def finish(photo: Path, done: Done) -> None:
             with _noted(photo, rows):
                 rows[photo] = write(photo, done)
 

@@ -1,7 +1,6 @@
 """What the commands' options ask for, checked: focus, grain, a real lens, depth, a model's input, an aperture."""
 
 from collections.abc import Sequence
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,17 +146,6 @@ def check_one_result(sweep: int | None, show: str | None, focus: Any, focus_rang
         raise UsageError("--sweep and --show exclude each other")
     if sweep is not None and (focus != "auto" or isinstance(focus_range, tuple)):
         raise UsageError("--sweep focuses from far to near: it takes no other focus", hint="--focus-range WIDTH")
-
-
-def remove_longer_sweep(frames: list[Path]) -> None:
-    """Frames beyond these, of a sweep that had more, PHOTO.NNN.SUFFIX in the same folder; says how many."""
-    photo = frames[0].name.removesuffix(f".001{frames[0].suffix}")
-    numbered = frames[0].parent.glob(f"{escape(photo)}.[0-9][0-9][0-9]{frames[0].suffix}")
-    left_over = {*numbered} - {*frames}
-    for frame in left_over:
-        frame.unlink()
-    if left_over:
-        _output.info(f"{frames[0].parent}: removed {len(left_over)} frames of a longer sweep")
 
 
 def saved_depth_paths(photos: _batch.Photos, save_depth: Path | None) -> dict[Path, Path]:

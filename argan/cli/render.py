@@ -1,16 +1,11 @@
 """argan render: shallow depth of field on photographs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from argan.cli import _batch, _options, _output
-from argan.names import SWEEP
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 FOCUS, APERTURE, LENS, DEPTH, OUTPUT = "Focus", "Aperture", "A real lens (metric depth)", "Depth", "Output"
 
@@ -175,11 +170,10 @@ def render(
 
         argan render photo.jpg --model midas_small.onnx       depth by a model of somebody else's
     """
+    from argan.cli import _results
     from argan.errors import UsageError
     from argan.focus import BLUR
-    from argan.images import check_suffix, output_suffix
     from argan.runtime import is_onnx
-    from argan.sweep import check_animation
 
     wanted_focus = _options.parse_focus(focus, focus_depth, focus_distance)
     any_focus = wanted_focus if focus_distance is None else focus_distance
@@ -188,14 +182,14 @@ def render(
     lens = _options.parse_lens(blur, f_number, focal, sensor, focus_distance)
     _options.check_one_result(sweep, show, any_focus, wanted_range)
     files = _batch.find_photos(photos)
+    result: _results.Bokeh = _results.Bokeh()
     if show is not None:
-        outputs = _batch.output_paths(files, output, lambda _: f".{show}-view.png")
+        result = _results.Preview(show)
     elif sweep is not None:
-        outputs = _batch.output_paths(files, output, lambda _: f"{SWEEP}.webp")
-    else:
-        outputs = _batch.output_paths(files, output, lambda photo: ".bokeh" + output_suffix(photo))
+        result = _results.Sweep(sweep, overwrite)
+    outputs = _batch.output_paths(files, output, result.ending)
     for path in outputs.values():
-        (check_suffix if sweep is None else check_animation)(path)
+        result.check(path)
     depth_outputs = _options.saved_depth_paths(files, save_depth)
     if both := set(outputs.values()) & set(depth_outputs.values()):
         raise UsageError(f"{min(both)} cannot hold the picture and its depth: --output and --save-depth name one file")
@@ -229,37 +223,17 @@ def render(
         raise UsageError("--depth and --model exclude each other: both say how far things are")
 
     import time
-    from dataclasses import dataclass, field, replace
+    from dataclasses import replace
 
-    from PIL import Image
+    from argan.depth_maps import DepthMap, write_depth
+    from argan.images import Photo, read_photo
 
-    from argan import depth_maps
-    from argan.images import Photo, read_photo, write_photo, writing
-
-    @dataclass
-    class Job:
-        """A photo on its way from file to file."""
-
-        photo: Photo
-        depth: depth_maps.DepthMap | None
-        start: float
-        disparity: "Tensor | None" = None
-        plane: float = 0.0
-        blur: float = 0.0
-        picture: Photo | Image.Image | None = None
-        frames: list[Image.Image] = field(default_factory=list)
-
-    def frame_paths(path: Path) -> list[Path]:
-        """A sweep's pictures, in a folder beside its animation."""
-        numbers = range(1, (sweep or 0) + 1)
-        return [outputs[path].with_suffix("") / f"{path.stem}.{n:03}{output_suffix(path)}" for n in numbers]
-
-    def read(path: Path) -> Job:
+    def read(path: Path) -> tuple[float, Photo, DepthMap | None]:
         start = time.perf_counter()
-        targets = (*frame_paths(path), outputs[path], depth_outputs.get(path))
-        _batch.check_new([target for target in targets if target is not None], overwrite)
+        targets = [*result.files(outputs[path], path), *filter(None, [depth_outputs.get(path)])]
+        _batch.check_new(targets, overwrite)
         picture = read_photo(path)
-        return Job(picture, _options.given_depth(depth, path, files[path], depth_kind, depth_unit), start)
+        return start, picture, _options.given_depth(depth, path, files[path], depth_kind, depth_unit)
 
     first = _batch.read_ahead(files, read)
 
@@ -269,7 +243,6 @@ def render(
     from argan.focus import Band, focus_band, resolve_range
     from argan.kernels import resolve
     from argan.models.hub import load
-    from argan.sweep import small_frame, sweep_planes, write_animation
 
     look = photo.Look(
         BLUR if blur is None else blur,
@@ -282,64 +255,42 @@ def render(
     around = resolve_range(wanted_range, 0.0 if sweep is not None else wanted_focus, photo.learned_range(estimator))
     _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where, numba=True)}")
 
-    def work(path: Path, job: Job) -> Job:
-        _options.say_depth(job.depth)
-        given = job.depth.disparity if job.depth is not None else None
-        disparity = job.disparity = photo.photo_disparity(job.photo, given if given is not None else estimator, where)
-        dioptres = job.depth.dioptres if job.depth is not None else None
+    def work(path: Path, arrived: tuple[float, Photo, DepthMap | None]) -> tuple[_results.Scene, Any]:
+        start, picture, given = arrived
+        _options.say_depth(given)
+        dioptres = given.dioptres if given is not None else None
+        disparity = photo.photo_disparity(picture, given.disparity if given is not None else estimator, where)
         if focus_distance is not None:
-            job.plane = _options.disparity_of(focus_distance, dioptres)
+            plane = _options.disparity_of(focus_distance, dioptres)
         elif isinstance(around, tuple):
-            job.plane = sum(around) / 2
+            plane = sum(around) / 2
         else:
-            focused = _options.focus_in(path, wanted_focus, job.photo)
-            job.plane = photo.resolve_focus(focused, disparity, estimator)
+            focused = _options.focus_in(path, wanted_focus, picture)
+            plane = photo.resolve_focus(focused, disparity, estimator)
 
         def focused_at(plane: float) -> tuple[photo.Look, Band]:
             blur = look.blur if lens is None else _options.blur_of(lens, plane, dioptres)
             return replace(look, blur=blur), focus_band(plane, around)
 
-        target = outputs[path]
-        if show is not None:
-            job.picture = photo.show(show, job.photo, disparity, *focused_at(job.plane))
-        elif sweep is not None:
-            _batch.make_folder(target.with_suffix(""))
-            frames, planes = frame_paths(path), sweep_planes(disparity[0, 0].cpu().numpy(), sweep)
-            if overwrite:
-                _options.remove_longer_sweep(frames)
-            for frame_path, plane in zip(frames, planes, strict=True):
-                job.plane = plane  # the last one's is reported
-                frame = photo.render_photo(job.photo, disparity, *focused_at(plane))
-                write_photo(frame_path, frame)  # at once: hundreds of them need not fit into memory
-                job.frames.append(small_frame(frame))
-        else:
-            job.picture = photo.render_photo(job.photo, disparity, *focused_at(job.plane))
-        job.blur = focused_at(job.plane)[0].blur
-        return job
+        scene = _results.Scene(picture, disparity, plane, focused_at, start)
+        return scene, result.make(scene, result.files(outputs[path], path))
 
-    def write(path: Path, job: Job) -> _batch.Row:
-        target = outputs[path]
-        _batch.make_folder(target.parent)
-        if isinstance(job.picture, Photo):
-            write_photo(target, job.picture)
-        elif job.picture is not None:
-            with writing(target) as temporary:
-                job.picture.save(temporary)
-        else:
-            write_animation(target, job.frames)
-        written = [*frame_paths(path), target]
-        depth_target = depth_outputs.get(path)
-        if depth_target is not None and job.disparity is not None:
+    def write(path: Path, done: tuple[_results.Scene, Any]) -> _batch.Row:
+        scene, made = done
+        written = result.files(outputs[path], path)
+        _batch.make_folder(outputs[path].parent)
+        result.write(outputs[path], made)
+        if (depth_target := depth_outputs.get(path)) is not None:
             _batch.make_folder(depth_target.parent)
-            depth_maps.write_depth(depth_target, job.disparity[0, 0].cpu().numpy())
+            write_depth(depth_target, scene.disparity[0, 0].cpu().numpy())
             written.append(depth_target)
         return _batch.row(
             path,
-            job.photo,
+            scene.photo,
             written,
-            job.start,
-            blur=round(job.blur, 4),
-            focus=round(job.plane, 4),
+            scene.start,
+            blur=round(scene.focused_at(scene.plane)[0].blur, 4),
+            focus=round(scene.plane, 4),
             depth=source,
             device=str(where),
         )
