@@ -162,6 +162,11 @@ class DepthConfig:
     """As in training."""
 
 
+def shows_depth(model: ModelConfig, mixture: Mixture) -> bool:
+    """Whether training shows a generator what depth is: by blur, or by a second viewpoint."""
+    return mixture != "deep" or model.viewpoints
+
+
 FROM_SCRATCH = {"width": 16, "encoder": "none"}  # of DepthConfig: it knows the samples and nothing else, as the paper's
 
 SMALL = ModelConfig(z_dim=64, width=48, discriminator_width=32)  # learns in minutes to an hour on two CPU cores
@@ -233,8 +238,9 @@ def refuse_impossible(config: TrainConfig) -> None:
             raise UsageError(f"{name} is at least {least}, not {value}")
     if config.seed >= 2**32:
         raise UsageError(f"seed is below 2^32, not {config.seed}")
-    if not config.name:
-        raise UsageError("a run needs a name")
+    for name in ("name", "data"):
+        if not getattr(config, name):
+            raise UsageError(f"{name} is empty")
     loss = config.loss
     for name in ("adversarial", "r2", "augment"):
         if config.players == "cycle" and getattr(loss, name) != getattr(LossConfig(), name):

@@ -75,11 +75,14 @@ def broadcast(modules: Iterable[nn.Module]) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """One flat all-reduce; a parameter without a gradient counts as one whose gradient is zero."""
+    """One flat all-reduce. A parameter without a gradient has one that is zero, in one process too: Adam counts it."""
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in learned:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
     if world() == 1:
         return
-    learned = [parameter for parameter in parameters if parameter.requires_grad]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
+    gradients = [parameter.grad for parameter in learned if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     flat /= world()

@@ -128,56 +128,72 @@ def evaluate_model(
             estimator.
         MissingError: the package of a feature extractor that was asked for by name.
     """
+    refuse_impossible(model, data, masks, truth, surrogate)
+    extractor, left_out = choose_extractor(features, device)
+    mixture = mixture or model.config.mixture
+
+    def depth_rows() -> Iterator[Row]:
+        def depth(image: Tensor) -> Tensor:
+            assert model.depth is not None
+            return model.depth(image.to(device))
+
+        if model.depth is None:
+            left_out["depth"] = "this model has no depth estimator yet (argan train-depth)"
+        elif data == "synthetic":
+            truths = held_out(model.depth.resolution, count, seed)
+            yield from depth_against_truth(depth, track(truths, "depth against truth", count))
+        elif not (masks or truth or surrogate):
+            left_out["depth"] = (
+                "these photographs come without truth (--masks, --truth, --surrogate, or --data synthetic)"
+            )
+        if masks is not None:
+            pairs, most = masked_photos(data, masks), len(confident_masks(masks))
+            yield from depth_against_masks(depth, track(pairs, "depth against masks", most))
+        if truth is not None:
+            known, most = photos_with_depth(truth), len(depth_maps(truth))
+            yield from depth_against_truth(depth, track(known, "depth against truth", most), "measured")
+        if surrogate is not None:
+            stand_ins = track(surrogate_pairs(data, surrogate, count, seed), "depth against surrogate", count)
+            yield from depth_against_truth(depth, stand_ins, "the surrogate's")
+
+    def sample_rows() -> Iterator[Row]:
+        if model.generator is None:
+            left_out["samples"] = "this model has no generator"
+            return
+        batches = -(-count // BATCH)
+        if extractor is not None:
+            rendered = (shallow for _, shallow, _ in draw_samples(model, count, seed, device, mixture))
+            photos = photo_batches(data, model.generator.resolution, count, seed, cache)
+            yield from samples_against_photos(
+                track(rendered, "features of samples", batches),
+                track(photos, "features of photographs", batches),
+                extractor,
+                seed,
+            )
+        if model.config.learns_depth:
+            tuples = draw_samples(model, count, seed, device)
+            yield from sample_consistency(track(tuples, "consistency of samples", batches))
+        else:
+            left_out["depth of samples"] = "this generator was trained without rendering and has learned none"
+
+    rows = [*depth_rows()]
+    if sheet is not None:
+        save_sheet(model, data, seed, surrogate, sheet, device)
+    rows += sample_rows()
+    left_out |= {row.measure: "nothing had an answer" for row in rows if not row.count}
+    answered = [row for row in rows if row.count]
+    return Report(model.config.name, data, seed, extractor.name if extractor else None, mixture, answered, left_out)
+
+
+def refuse_impossible(model: Model, data: str, masks: Path | None, truth: Path | None, surrogate: Depth | None) -> None:
+    """What `evaluate_model` cannot be asked for, before anything is measured."""
     if data != "synthetic":
         with open_source(data):  # a wrong path is an error now, also where nothing would read it
             pass
-    extractor, left_out = choose_extractor(features, device)
-    mixture = mixture or model.config.mixture
-    report = Report(model.config.name, data, seed, extractor.name if extractor else None, mixture, [], left_out)
-
-    def depth(image: Tensor) -> Tensor:
-        assert model.depth is not None
-        return model.depth(image.to(device))
-
     if model.depth is None and (masks or truth or surrogate):
         raise UsageError("this model estimates no depth", hint="learn it first: argan train-depth RUN")
     if data == "synthetic" and (masks or surrogate):
         raise UsageError("--masks and --surrogate go with photographs", hint="give their folder or zip with --data")
-    if model.depth is None:
-        left_out["depth"] = "this model has no depth estimator yet (argan train-depth)"
-    elif data == "synthetic":
-        truths = held_out(model.depth.resolution, count, seed)
-        report.rows += depth_against_truth(depth, track(truths, "depth against truth", count))
-    elif not (masks or truth or surrogate):
-        left_out["depth"] = "these photographs come without truth (--masks, --truth, --surrogate, or --data synthetic)"
-    if masks is not None:
-        pairs, most = masked_photos(data, masks), len(confident_masks(masks))
-        report.rows += depth_against_masks(depth, track(pairs, "depth against masks", most))
-    if truth is not None:
-        known, most = photos_with_depth(truth), len(depth_maps(truth))
-        report.rows += depth_against_truth(depth, track(known, "depth against truth", most), "measured")
-    if surrogate is not None:
-        stand_ins = surrogate_pairs(data, surrogate, count, seed)
-        report.rows += depth_against_truth(depth, track(stand_ins, "depth against surrogate", count), "the surrogate's")
-    if sheet is not None:
-        save_sheet(model, data, seed, surrogate, sheet, device)
-
-    if model.generator is None:
-        left_out["samples"] = "this model has no generator"
-        return report
-    batches = -(-count // BATCH)
-    if extractor is not None:
-        rendered = (shallow for _, shallow, _ in draw_samples(model, count, seed, device, mixture))
-        photos = photo_batches(data, model.generator.resolution, count, seed, cache)
-        report.rows += samples_against_photos(
-            track(rendered, "features of samples", batches),
-            track(photos, "features of photographs", batches),
-            extractor,
-            seed,
-        )
-    tuples = draw_samples(model, count, seed, device)
-    report.rows += sample_consistency(track(tuples, "consistency of samples", batches))
-    return report
 
 
 def choose_extractor(features: str, device: torch.device) -> tuple[FeatureExtractor | None, dict[str, str]]:
@@ -258,7 +274,7 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
         disparity = read_depth(file).disparity
         check_shape(disparity.shape, photo.shape[2:])
         truth = torch.tensor(np.where(disparity > 0, disparity, np.nan))[None, None]
-        height, width = (round(length * side / max(photo.shape[2:])) for length in photo.shape[2:])
+        height, width = (max(1, round(length * side / max(photo.shape[2:]))) for length in photo.shape[2:])
         # Nearest pixels: laser depth is sparse, and what lies between two surfaces is no depth.
         nearest = torch.nn.functional.interpolate(truth, (height, width), mode="nearest-exact")
         yield resize(photo, (height, width))[0], nearest[0]
@@ -365,7 +381,10 @@ def read_confidence(manifest: Path) -> dict[str, float]:
         return {}
     with manifest.open(newline="") as lines:
         rows = [row for row in csv.DictReader(lines, delimiter="\t") if {"name", "confidence"} <= row.keys()]
-    return {row["name"]: float(row["confidence"]) for row in rows}
+    try:
+        return {row["name"]: float(row["confidence"]) for row in rows}
+    except (TypeError, ValueError):
+        raise UsageError(f"{manifest}: a confidence is a number from 0 to 1") from None
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -398,6 +417,8 @@ def photo_batches(data: str, resolution: int, count: int, seed: int, cache: bool
         photos = synthetic_photos(resolution, count, seed)
     else:
         photos = PhotoFolder(data, resolution, cache=cache)
+    if len(photos) < 2:
+        raise UsageError(f"{data} has one photograph: KID and FID take two at least", hint="--features none")
     chosen = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))[:count]
     return (photos.batch(part, torch.zeros(len(part), dtype=torch.bool)) for part in chosen.split(BATCH))
 
@@ -444,12 +465,11 @@ def sample_consistency(samples: Iterable[tuple[Tensor, Tensor, Tensor]]) -> list
             out_of_focus.append(sharpness.out_of_focus)
             centre = metrics.centre_prior(disparity)[0] == 0
             upright.append(float(disparity[centre].mean() > disparity[~centre].mean()))
-    rows = [
+    return [
         row_of_means("sharpness shallow / deep, in focus", in_focus, None, "near 1"),
         row_of_means("sharpness shallow / deep, out of focus", out_of_focus, None, "below 1"),
         row_of_means("samples with the centre nearer", upright, None, "higher"),
     ]
-    return [row for row in rows if row.count]
 
 
 def save_sheet(model: Model, data: str, seed: int, surrogate: Depth | None, path: Path, device: torch.device) -> None:

@@ -261,7 +261,7 @@ def kid(
     value = estimates[:subsets].mean()
     if not bootstrap:
         return Interval(float(value), float("nan"), float("nan"))
-    low, high = estimates[subsets:].quantile(QUANTILES.to(estimates))
+    low, high = estimates[subsets:].nanquantile(QUANTILES.to(estimates))
     return Interval(float(value), float(low), float(high))
 
 
@@ -274,7 +274,7 @@ def _mean_kernel(x: Tensor, y: Tensor, weights_x: Tensor, weights_y: Tensor, its
     if itself:
         total -= (weights_x.square() * (x.square().mean(1, keepdim=True) + 1) ** 3).sum(0)
         pairs -= weights_x.square().sum(0)
-    return total / pairs
+    return torch.where(pairs > 0, total / pairs, torch.nan)  # a sample that is drawn alone has no pairs
 
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -20,19 +20,26 @@ from pathlib import Path
 import torch
 
 from argan.bench import machine
-from argan.config import FROM_SCRATCH, PRESETS, DepthConfig, TrainConfig, override, parse_settings, with_system
+from argan.config import (
+    FROM_SCRATCH,
+    PRESETS,
+    DepthConfig,
+    TrainConfig,
+    override,
+    parse_settings,
+    shows_depth,
+    with_system,
+)
 from argan.devices import resolve_device
 from argan.evaluation import Depth, depth_against_truth, evaluate_model, held_out, photos_with_depth
 from argan.files import atomic_file
-from argan.models.hub import Model, is_outdated, load, newest_checkpoint
+from argan.models.hub import Model, is_outdated, load, newest_checkpoint, step_of
 from argan.training import pictures
-from argan.training.checkpoint import step_of
 from argan.training.depth import train_depth
 from argan.training.loop import train
 from argan.training.systems import make_players
 
 TITLES = {"gan": "GAN", "rgbd": "RGBD-GAN", "argan": "AR-GAN", "argan-rgbd": "AR-RGBD-GAN", "modern": "ours (modern)"}
-FLAT = {"gan"}  # systems that learn no depth
 REPORTED = "AR-GAN paper, as an index of results reports it: KID x 1000 of 10.18 on flowers and 13.91 on birds."
 MARKS = "<!-- systems: begin -->", "<!-- systems: end -->"
 
@@ -54,7 +61,7 @@ def main() -> None:
             newest = newest_checkpoint(folder)
             if newest is None:
                 continue
-            scores = measured(config, folder, arguments, flat=system in FLAT)
+            scores = measured(config, folder, arguments, flat=not shows_depth(config.model, config.loss.mixture))
             result = {"system": system, "seed": seed, "steps": step_of(newest), **scores}
             (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
             print(json.dumps(result), flush=True)
@@ -113,9 +120,7 @@ def measured(config: TrainConfig, folder: Path, arguments: argparse.Namespace, f
         sheet=folder / "sheet.png",
     )
     rows = {row.measure: row for row in samples.rows}
-    if flat:
-        rows = {name: row for name, row in rows.items() if "centre" not in name and "sharpness" not in name}
-    elif model.depth is not None:
+    if not flat and model.depth is not None:
         with torch.no_grad():
             if config.data != "synthetic":
                 synthetic = synthetic_scenes(model.depth.resolution, min(arguments.num, 500))

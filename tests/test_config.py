@@ -95,6 +95,12 @@ def test_unknown_presets_and_broken_files(tmp_path):
     assert resolve_config(None, tmp_path / "notepad.toml", [], {}).steps == 7
 
 
+def test_data_and_name_are_not_empty():
+    for name in ("data", "name"):
+        with pytest.raises(UsageError, match=f"{name} is empty"):
+            resolve_config(None, None, [f'{name}=""'], {})
+
+
 def test_consistency_sets_in_after_the_same_share_of_a_shorter_run():
     def start(preset: str, *settings: str) -> int:
         return resolve_config(preset, None, list(settings), {}).loss.consistency_start

@@ -87,3 +87,12 @@ def test_spread_over_the_batch_has_first_and_second_derivatives():
     assert torch.autograd.gradgradcheck(distributed.batch_std, x)
     (gradient,) = torch.autograd.grad(distributed.batch_std(x[:1]).sum(), x)
     assert gradient.eq(0).all()
+
+
+def test_a_parameter_without_a_gradient_has_one_that_is_zero(monkeypatch):
+    """T in a batch without an open lens: Adam steps with it in one process as it does in several."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    unused, frozen = (torch.nn.Parameter(torch.ones(2), requires_grad=learns) for learns in (True, False))
+    distributed.average_gradients([unused, frozen])
+    assert unused.grad.tolist() == [0, 0]
+    assert frozen.grad is None

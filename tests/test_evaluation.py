@@ -1,6 +1,7 @@
 """What `argan eval` measures, on estimators and samples whose right answer is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,17 @@ from argan import evaluation, metrics
 from argan.config import ModelConfig
 from argan.depth_maps import write_depth
 from argan.errors import UsageError
-from argan.models.hub import Config, Model
+from argan.models.hub import Config, DepthInfo, Model
 
 
 def oracle(photos):
     """An estimator that knows the truth of these photographs."""
     truths = {photo.numpy().tobytes(): truth for photo, truth in photos}
     return lambda image: truths[image[0].numpy().tobytes()][None]
+
+
+def tiny_model() -> Model:
+    return Model(Config("tiny", ModelConfig(resolution=16, z_dim=4, width=4), DepthInfo(8, 16, levels=2)))
 
 
 def values(rows):
@@ -130,6 +135,14 @@ def test_masks_that_cannot_be_used_are_an_error(flowers, tmp_path):
         list(evaluation.masked_photos(data, masks))
 
 
+def test_confidence_that_is_no_number_is_an_error(flowers):
+    _, masks = flowers
+    for line in ("00000.png\tna", "00000.png"):
+        (masks / "manifest.tsv").write_text(f"name\tconfidence\n{line}\n")
+        with pytest.raises(UsageError, match=r"manifest\.tsv: a confidence is a number"):
+            evaluation.confident_masks(masks)
+
+
 # --- samples ----------------------------------------------------------------------------------------------------------
 
 
@@ -189,7 +202,7 @@ def test_sample_consistency_tells_which_samples_are_the_right_side_out():
     assert rows["samples with the centre nearer"].value == 0.75
     assert rows["sharpness shallow / deep, in focus"].value == 1
     in_focus_only = evaluation.sample_consistency([(deep, deep, 0 * disparity)])
-    assert "sharpness shallow / deep, out of focus" not in values(in_focus_only)
+    assert values(in_focus_only)["sharpness shallow / deep, out of focus"].count == 0
 
 
 def test_rows_leave_out_what_has_no_answer():
@@ -223,6 +236,41 @@ def test_depth_maps_without_depth_are_left_out():
         rows = evaluation.depth_against_truth(metrics.centre_prior, [(photo, flat), other, (photo, unknown)])
     assert [row.count for row in rows] == [1, 1, 1]
     assert ["photograph 1 " in str(said[0].message), "photograph 3 " in str(said[1].message)] == [True, True]
+
+
+def test_what_nothing_answers_is_left_out_of_the_report(tmp_path):
+    model = tiny_model()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (20, 600, 3), np.uint8)).save(tmp_path / "a.png")
+    write_depth(tmp_path / "a.depth.png", np.full((20, 600), 0.5))
+    with pytest.warns(UserWarning, match="no depth in it"):
+        report = evaluation.evaluate_model(
+            model, "synthetic", torch.device("cpu"), count=2, features="none", truth=tmp_path
+        )
+    measures = {row.measure for row in report.rows}
+    assert "Spearman correlation with true disparity" in measures
+    assert report.left_out["Spearman correlation with measured disparity"] == "nothing had an answer"
+    assert all(row.count for row in report.rows)
+
+
+def test_depth_that_was_never_learned_is_not_measured():
+    flat = Model(replace(tiny_model().config, mixture="deep", depth=None))
+    report = evaluation.evaluate_model(flat, "synthetic", torch.device("cpu"), count=2, features="none")
+    assert report.rows == []
+    assert "without rendering" in report.left_out["depth of samples"]
+
+
+def test_one_photograph_is_not_enough_for_kid(tmp_path):
+    Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="has one photograph"):
+        evaluation.photo_batches(str(tmp_path), 16, 5, seed=0, cache=False)
+
+
+def test_a_very_long_photograph_keeps_a_pixel_across(tmp_path):
+    Image.new("RGB", (3000, 1)).save(tmp_path / "a.png")
+    write_depth(tmp_path / "a.depth.png", np.linspace(0.1, 1, 3000)[None])
+    ((photo, truth),) = evaluation.photos_with_depth(tmp_path, side=64)
+    assert photo.shape[1:] == truth.shape[1:] == (1, 64)
 
 
 def test_photographs_that_cannot_be_read_are_left_out(tmp_path):

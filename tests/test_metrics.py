@@ -200,6 +200,14 @@ def test_kid_interval_covers_zero_for_equal_distributions_and_not_for_different_
     assert 0 < far.low < far.value < far.high
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_kid_of_few_samples_has_an_interval(count):
+    """A resample may hold one of them alone, which has no pairs."""
+    a, b = (torch.randn(count, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    kid = metrics.kid(a, b)
+    assert -math.inf < kid.low <= kid.high < math.inf
+
+
 def test_kid_without_bootstrap_gives_no_interval():
     kid = metrics.kid(random_map(0, 8, 3), random_map(1, 8, 3), bootstrap=0)
     assert math.isnan(kid.low)

@@ -11,6 +11,7 @@ import typer
 from argan.errors import ArganError, Interrupted, MissingError, UsageError
 
 DEBUG_HINT = "ARGAN_DEBUG=1 shows the traceback"
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # what PyTorch says of the CPU's
 
 
 def exit_code_of(command: Callable[[], Any]) -> int:
@@ -45,7 +46,9 @@ def explain(error: BaseException) -> ArganError:
     if _is_backend_unavailable(error):
         return MissingError(str(error), hint="argan doctor says what is available here")
     if _is_out_of_memory(error):
-        return ArganError(f"out of memory: {error}" if str(error) else "out of memory", hint="use a smaller picture")
+        return ArganError(
+            f"out of memory: {error}" if str(error) else "out of memory", hint="use a smaller picture, or batch"
+        )
     if isinstance(error, OSError):
         return ArganError(_os_message(error))
     return ArganError(f"{type(error).__name__}: {error}", hint=DEBUG_HINT)
@@ -83,7 +86,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or (torch is not None and isinstance(error, torch.OutOfMemoryError))
-        or (isinstance(error, RuntimeError) and "not enough memory" in str(error))
+        or (isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY))
     )
 
 

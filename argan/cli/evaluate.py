@@ -20,7 +20,7 @@ def evaluate(
         ),
     ] = "synthetic",
     num: Annotated[int, typer.Option(min=2, help="Generated samples, and photographs to compare with.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of samples and photographs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of samples and photographs.")] = 0,
     features: Annotated[
         Literal["auto", "efficientnet-lite0", "inception", "none"],
         typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 if 'metrics' is installed."),

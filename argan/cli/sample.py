@@ -15,14 +15,16 @@ def sample(
     num: Annotated[
         int | None, typer.Option(min=1, help="How many samples; default 16, or 4 from several views.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     out: Annotated[Path, typer.Option(help="A picture (grid of all), or a folder (single files).")] = Path(
         "samples.png"
     ),
-    scale: Annotated[float, typer.Option(min=0.0, help="DoF scale s: 0 deep, 1 as learned, more exaggerates.")] = 1.0,
+    scale: Annotated[
+        float, typer.Option(min=0, max=100, help="DoF scale s: 0 deep, 1 as learned, more exaggerates.")
+    ] = 1.0,
     views: Annotated[int, typer.Option(min=1, help="Viewpoints of each sample, from left to right.")] = 1,
     apertures: Annotated[int, typer.Option(min=2, help="Depths of field of each, from deep to --scale.")] = 2,
-    columns: Annotated[int, typer.Option(min=1, help="Samples a row of the grid.")] = 8,
+    columns: Annotated[int | None, typer.Option(min=1, help="Samples a row of the grid; default 8.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -46,6 +48,8 @@ def sample(
 
     if in_one := out.suffix.lower() in READS:
         check_suffix(out)
+    if views > 1 and columns is not None:
+        raise UsageError("--columns goes without --views, whose grid has a row for each sample")
     model = load(checkpoint)
     generator, network = model.generator, model.config.generator
     if generator is None or network is None:
@@ -62,7 +66,7 @@ def sample(
     images, disparity = pictures.generate_apertures(model, noise, scales, camera)
     depth = pictures.depth_picture(disparity)
     if in_one:
-        written = pictures.save_picture([*images, depth], out, views if views > 1 else columns)
+        written = pictures.save_picture([*images, depth], out, views if views > 1 else columns or 8)
     else:
         middle = [f"aperture-{number}" for number in range(1, apertures - 1)]
         names = ["deep", *middle, "shallow", "depth"]

@@ -44,7 +44,7 @@ def train(
 
         torchrun --nproc-per-node 8 cli.py train --preset argan-128 --data photos/     on eight
     """
-    from argan.config import resolve_config, to_dict
+    from argan.config import resolve_config, shows_depth, to_dict
     from argan.errors import UsageError
 
     options = {"data": data, "steps": steps, "max_minutes": max_minutes, "seed": seed}
@@ -61,7 +61,7 @@ def train(
 
     from argan.devices import resolve_device
     from argan.distributed import is_main, world
-    from argan.training.checkpoint import step_of
+    from argan.models.hub import step_of
     from argan.training.loop import Progress
     from argan.training.loop import train as run_training
 
@@ -91,7 +91,8 @@ def train(
     if step < resolved.steps:
         following = "\nnext: the same command goes on from there"
     else:
-        following = "" if resolved.players == "cycle" else f"\nnext: argan train-depth {run}"
+        depth = resolved.players == "aperture" and shows_depth(resolved.model, resolved.loss.mixture)
+        following = f"\nnext: argan train-depth {run}" if depth else ""
     _output.result(
         {"run": run, "checkpoint": checkpoint, "steps": step}, as_json=as_json, human=f"{checkpoint}{following}"
     )

@@ -60,7 +60,7 @@ def train_depth(
     levels: Annotated[
         int, typer.Option(min=1, help="With no encoder: halvings of the U-Net, down to no less than 4 px.")
     ] = DEFAULT.levels,
-    seed: Annotated[int, typer.Option(min=0)] = DEFAULT.seed,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = DEFAULT.seed,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the network; auto: bfloat16 on GPUs.")
     ] = DEFAULT.precision,

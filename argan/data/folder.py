@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class PhotoFolder:
         with open_source(path, resolution) as source:
             entry = CacheEntry(source.path, source.fingerprint(), resolution, cache) if cache else None
             stored = entry.load() if entry else None
-            images, names, skipped = stored or decode_all(source, resolution, workers, progress)
+            images, names, skipped, lasting = stored or decode_all(source, resolution, workers, progress)
         if skipped:
             listed = ", ".join(f"{name} ({reason})" for name, reason in skipped[:5])
             more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
@@ -85,7 +85,7 @@ class PhotoFolder:
             found = f"none of its {len(skipped)} pictures can be read" if skipped else "it holds no pictures"
             hint = "give a folder or zip of JPEG, PNG or WebP files"
             raise ArganError(f"no photographs in {path}: {found}", hint)
-        if entry and not stored:
+        if entry and not stored and lasting:
             entry.save(images, names, skipped)
         self.images = torch.from_numpy(images)
         self.names = names
@@ -169,35 +169,52 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-Photographs = tuple[np.ndarray, list[str], list[tuple[str, str]]]
+class Decoded(NamedTuple):
+    """The pictures of a source."""
+
+    images: np.ndarray
+    """(N, 3, S, S) uint8."""
+    names: list[str]
+    skipped: list[tuple[str, str]]
+    """(name, reason) of those that could not be read."""
+    lasting: bool = True
+    """Whether these files will never be read, as they are: not if the disk or memory failed, or reading was denied."""
 
 
 def decode_all(
     source: Source, resolution: int, workers: int | None, progress: Callable[[int, int], None] | None
-) -> Photographs:
-    """Every picture of a source: images (N, 3, S, S) uint8, their names, and (name, reason) of those that failed."""
+) -> Decoded:
+    """Every picture of a source."""
 
-    def decode(name: str) -> np.ndarray | str:
+    def decode(name: str) -> np.ndarray | Exception:
         try:
             return load_square(io.BytesIO(source.read(name)), resolution, source.subject(name))
         except Exception as error:  # a damaged file can raise nearly anything
-            return reason(error)
+            return error
 
     candidates = source.names()
     images = np.empty((len(candidates), 3, resolution, resolution), np.uint8)
     names: list[str] = []
     skipped: list[tuple[str, str]] = []
+    lasting = True
     # Threads are enough: Pillow decodes without holding the interpreter's lock.
     with ThreadPoolExecutor(workers or min(8, usable_cores())) as pool:
         for done, (name, result) in enumerate(zip(candidates, pool.map(decode, candidates), strict=True), 1):
-            if isinstance(result, str):
-                skipped.append((name, result))
+            if isinstance(result, Exception):
+                skipped.append((name, reason(result)))
+                lasting = lasting and not may_pass(result)
             else:
                 images[len(names)] = result.transpose(2, 0, 1)
                 names.append(name)
             if progress:
                 progress(done, len(candidates))
-    return images[: len(names)], names, skipped
+    return Decoded(images[: len(names)], names, skipped, lasting)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether reading the same file may succeed later; a missing one has another fingerprint when it is there."""
+    system = isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
+    return system or isinstance(error, MemoryError)
 
 
 def usable_cores() -> int:
@@ -236,7 +253,7 @@ class CacheEntry:
         self.index, self.bytes = folder / f"{stem}.json", folder / f"{stem}.npy"
         self.resolution = resolution
 
-    def load(self) -> Photographs | None:
+    def load(self) -> Decoded | None:
         try:
             index = json.loads(self.index.read_text())
             names, skipped = index["names"], [(name, why) for name, why in index["skipped"]]
@@ -244,7 +261,7 @@ class CacheEntry:
             whole = images.dtype == np.uint8 and images.shape == (len(names), 3, self.resolution, self.resolution)
         except Exception:  # damaged bytes can raise nearly anything
             return None
-        return (images, names, skipped) if whole else None
+        return Decoded(images, names, skipped) if whole else None
 
     def save(self, images: np.ndarray, names: list[str], skipped: list[tuple[str, str]]) -> None:
         try:

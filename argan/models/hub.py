@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from argan.config import EncoderName, Mixture, ModelConfig, TranslatorConfig, override, to_dict
+from argan.config import EncoderName, Mixture, ModelConfig, TranslatorConfig, override, shows_depth, to_dict
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
 from argan.models.aperture import ApertureRenderer
@@ -51,6 +51,11 @@ class Config:
     """p(s) that the generator was trained with; AR-GAN's where an older `config.json` does not say."""
     card: dict[str, str] = field(default_factory=dict)
     """Free text for people: `data`, `licence`, `command`, `measured` and the like."""
+
+    @property
+    def learns_depth(self) -> bool:
+        """Whether anything that its generator was trained with shows depth."""
+        return self.generator is not None and shows_depth(self.generator, self.mixture)
 
 
 class Model(nn.Module):
@@ -150,7 +155,13 @@ def find(name_or_path: str | Path | None = None) -> Path:
 
 def checkpoints(run: Path) -> list[Path]:
     """Of a run's folder, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"), key=lambda path: (len(path.name), path.name))
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted((folder for folder in folders if folder.name.removeprefix("step-").isdecimal()), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint, which its name says."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def newest_checkpoint(run: Path) -> Path | None:

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from argan import distributed
 from argan.config import TrainConfig, flatten, override, to_dict, up_to_date
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
@@ -17,7 +21,7 @@ from argan.training.players import Players
 
 MAY_CHANGE = {
     *("steps", "max_minutes", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "tensorboard"),
-    *("cuda_graphs", "loss.consistency_start"),  # which goes with the steps
+    *("cuda_graphs", "loss.consistency_start"),  # which resolve_config takes from the steps: see settings_of
 }
 
 
@@ -48,19 +52,27 @@ def folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:07d}"
 
 
-def step_of(checkpoint: Path) -> int:
-    """The step of a checkpoint, which its name says."""
-    return int(checkpoint.name.removeprefix("step-"))
-
-
 def sweep(run: Path) -> None:
     """Remove what a killed process had not finished writing or removing."""
     for left in (run / "checkpoints").glob(".step-*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def resume(run: Path, players: Players, config: TrainConfig) -> int:
+def resume(run: Path, players: Players) -> int:
     """Put the newest checkpoint of `run` into `players`; the step to go on from, 0 in a new run.
+
+    Raises ArganError if the checkpoint is damaged.
+    """
+    newest = hub.newest_checkpoint(run)
+    if newest is None:
+        return 0
+    with readable(newest):
+        restore(players, load_file(newest / "state.safetensors"))
+        return int(json.loads((newest / "state.json").read_text())["step"])
+
+
+def settings_of(run: Path, config: TrainConfig) -> TrainConfig:
+    """With what `run` goes on: `config`, but consistency sets in when it was to as the run began, however long it is.
 
     Raises:
         UsageError: the run was made with other settings.
@@ -68,17 +80,25 @@ def resume(run: Path, players: Players, config: TrainConfig) -> int:
     """
     newest = hub.newest_checkpoint(run)
     if newest is None:
-        return 0
+        return config
+    with readable(newest):
+        before = override(TrainConfig(), up_to_date(json.loads((newest / "state.json").read_text())["train"]))
+    refuse_other_settings(before, config, run)
+    start = before.loss.consistency_start
+    if config.loss.consistency and config.loss.consistency_start != start and distributed.is_main():
+        warnings.warn(f"3D consistency sets in at step {start}, as it was to when this run began", stacklevel=2)
+    return replace(config, loss=replace(config.loss, consistency_start=start))
+
+
+@contextmanager
+def readable(checkpoint: Path) -> Iterator[None]:
+    """Whatever goes wrong while a checkpoint is read is its damage."""
     try:
-        record = json.loads((newest / "state.json").read_text())
-        refuse_other_settings(override(TrainConfig(), up_to_date(record["train"])), config, run)
-        restore(players, load_file(newest / "state.safetensors"))
-        return int(record["step"])
-    except UsageError:
-        raise
+        yield
     except Exception as error:
         raise ArganError(
-            f"{newest} is not a readable checkpoint: {error}", hint="delete that folder to go on from the one before it"
+            f"{checkpoint} is not a readable checkpoint: {error}",
+            hint="delete that folder to go on from the one before it",
         ) from error
 
 

@@ -4,6 +4,8 @@ With photographs it goes on by self-training (Xie et al., "Self-training with No
 that has learned from samples says what is near in real photographs, and another learns from both.
 """
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from torch import Tensor
 from argan.config import DepthConfig
 from argan.data.batch import gather
 from argan.devices import resolve_device
-from argan.errors import UsageError
+from argan.errors import ArganError, UsageError
 from argan.guided import settle
 from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
@@ -46,7 +48,8 @@ def train_depth(
     none yet, one is learned from samples first.
 
     Raises:
-        UsageError: a model has no generator, or another resolution than the first; photographs in batches of one.
+        UsageError: a model has no generator, or another resolution than the first; a batch without room for all.
+        ArganError: the estimator is no longer finite.
     """
     samples_of_each(config, 1 + len(others), bool(photos))  # a batch that is too small is an error now
     place = resolve_device(device)
@@ -77,8 +80,13 @@ def train_depth(
         error.backward()
         optimizer.step()
         schedule.step()
-        if report is not None and (step % 20 == 19 or step + 1 == config.steps):
-            report(Progress(step + 1, config.steps, {"error": float(error.detach())}))
+        last = step + 1 == config.steps
+        if step % 20 == 19 or last:
+            shown = float(error.detach())
+            if not math.isfinite(shown) or (last and not all(bool(x.isfinite().all()) for x in learned)):
+                raise ArganError(f"the estimator is not finite at step {step + 1}")
+            if report is not None:
+                report(Progress(step + 1, config.steps, {"error": shown}))
     depth = DepthInfo(config.width, resolution, *ranges[0], levels, config.encoder)
     return with_estimator(model, estimator, depth)
 
@@ -88,6 +96,8 @@ def shared_resolution(models: Sequence[Model]) -> int:
     for model in models:
         if model.generator is None:
             raise UsageError(f"{model.config.name} has no generator to learn depth from")
+        if not model.config.learns_depth:
+            warnings.warn(f"{model.config.name} was trained without rendering and has learned no depth", stacklevel=3)
     sizes = {model.generator.resolution for model in models if model.generator is not None}
     if len(sizes) > 1:
         raise UsageError(f"generators of {' and '.join(map(str, sorted(sizes)))} px cannot share an estimator")

@@ -84,8 +84,9 @@ def train(
     refuse_unequal_parts(config)
     with distributed.process_group(device) as place:
         main = distributed.is_main()
+        config = checkpoint.settings_of(run, config)
         players = make_players(config, place)
-        step = checkpoint.resume(run, players, config)
+        step = checkpoint.resume(run, players)
         distributed.broadcast(players.networks.values())
         if step >= config.steps:
             return hub.checkpoints(run)[-1]

@@ -147,6 +147,7 @@ def test_no_command_shows_the_commands(run):
         (OSError("strange"), 1, "error: strange\n"),
         (MemoryError(), 1, "error: out of memory\n"),
         (torch.OutOfMemoryError("CUDA out of memory"), 1, "error: out of memory: CUDA out of memory\n"),
+        (RuntimeError("alloc_cpu.cpp: can't allocate memory: you tried"), 1, "error: out of memory: alloc_cpu.cpp"),
         (ValueError("two\nlines"), 1, "error: ValueError: two lines\n"),
     ],
 )

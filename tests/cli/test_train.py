@@ -120,7 +120,11 @@ def test_dry_run_prints_the_settings(tmp_path):
         (["train", "--device", "cuda:99", "--out", "OUT"], 4, "cuda:99"),
         (["train-depth", "nowhere"], 2, "no model nowhere"),
         (["sample", "nowhere"], 2, "no model nowhere"),
+        (["train-depth", "flowers", "--seed", "4294967296"], 2, "'--seed'"),
         (["sample", "--out", "OUT.heic"], 2, "cannot be written as .heic"),
+        (["sample", "--seed", "99999999999999999999", "--out", "OUT.png"], 2, "'--seed'"),
+        (["sample", "--scale", "inf", "--out", "OUT.png"], 2, "'--scale'"),
+        (["sample", "flowers-rgbd", "--views", "3", "--columns", "2", "--out", "OUT.png"], 2, "--columns goes without"),
     ],
 )
 def test_errors_are_one_line_with_the_right_code(arguments, code, said, tmp_path):

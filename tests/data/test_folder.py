@@ -12,6 +12,7 @@ from PIL import Image
 
 from argan.data import folder as module
 from argan.data.folder import PhotoFolder, load_square
+from argan.data.sources import FolderSource
 from argan.errors import ArganError, UsageError
 
 
@@ -180,6 +181,21 @@ def test_what_could_not_be_read_is_read_when_it_can_be(photos, monkeypatch, tmp_
     assert len(PhotoFolder(photos, 4, cache=tmp_path / "cache")) == 4
     monkeypatch.undo()
     assert len(PhotoFolder(photos, 4, cache=tmp_path / "cache")) == 5
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "disk"), MemoryError()])
+def test_what_could_not_be_read_once_is_tried_again(photos, monkeypatch, tmp_path, error):
+    read = FolderSource.read
+
+    def failing(source, name):
+        if name == "a.webp":
+            raise error
+        return read(source, name)
+
+    monkeypatch.setattr(FolderSource, "read", failing)
+    assert len(PhotoFolder(photos, 4, cache=tmp_path / "cache")) == 3
+    monkeypatch.undo()
+    assert len(PhotoFolder(photos, 4, cache=tmp_path / "cache")) == 4
 
 
 def refusing_heic(load):

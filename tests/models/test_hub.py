@@ -94,3 +94,11 @@ def test_shipped_models_load_and_estimate_depth():
         disparity = model.depth(torch.rand(1, 3, 48, 72))
         assert disparity.shape == (1, 1, 48, 72)
         assert {"data", "licence", "command", "measured"} <= set(model.config.card)
+
+
+def test_checkpoints_are_in_order_of_their_steps_and_nothing_else(tmp_path):
+    for name in ("step-10000000", "step-9999500", "step-0000002", "step-0000002.bak", "step-", "other"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert [path.name for path in hub.checkpoints(tmp_path)] == ["step-0000002", "step-9999500", "step-10000000"]
+    assert hub.newest_checkpoint(tmp_path) == tmp_path / "checkpoints" / "step-10000000"
+    assert hub.newest_checkpoint(tmp_path / "none") is None

@@ -1,5 +1,8 @@
 """AR-GAN-DR: an estimator learned from a generator's samples, and the augmentations that carry it to photos."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -7,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from argan.config import DepthConfig, ModelConfig
-from argan.errors import UsageError
+from argan.errors import ArganError, UsageError
 from argan.guided import settle
 from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
@@ -165,6 +168,21 @@ def test_any_number_of_steps(steps):
     config = DepthConfig(width=8, steps=steps, batch=2, encoder="none")
     train_depth(make_model(), config, device="cpu", report=reports.append)
     assert reports[-1].step == steps
+
+
+def test_an_estimator_that_is_not_finite_is_none():
+    with pytest.raises(ArganError, match="not finite at step 2"):
+        train_depth(make_model(), DepthConfig(width=8, steps=2, batch=2, encoder="none", light=math.inf), device="cpu")
+
+
+def test_a_generator_that_was_never_rendered_has_no_depth_to_learn(recwarn):
+    model = make_model()
+    config = DepthConfig(width=8, steps=1, batch=2, encoder="none")
+    train_depth(model, config, device="cpu")
+    assert not [said for said in recwarn if "no depth" in str(said.message)]
+    model.config = replace(model.config, mixture="deep")
+    with pytest.warns(UserWarning, match="has learned no depth"):
+        train_depth(model, config, device="cpu")
 
 
 def test_every_generator_has_room_in_a_batch():

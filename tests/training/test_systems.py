@@ -180,6 +180,19 @@ def test_consistency_sets_in_when_it_is_told_to():
     torch.testing.assert_close(after - before, config.loss.consistency * terms["consistency"])
 
 
+def test_consistency_that_has_set_in_stays_in_a_longer_run(tmp_path):
+    """Its start goes with the steps where it is not asked for; the run keeps the one that it began with."""
+    short, long = (replace(tiny("rgbd"), steps=steps) for steps in (2, 6))
+    short, long = (replace(c, loss=replace(c.loss, consistency_start=c.steps // 2)) for c in (short, long))
+    loop.train(short, tmp_path / "parts", device="cpu")
+    with pytest.warns(UserWarning, match="sets in at step 1"):
+        loop.train(long, tmp_path / "parts", device="cpu")
+    whole = replace(long, loss=replace(long.loss, consistency_start=1))
+    loop.train(whole, tmp_path / "whole", device="cpu")
+    ours, theirs = (final_state(tmp_path / name) for name in ("parts", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_a_short_run_lowers_the_3d_loss():
     """Against no discriminator: twenty steps of 3D consistency alone make two views of a scene agree better."""
     config = tiny("rgbd")
