@@ -53,7 +53,7 @@ def verify_file(path: Path, model: Model | None = None, device: torch.device | s
         ArganError: there is no such file.
         UsageError: which model it came from cannot be told.
     """
-    if not path.exists():
+    if not path.is_file():
         raise ArganError(f"{path}: no such file", hint="argan export writes them")
     try:
         entries = read_metadata(path)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -19,7 +20,9 @@ def write_pt2(target: Target, path: Path) -> None:
         program = torch.export.export(target.worked(), target.example(), dynamic_shapes=shapes)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # absolute paths of the exporting machine
-    torch.export.save(program, path, extra_files={METADATA_FILE: json.dumps(metadata(target))})
+    buffer = BytesIO()  # a file's own name, which is a temporary one here, would stand inside
+    torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(metadata(target))})
+    path.write_bytes(buffer.getvalue())
 
 
 def open_pt2(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -17,7 +18,9 @@ def write_torchscript(target: Target, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch.jit is deprecated, and the tracer warns of Python branches: see verify
         traced = torch.jit.trace(target.worked(), target.example(), check_trace=False)
-        torch.jit.save(traced, path, _extra_files={METADATA_FILE: json.dumps(metadata(target))})
+        buffer = BytesIO()  # a file's own name, which is a temporary one here, would stand inside
+        torch.jit.save(traced, buffer, _extra_files={METADATA_FILE: json.dumps(metadata(target))})
+    path.write_bytes(buffer.getvalue())
 
 
 def open_torchscript(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:

@@ -64,7 +64,7 @@ def render(
     blur: float,
     focus: Focus,
     depth: Path | None,
-    depth_kind: str,
+    depth_kind: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:

@@ -112,7 +112,7 @@ def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None
 
 
 def given_depth(
-    depth: Path | None, photo: Path, place: Path, kind: str, unit: float | None = None
+    depth: Path | None, photo: Path, place: Path, kind: str | None, unit: float | None = None
 ) -> "DepthMap | None":
     """What --depth has for a photo, whose place is as in `_batch.Photos`."""
     from argan.depth_maps import read_depth
@@ -122,7 +122,7 @@ def given_depth(
         return None
     if str(depth) == EMBEDDED:
         return read_embedded_depth(photo)
-    return read_depth(_batch.depth_file(depth, photo, place), kind, unit)
+    return read_depth(_batch.depth_file(depth, photo, place), kind or "disparity", unit)
 
 
 def say_depth(given: "DepthMap | None") -> None:
@@ -168,17 +168,17 @@ def check_depth(depth: Path | None, photos: _batch.Photos) -> None:
         raise UsageError("one depth map cannot serve several photos", hint="--depth FOLDER with PHOTO.depth.png in it")
 
 
-def check_depth_kind(depth: Path | None, kind: str, unit: float | None, model: str | None) -> None:
+def check_depth_kind(depth: Path | None, kind: str | None, unit: float | None, model: str | None) -> None:
     """Refuse to say what a map stores where none is given."""
     from argan.runtime import is_onnx
 
-    if kind != "disparity" and (str(depth) == EMBEDDED or (depth is None and not is_onnx(model))):
+    if kind is not None and (str(depth) == EMBEDDED or (depth is None and not is_onnx(model))):
         raise UsageError("--depth-kind goes with --depth FILE, or --model FILE.onnx")
     if unit is not None and (kind != "distance" or depth is None):
         raise UsageError("--depth-unit goes with --depth FILE --depth-kind distance")
 
 
-def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str) -> dict[str, str]:
+def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str | None) -> dict[str, str]:
     """--model-input KEY=VALUE … and --depth-kind as `argan.load` takes them; nothing for a model that is no ONNX file.
 
     Raises:
@@ -188,10 +188,10 @@ def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str) -
 
     if options and not is_onnx(model):
         raise UsageError(f"--model-input {options[0]} goes with --model FILE.onnx")
-    if kind != "disparity" and not is_onnx(model):
+    if kind is not None and not is_onnx(model):
         raise UsageError("--depth-kind goes with --model FILE.onnx")
     settings = key_values("--model-input", options)
-    return {"kind": kind, **settings} if kind != "disparity" else settings
+    return {"kind": kind, **settings} if kind is not None else settings
 
 
 def key_values(name: str, options: Sequence[str] | None) -> dict[str, str]:

@@ -26,8 +26,12 @@ def depth(
         typer.Option(metavar="KEY=VALUE", help="How a depth model of somebody else's takes a picture: size=384, …"),
     ] = None,
     depth_kind: Annotated[
-        Literal["disparity", "distance"], typer.Option(help="What FILE.onnx gives: large is near, or large is far.")
-    ] = "disparity",
+        Literal["disparity", "distance"] | None,
+        typer.Option(
+            help="What FILE.onnx gives: large is near, or far. Default: disparity, of an output called metric… or "
+            "distance… that."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,

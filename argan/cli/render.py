@@ -111,9 +111,13 @@ def render(
         ),
     ] = None,
     depth_kind: Annotated[
-        Literal["disparity", "distance"],
-        typer.Option(help="What --depth stores, or FILE.onnx gives: large is near, or far.", rich_help_panel=DEPTH),
-    ] = "disparity",
+        Literal["disparity", "distance"] | None,
+        typer.Option(
+            help="What --depth stores, or FILE.onnx gives: large is near, or far. Default: disparity, of an output "
+            "called metric… or distance… that.",
+            rich_help_panel=DEPTH,
+        ),
+    ] = None,
     depth_unit: Annotated[
         float | None,
         typer.Option(
@@ -201,7 +205,7 @@ def render(
         and depth_kind != "distance"
     ):
         _options.metric(None)
-    settings = _options.onnx_settings(model, model_input, depth_kind if depth is None else "disparity")
+    settings = _options.onnx_settings(model, model_input, depth_kind if depth is None else None)
     if is_onnx(model):
         from argan.cli import _onnx
 

@@ -33,6 +33,8 @@ NORMALISATIONS: dict[str, tuple[Three, Three]] = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
+CHOICES = {"channels": ("rgb", "bgr"), "layout": ("nchw", "nhwc"), "kind": ("disparity", "distance")}
+SETTINGS = ("size", "multiple", "normalise", "mean", "std", "scale", *CHOICES)
 LOW, HIGH = 0.01, 0.99
 LONGEST = 3  # a file that takes any size is given at most this multiple of its short side: panoramas
 
@@ -69,7 +71,7 @@ class DepthModel:
     """A depth model of somebody else's.
 
     Attributes:
-        name: of its file.
+        name: of its file, and what it was taken for.
         device: where it runs.
         convention: how it takes a picture.
         focus, focus_range: None: such models have learned no focal plane.
@@ -84,9 +86,19 @@ class DepthModel:
                 f"{session.path} takes {', '.join(f'{name} {shape}' for name, shape in session.inputs.items())}",
                 hint="a depth model takes one picture, (batch, 3, height, width) or (batch, height, width, 3)",
             )
-        self.session, self.name, self.device = session, session.path.stem, session.device
-        own = {key.removeprefix("depth."): x for key, x in session.metadata.items() if key.startswith("depth.")}
-        self.convention = configure(configure(recognise(session), own), settings)
+        self.session, self.device = session, session.device
+        replaced = {*settings, *(("mean", "std") if "normalise" in settings else ())}
+        entries = ((key.removeprefix("depth."), x) for key, x in session.metadata.items() if key.startswith("depth."))
+        own = {key: x for key, x in entries if key in SETTINGS and key not in replaced}
+        try:
+            found = configure(recognise(session), own)
+        except UsageError as error:
+            raise ArganError(f"{session.path}, in its metadata: {error}", error.hint) from None
+        self.convention = configure(found, settings)
+
+    @property
+    def name(self) -> str:
+        return f"{self.session.path.stem} ({self.convention.name}, {self.convention.kind})"
 
     @property
     def resolution(self) -> int:
@@ -226,12 +238,10 @@ def _setting(key: str, text: str) -> dict[str, Any]:
         return {key: _three(text, positive=key == "std")}
     if key == "scale":
         return {"scale": _three(",".join([text] * 3), positive=True)[0]}
-    choices = {"channels": ("rgb", "bgr"), "layout": ("nchw", "nhwc"), "kind": ("disparity", "distance")}
-    if key not in choices:
-        names = ("size", "multiple", "normalise", "mean", "std", "scale", *choices)
-        raise ValueError(f"there are: {', '.join(names)}")
-    if text not in choices[key]:
-        raise ValueError(f"one of {', '.join(choices[key])}")
+    if key not in CHOICES:
+        raise ValueError(f"there are: {', '.join(SETTINGS)}")
+    if text not in CHOICES[key]:
+        raise ValueError(f"one of {', '.join(CHOICES[key])}")
     return {key: text}
 
 

@@ -1,7 +1,8 @@
 """What `argan export` writes, at work on photographs: depth.onnx, render.onnx and pipeline.onnx."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -75,9 +76,20 @@ class RenderFile:
     Photos of any size are rendered in tiles, in bounded memory.
     """
 
-    def __init__(self, session: Session, depth: DepthFile | None):
-        self.session, self.depth, self.device, self.path = session, depth, session.device, session.path
-        self.name = depth.name if depth is not None else model_name(session)
+    def __init__(self, session: Session, find_depth: Callable[[], DepthFile | None]):
+        """`find_depth` opens what estimates depth, once it is needed."""
+        self.session, self.device, self.path = session, session.device, session.path
+        self._find_depth = find_depth
+
+    @cached_property
+    def depth(self) -> DepthFile | None:
+        """What estimates depth, where there is such a file."""
+        return self._find_depth()
+
+    @property
+    def name(self) -> str:
+        """Of the model that was exported."""
+        return self.depth.name if self.depth is not None else model_name(self.session)
 
     def render(
         self, photo: Photo, *, blur: float = BLUR, focus: Focus = "auto", depth: np.ndarray | None = None

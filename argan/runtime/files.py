@@ -1,6 +1,7 @@
 """Which ONNX file does what: its metadata says so, and a file without argan's metadata is taken for a depth model."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from argan.errors import ArganError, UsageError
@@ -48,7 +49,7 @@ def load(
     _check_signature(session, target)
     if target == "pipeline":
         return PipelineFile(session)
-    return DepthFile(session) if target == "depth" else RenderFile(session, _depth_beside(session))
+    return DepthFile(session) if target == "depth" else RenderFile(session, partial(_depth_beside, session))
 
 
 def _depth_beside(session: Session) -> DepthFile | None:

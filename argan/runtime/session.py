@@ -59,6 +59,9 @@ class Session:
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.inputs = {value.name: _shape(value) for value in self._session.get_inputs()}
         self.outputs = {value.name: _shape(value) for value in self._session.get_outputs()}
+        for value in self._session.get_outputs():
+            if "bfloat16" in value.type:
+                raise ArganError(f"{path}: its output {value.name} is {value.type}", hint="numpy has no such numbers")
         self.dtypes = {value.name: _dtype(path, value) for value in self._session.get_inputs()}
 
     def put(self, values: np.ndarray) -> Any:

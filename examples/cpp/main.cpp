@@ -47,13 +47,24 @@ void write_ppm(const std::string& path, const torch::Tensor& image) {
   if (!file.flush()) throw std::runtime_error(path + " cannot be written");
 }
 
+float number(const std::string& text) {
+  size_t end = 0;
+  float value = 0;
+  try {
+    value = std::stof(text, &end);
+  } catch (const std::logic_error&) {
+  }
+  if (end == 0 || end != text.size()) throw std::runtime_error(text + " is no number");
+  return value;
+}
+
 int main(int count, char** arguments) try {
   if (count < 4 || count > 6) {
     std::cerr << "usage: bokeh pipeline.pt photo.ppm result.ppm [BLUR [FOCUS]]\n";
     return 2;
   }
-  const float blur = count > 4 ? std::strtof(arguments[4], nullptr) : 2.0f;
-  const float focus = count > 5 ? std::strtof(arguments[5], nullptr) : -1.0f;
+  const float blur = count > 4 ? number(arguments[4]) : 2.0f;
+  const float focus = count > 5 ? number(arguments[5]) : -1.0f;
 
   const torch::InferenceMode inference;
   auto pipeline = torch::jit::load(arguments[1]);

@@ -53,4 +53,7 @@ def test_failures(program, models, photo, tmp_path):
         done = run(program, models / "pipeline.pt", tmp_path / name, tmp_path / "result.ppm")
         assert done.returncode == 1
         assert text in done.stderr
+    for text in ("four", "4x", ""):
+        done = run(program, models / "pipeline.pt", tmp_path / "photo.ppm", tmp_path / "result.ppm", text)
+        assert (done.returncode, "is no number" in done.stderr) == (1, True)
     assert not (tmp_path / "result.ppm").exists()

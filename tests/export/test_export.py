@@ -67,12 +67,20 @@ def test_says_what_it_is(exported, model, target, format):
         assert found["argan.z_dim"] == "8"
 
 
+@pytest.mark.parametrize("format", ["onnx", "pt2"])  # TorchScript numbers what a process has traced before
+def test_the_same_model_gives_the_same_file(model, format, tmp_path):
+    (target,) = targets_of(model, "depth")
+    first, second = (export_target(target, format, tmp_path / name, torch.device("cpu")).path for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_tells_nothing_of_the_machine_that_exported_it(exported, target, format):
     file = exported(target, format)
     data = file.path.read_bytes()
     if zipfile.is_zipfile(file.path):
         with zipfile.ZipFile(file.path) as archive:  # code/ holds TorchScript's debug records
             data = b"".join(archive.read(name) for name in archive.namelist() if "debug_pkl" not in name)
+            assert all(name.startswith("archive/") for name in archive.namelist())  # no temporary name
     assert str(ROOT).encode() not in data
     assert b"site-packages" not in data
 

@@ -56,7 +56,7 @@ def test_pipeline_is_depth_and_rendering(exported, photo):
         runtime.load(exported(name, "onnx").path, device="cpu") for name in ("pipeline", "render", "depth")
     )
     whole = pipeline.render(photo, blur=5)
-    parts = at_work.RenderFile(render.session, depth).render(photo, blur=5)
+    parts = at_work.RenderFile(render.session, lambda: depth).render(photo, blur=5)
     assert whole.focus == pytest.approx(depth.focus)
     np.testing.assert_allclose(whole.disparity, parts.disparity, atol=1e-4)
     assert np.abs(whole.photo.pixels.astype(int) - parts.photo.pixels).max() <= 1

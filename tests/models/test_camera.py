@@ -161,3 +161,43 @@ def test_traced_and_exported_generators_take_any_batch(blocks):
     z = torch.randn(5, 8)
     for form in (exported, traced):
         torch.testing.assert_close(tuple(form(z)), generator(z), atol=1e-5, rtol=1e-4)
+
+
+def test_consistency_is_summed_over_both_directions_and_weighs_depth():
+    """By hand, where nothing is hidden and nothing leaves the frame: two frontal views of planes at two depths."""
+    camera = torch.zeros(2, 2, dtype=torch.float64)
+    deep = torch.stack([torch.full((3, 8, 8), value, dtype=torch.float64) for value in (0.2, 0.5)])
+    disparity = torch.stack([torch.full((1, 8, 8), value, dtype=torch.float64) for value in (0.0, 0.01)])
+    apart = float((depth_of(disparity, STEP)[0] - depth_of(disparity, STEP)[1]).abs().mean())
+    for geometry in (0.0, 1.0, 3.0):
+        loss, compared = losses.consistency_loss(deep, disparity, camera, STEP, geometry)
+        assert compared == 1
+        assert float(loss) == pytest.approx(2 * (0.3 + geometry * apart))
+
+
+def test_pitch_looks_from_above():
+    """The scene's origin stays in the middle; what lies behind it, above: with y down, a smaller y."""
+    size = 25
+    position, depth = reproject(torch.full((1, 1, size, size), 1.3), torch.zeros(1, 2), torch.tensor([[0.3, 0.0]]))
+    seen_at = 1 + 0.3 * math.cos(0.3)
+    up = FOCAL_LENGTH * size * 0.3 * math.sin(0.3) / seen_at
+    assert position[0, :, 12, 12].tolist() == pytest.approx([12, 12 - up], abs=1e-4)
+    assert float(depth[0, 0, 12, 12]) == pytest.approx(seen_at)
+
+
+def test_yaw_turns_first():
+    both, yaw, pitch = (rotation(torch.tensor([angles])) for angles in ([0.2, 0.3], [0.0, 0.3], [0.2, 0.0]))
+    torch.testing.assert_close(both, pitch @ yaw)
+    assert not torch.allclose(both, yaw @ pitch, atol=1e-3)
+
+
+def test_beyond_the_border_is_the_border_and_nothing_is_behind_the_camera():
+    image = torch.rand(1, 1, 4, 4)
+    corner = image[..., :1, :1].expand(1, 1, 4, 4)
+    assert torch.equal(sample_at(image, torch.full((1, 2, 4, 4), -9.0)), corner)
+    _, depth = reproject(torch.full((1, 1, 4, 4), 0.01), torch.zeros(1, 2), torch.tensor([[0.0, 1.5]]))
+    assert depth.min() >= 0.1
+
+
+def test_the_field_of_view_is_rgbd_gans():
+    assert math.degrees(2 * math.atan(0.5 / FOCAL_LENGTH)) == pytest.approx(28.07, abs=0.01)

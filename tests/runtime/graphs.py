@@ -131,6 +131,13 @@ def midas_hub(path: Path, size=256, **metadata):
     )
 
 
+def bfloat16_output(path: Path):
+    nodes, constants = _quadratic("input", "exact")
+    rounded = helper.make_node("Cast", ["exact"], ["depth"], to=TensorProto.BFLOAT16)
+    outputs = [value("depth", [1, 64, 64], TensorProto.BFLOAT16)]
+    return save(path, [*nodes, rounded], [value("input", [1, 3, 64, 64])], outputs, constants)
+
+
 def dpt(path: Path):
     """As Hugging Face's exporters write DPT: any size."""
     nodes, constants = _quadratic("pixel_values", "predicted_depth")

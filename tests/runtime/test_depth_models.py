@@ -115,6 +115,35 @@ def test_settings_win_over_metadata_and_that_over_what_is_recognised(tmp_path):
     )
 
 
+def test_a_file_that_describes_itself_wrongly_can_be_told_better(tmp_path):
+    own = {"depth.size": "dynamic", "depth.author": "Ada"}
+    path = graphs.midas_hub(tmp_path / "own.onnx", **own)
+    with pytest.raises(ArganError, match=r"own\.onnx, in its metadata: .* size=dynamic"):
+        runtime.load(path, device="cpu")
+    path = graphs.midas_hub(tmp_path / "worse.onnx", **own, **{"depth.mean": "0", "depth.std": "0"})
+    told = runtime.load(path, device="cpu", settings={"size": "256", "normalise": "half"})
+    assert (told.convention.size, told.convention.mean) == (256, (0.5, 0.5, 0.5))
+
+
+def test_the_kind_by_hand_wins_over_the_outputs_name(tmp_path, capsys):
+    path = graphs.two_outputs(tmp_path / "model.onnx")
+    Image.fromarray(picture(40, 60)).save(tmp_path / "photo.png")
+    maps = {}
+    for kind in ("", "disparity", "distance"):
+        options = ["--depth-kind", kind] if kind else []
+        assert run("depth", tmp_path / "photo.png", "--model", path, "--overwrite", *options) == 0
+        assert f"({'DPT'}, {kind or 'distance'})" in capsys.readouterr().err
+        maps[kind] = np.asarray(Image.open(tmp_path / "photo.depth.png"))
+    assert np.array_equal(maps[""], maps["distance"])
+    assert not np.array_equal(maps[""], maps["disparity"])
+
+
+def test_outputs_that_numpy_has_no_numbers_for_are_refused(tmp_path):
+    path = graphs.bfloat16_output(tmp_path / "model.onnx")
+    with pytest.raises(ArganError, match=r"its output depth is tensor\(bfloat16\)"):
+        runtime.load(path, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("key", "text", "hint"),
     [
@@ -185,7 +214,7 @@ def test_values_that_are_not_finite():
 def test_argan_load(tmp_path):
     path = graphs.midas_hub(tmp_path / "midas_small.onnx", size=32)
     model = argan.load(path, onnx_settings={"kind": "distance"})
-    assert (model.config.name, model.depth.focus, model.depth.resolution) == ("midas_small", None, 32)
+    assert (model.config.name, model.depth.focus, model.depth.resolution) == ("midas_small (MiDaS, distance)", None, 32)
     image = torch.rand(2, 3, 40, 60)
     maps = model.depth(image)
     assert maps.shape == (2, 1, 40, 60)
@@ -227,7 +256,7 @@ def test_commands(tmp_path, capsys):
     path = graphs.midas_hub(tmp_path / "midas_small.onnx", size=64)
     options = ["--model", path, "--model-input", "normalise=half", "--depth-kind", "distance", "--overwrite"]
     assert run("depth", tmp_path / "photo.png", *options) == 0
-    assert "depth: midas_small; device: " in capsys.readouterr().err
+    assert "depth: midas_small (MiDaS, distance); device: " in capsys.readouterr().err
     settings = {"normalise": "half", "kind": "distance"}
     model = argan.load(path, onnx_settings=settings)
     expected = argan.estimate_depth(picture(120, 160), model=model)

@@ -1,6 +1,7 @@
 """Exported files at work: photo in, photo out, against the graphs' arithmetic in numpy."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,16 @@ def test_a_renderer_called_as_depth_is_one(tmp_path):
     model = runtime.load(tmp_path / "depth.onnx", device="cpu")
     assert isinstance(model, exported.RenderFile)
     assert model.depth is None
+
+
+def test_a_damaged_depth_file_beside_does_not_matter_where_depth_is_given(folder, tmp_path):
+    shutil.copy(folder / "render.onnx", tmp_path)
+    (tmp_path / "depth.onnx").write_bytes(b"damaged")
+    renderer = runtime.load(tmp_path / "render.onnx", device="cpu")
+    photo = Photo(noise())
+    assert renderer.render(photo, blur=5, depth=noise()[..., 0]).photo.pixels.shape == (*SIZE, 3)
+    with pytest.raises(ArganError, match=r"depth\.onnx"):
+        renderer.render(photo, blur=5)
 
 
 def test_photos_too_narrow_to_estimate_depth(folder):

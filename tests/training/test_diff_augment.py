@@ -24,6 +24,27 @@ def test_a_share_of_the_images_is_changed():
     assert abs((draws[:, 3:] != 0.5).any(dim=1).float().mean() - 0.3) < 0.05
 
 
+def test_framing_and_colours_are_chosen_apart():
+    draws = diff_augment.draw(1000, 0.5, rng())
+    framed, coloured = (draws[:, :3] != torch.tensor([0.0, 0.5, 0.5])).any(1), (draws[:, 3:] != 0.5).any(1)
+    assert 0.2 < (framed != coloured).float().mean() < 0.8
+
+
+def test_every_colour_change_does_what_it_says():
+    image = torch.rand(1, 3, 8, 8)
+    grey, mean = image.mean(1, keepdim=True), image.mean()
+
+    def changed(column):
+        draws = torch.full((1, diff_augment.DRAWS), 0.5)
+        draws[:, column] = 1
+        return diff_augment.recolor(image, draws)
+
+    torch.testing.assert_close(changed(3), image + 0.2)
+    torch.testing.assert_close(changed(4), grey + 1.5 * (image - grey))
+    torch.testing.assert_close(changed(5), mean + 1.5 * (image - mean))
+    torch.testing.assert_close(changed(6), image + torch.tensor([-0.05, 0.1, -0.05]).view(1, 3, 1, 1))
+
+
 def test_framing_moves_image_and_disparity_together_and_blur_grows_with_the_zoom():
     disparity = torch.rand(6, 1, 16, 16)
     draws = diff_augment.draw(6, 1.0, rng())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from argan.config import LossConfig
+from argan.config import LossConfig, ModelConfig
 from argan.metrics import centre_prior
 from argan.models.discriminator import Discriminator
 from argan.training import losses
@@ -68,6 +68,26 @@ def test_smoothness_forgives_depth_edges_on_image_edges():
     flat, edge = torch.zeros(1, 3, 8, 8), step.expand(-1, 3, -1, -1)
     assert losses.smoothness_loss(step, edge) < 0.01 * losses.smoothness_loss(step, flat)
     assert losses.smoothness_loss(torch.ones(1, 1, 8, 8), flat) == 0
+    torch.testing.assert_close(losses.smoothness_loss(step, edge), losses.smoothness_loss(step, 1 - edge))
+
+
+def test_smoothness_changes_depth_and_not_the_image():
+    disparity, image = torch.rand(1, 1, 8, 8, requires_grad=True), torch.rand(1, 3, 8, 8, requires_grad=True)
+    losses.smoothness_loss(disparity, image).backward()
+    assert disparity.grad.abs().sum() > 0
+    assert image.grad is None
+
+
+def test_cameras_are_anywhere_in_their_range_and_pairs_not_far_apart():
+    model = ModelConfig(yaw=3.0, pitch=0.2)
+    first, second = losses.draw_cameras(8000, model, rng()).unflatten(0, (-1, 2)).unbind(1)
+    limits = torch.tensor([0.2, 3.0])
+    assert (first.abs() <= limits).all()
+    assert (first.mean(0).abs() < 0.05 * limits).all()
+    assert ((first.var(0) / limits**2 - 1 / 3).abs() < 0.03).all()
+    move = second - first
+    assert (move.abs() <= torch.tensor([0.1, 0.5]) + 1e-6).all()
+    assert (move * first <= 0).all()  # towards the front
 
 
 def test_average_follows_with_its_half_life():
@@ -77,3 +97,16 @@ def test_average_follows_with_its_half_life():
     torch.nn.init.ones_(module.weight)
     average.update(module, batch=64, step=10_000)
     assert average.module.weight.item() == pytest.approx(0.5)
+    torch.nn.init.zeros_(module.weight)
+    average.update(module, batch=32, step=10_000)
+    assert average.module.weight.item() == pytest.approx(0.5 * 0.5**0.5)
+
+
+def test_average_forgets_the_start_soon():
+    """A twentieth of the images that were seen, while that is less than the half-life."""
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(module.weight)
+    average = Average(module, half_life=1e6)
+    torch.nn.init.ones_(module.weight)
+    average.update(module, batch=8, step=39)
+    assert average.module.weight.item() == pytest.approx(1 - 0.5 ** (1 / 2))

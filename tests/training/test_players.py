@@ -1,0 +1,157 @@
+"""What the players minimise, term by term, with which optimizers, and what of it is shown and shipped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from argan.config import LossConfig, ModelConfig, TrainConfig
+from argan.training import diff_augment, losses, pictures
+from argan.training.gan import AperturePlayers, Scene
+from argan.training.systems import make_players
+
+TINY = TrainConfig(
+    name="tiny",
+    batch=4,
+    synthetic_photos=9,
+    model=ModelConfig(resolution=16, z_dim=8, width=8, discriminator_width=8),
+)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def photographs() -> torch.Tensor:
+    return torch.rand(4, 3, 16, 16, generator=rng(1))
+
+
+def players_of(model: dict | None = None, **loss) -> AperturePlayers:
+    """Of a tiny AR-GAN with these settings, and an expansion T that expands."""
+    settings = replace(TINY, loss=LossConfig(**loss), model=replace(TINY.model, **(model or {})))
+    players = make_players(settings, torch.device("cpu"))
+    if (expansion := players.generator.renderer.expansion) is not None:
+        torch.nn.init.normal_(expansion.convs[-1].weight, generator=rng())
+    return players
+
+
+def generator_total(players: AperturePlayers, consistent: bool = False) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    (draws,) = players.parts(rng())
+    return players.generator_terms(photographs(), players.make(draws), draws, consistent)
+
+
+@pytest.mark.parametrize("name", ["prior", "smoothness", "expansion"])
+def test_terms_of_the_generator_count_as_much_as_asked(name):
+    without, terms = generator_total(players_of(**{name: 0.0}))
+    with_it, _ = generator_total(players_of(**{name: 0.7}))
+    assert terms[name] > 0
+    torch.testing.assert_close(with_it - without, 0.7 * terms[name])
+
+
+def test_smoothness_is_as_sensitive_to_edges_as_asked():
+    players = players_of(edge_sensitivity=3.0)
+    (draws,) = players.parts(rng())
+    scene = players.make(draws)
+    _, terms = players.generator_terms(photographs(), scene, draws, consistent=False)
+    torch.testing.assert_close(terms["smoothness"], losses.smoothness_loss(scene.disparity, scene.deep, 3.0))
+
+
+def test_consistency_weighs_depth_as_asked():
+    players = players_of({"yaw": 0.3, "pitch": 0.1}, consistency=2.0, geometry=5.0)
+    (draws,) = players.parts(rng())
+    scene = players.make(draws)
+    _, terms = players.generator_terms(photographs(), scene, draws, consistent=True)
+    step = players.config.model.aperture_step
+    expected, _ = losses.consistency_loss(scene.deep, scene.disparity, draws.camera, step, 5.0)
+    torch.testing.assert_close(terms["consistency"], expected)
+
+
+@pytest.mark.parametrize("adversarial", ["logistic", "relativistic"])
+def test_the_adversarial_loss_is_the_one_that_is_asked_for(adversarial):
+    players = players_of(adversarial=adversarial)
+    (draws,) = players.parts(rng())
+    real, scene = photographs(), players.make(draws)
+    real_logits, fake_logits = players.discriminator(real), players.discriminator(scene.shown)
+    _, judged = players.discriminator_terms(real, scene.shown.detach(), penalise=False)
+    _, made = players.generator_terms(real, scene, draws, consistent=False)
+    if adversarial == "logistic":
+        expected = losses.discriminator_loss(real_logits, fake_logits), losses.generator_loss(fake_logits)
+    else:
+        expected = (
+            losses.relativistic_discriminator_loss(real_logits, fake_logits),
+            losses.relativistic_generator_loss(real_logits, fake_logits),
+        )
+    torch.testing.assert_close((judged["d"], made["g"]), expected)
+
+
+def test_penalties_count_for_the_steps_without_and_are_of_their_own_images():
+    players = players_of(r1=2.0, r2=0.5, r1_interval=4)
+    real, fake = photographs(), torch.rand(4, 3, 16, 16, generator=rng(2))
+    without, none = players.discriminator_terms(real, fake, penalise=False)
+    total, terms = players.discriminator_terms(real, fake, penalise=True)
+    assert not {"r1", "r2"} & none.keys()
+    for name, images in (("r1", real), ("r2", fake)):
+        torch.testing.assert_close(terms[name], losses.gradient_penalty(players.discriminator, images))
+    torch.testing.assert_close(total - without, 4 * (2.0 * terms["r1"] + 0.5 * terms["r2"]))
+
+
+def test_penalties_and_consistency_come_when_they_are_due(monkeypatch):
+    players, seen = players_of(r1_interval=3, consistency_start=2), []
+    monkeypatch.setattr(players, "play", lambda *_, **due: seen.append((due["penalise"], due["consistent"])) or {})
+    for step in range(4):
+        players.step(photographs(), step, rng())
+    assert seen == [(True, False), (False, False), (False, True), (True, True)]
+
+
+def test_framing_comes_before_rendering_and_colours_after_it(monkeypatch):
+    players = players_of(augment=1.0)
+    (draws,) = players.parts(rng())
+    deep, disparity = players.generator.generator(draws.noise, None)
+    framed = diff_augment.reframe(torch.cat([deep, disparity], dim=1), draws.augment_fake)
+    shown, _ = players.render(framed[:, :3], framed[:, 3:], draws)
+    scene = players.make(draws)
+    torch.testing.assert_close(scene.shown, diff_augment.recolor(shown, draws.augment_fake))
+    torch.testing.assert_close((scene.deep, scene.disparity), (deep, disparity))  # which the prior is asked of
+    seen = diff_augment.recolor(diff_augment.reframe(photographs(), draws.augment_real), draws.augment_real)
+    torch.testing.assert_close(players.photographs(photographs(), draws), seen)
+
+
+def test_optimizers_and_the_average_are_as_asked():
+    settings = replace(TINY, generator_lr=1e-3, discriminator_lr=2e-3, ema_images=77.0)
+    players = make_players(settings, torch.device("cpu"))
+    (made,), (judged,) = players.generator_optimizer.param_groups, players.discriminator_optimizer.param_groups
+    assert (made["lr"], judged["lr"]) == (1e-3, 2e-3)
+    assert made["betas"] == judged["betas"] == (0.0, 0.99)
+    assert players.average.half_life == 77
+
+
+def test_the_average_counts_images(monkeypatch):
+    players, seen = players_of(), []
+    monkeypatch.setattr(players.average, "update", lambda network, batch, step: seen.append((batch, step)))
+    players.step(photographs(), 5, rng())
+    assert seen == [(4, 5)]
+
+
+def test_what_is_shown_and_shipped_is_the_average(tmp_path, monkeypatch):
+    players, shown = players_of(), []
+    players.step(photographs(), 0, rng())
+    average, own = players.average.module.state_dict(), players.generator.state_dict()
+    _, weights = players.shown_model()
+    assert all(torch.equal(x, average[name]) for name, x in weights.items())
+    assert any(not torch.equal(x, own[name]) for name, x in weights.items())
+    monkeypatch.setattr(pictures, "save_samples", lambda model, noise, path: shown.append((model, noise)))
+    for seed in (0, 0, 1):
+        players.config = replace(players.config, seed=seed)
+        players.save_samples(tmp_path / "samples.png")
+    assert all(model is players.average.module for model, _ in shown)
+    assert torch.equal(shown[0][1], shown[1][1])
+    assert not torch.equal(shown[0][1], shown[2][1])
+
+
+def test_a_scene_without_an_open_lens_asks_nothing_of_the_expansion():
+    players = players_of(mixture="deep", expansion=5.0)
+    (draws,) = players.parts(rng())
+    scene = players.make(draws)
+    assert isinstance(scene, Scene)
+    assert scene.expansion == 0
+    assert torch.equal(scene.shown, scene.deep)
