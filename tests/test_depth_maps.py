@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from argan.deep_colour import png_16_bit_colour
-from argan.depth_maps import read_depth, write_depth, write_depth_view
+from argan.depth_maps import check_shape, read_depth, write_depth, write_depth_view
 from argan.errors import ArganError, UsageError
 from argan.views import depth_colours
 
@@ -230,3 +230,15 @@ def test_units_that_are_none(tmp_path: Path, unit: float) -> None:
     np.save(tmp_path / "z.npy", 1 + RAMP)
     with pytest.raises(UsageError, match="above 0"):
         read_depth(tmp_path / "z.npy", "distance", unit)
+
+
+def test_a_small_map_may_be_rounded_to_whole_pixels() -> None:
+    check_shape((6, 8), (450, 650))
+    check_shape((480, 640), (3000, 4000))
+    with pytest.raises(UsageError, match="differ in shape"):
+        check_shape((480, 640), (3000, 4400))
+
+
+def test_a_unit_is_metres(tmp_path: Path) -> None:
+    np.save(tmp_path / "map.npy", np.array([[1.0, 2.0, 4.0]]))
+    assert read_depth(tmp_path / "map.npy", "distance", 2.0).dioptres == pytest.approx((1 / 8, 1 / 2), rel=0.05)

@@ -260,6 +260,49 @@ def test_depth_that_was_never_learned_is_not_measured():
     assert "without rendering" in report.left_out["depth of samples"]
 
 
+def test_samples_are_shown_as_asked_and_seeds_decide():
+    model, device = tiny_model().eval(), torch.device("cpu")
+
+    def drawn(seed, mixture):
+        return next(evaluation.draw_samples(model, 8, seed, device, mixture))
+
+    deep, shown, _ = drawn(0, "deep")
+    torch.testing.assert_close(deep, shown)
+    assert not torch.equal(deep, drawn(1, "deep")[0])
+    for mixture, counts in (("shallow", {8}), ("bernoulli", set(range(1, 8)))):
+        deep, shown, _ = drawn(0, mixture)
+        assert int(((deep - shown).abs().amax((1, 2, 3)) > 1e-6).sum()) in counts
+    firsts = [next(evaluation.photo_batches("synthetic", 16, 3, seed, False)) for seed in (0, 0, 1)]
+    assert [len(first) for first in firsts] == [3, 3, 3]
+    assert torch.equal(firsts[0], firsts[1])
+    assert not torch.equal(firsts[0], firsts[2])
+
+
+def test_kid_and_fid_are_of_what_is_asked_for(monkeypatch, tmp_path):
+    """With the mean colours as features, in the place of an extractor that is not installed."""
+
+    class Colours:
+        name = "colours"
+
+        def __call__(self, images):
+            return images.mean((2, 3)).double()
+
+    monkeypatch.setattr(metrics, "feature_extractor", lambda name, device: Colours())
+    for index in range(12):
+        Image.new("RGB", (20, 20), (20 * index, 10, 255 - 20 * index)).save(tmp_path / f"{index}.png")
+
+    def kid(**asked):
+        torch.manual_seed(0)
+        model = tiny_model().eval()
+        report = evaluation.evaluate_model(model, str(tmp_path), torch.device("cpu"), cache=False, **asked)
+        return values(report.rows)["KID x 1000"]
+
+    assert kid(count=8) == kid(count=8)
+    assert kid(count=8) != kid(count=8, seed=1)
+    assert kid(count=8, mixture="deep").value != kid(count=8, mixture="shallow").value
+    assert kid(count=8).count == 8
+
+
 def test_one_photograph_is_not_enough_for_kid(tmp_path):
     Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="has one photograph"):

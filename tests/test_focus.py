@@ -109,3 +109,25 @@ def test_a_band_is_the_plane_of_a_clipped_map() -> None:
     depth = torch.full((30, 40), 0.9)
     banded = argan.render(image, blur=10, depth=depth, focus_range=(0.2, 0.6))
     torch.testing.assert_close(banded, argan.render(image, blur=10, depth=depth, focus=0.6))
+
+
+def test_a_subject_may_stand_aside() -> None:
+    """At a quarter of the width, where what is in the middle weighs more and is farther."""
+    disparity = np.full((90, 120), 0.2)
+    disparity[30:60, 15:45] = 0.7
+    assert subject(disparity) == pytest.approx(0.7)
+
+
+def test_a_point_is_as_large_as_the_long_side_says() -> None:
+    """Two percent of 400 px: a square of 9, of which most is as near as what is beside the point."""
+    disparity = np.zeros((40, 400))
+    disparity[:, 196:204] = 0.5
+    disparity[20, 200] = 1.0
+    assert disparity_at(disparity, 0.5, 0.5) == pytest.approx(0.5)
+
+
+def test_panoramas_are_looked_at_closely() -> None:
+    disparity = np.full((20, 6000), 0.2)
+    disparity[8:12, 2995:3005] = 0.9  # what a step by the long side would jump over
+    disparity[:, ::23] = 0.2
+    assert subject(disparity) == pytest.approx(0.9)

@@ -1,5 +1,6 @@
 """argan.render and argan.estimate_depth: kinds, exactness, focus, depth, alpha, scale, gradients, devices."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import argan
 from argan import photo
 from argan.curves import SRGB
 from argan.errors import ArganError, MissingError, UsageError
+from argan.images import Photo
 from argan.models.hub import Config, DepthInfo, Model
 
 HEIGHT, WIDTH = 36, 48
@@ -166,20 +168,24 @@ def test_light_is_mixed_and_not_stored_values() -> None:
     assert np.abs(result[24:40, 24:40].astype(float) - half).max() < 2
 
 
-def test_the_photos_own_curve_is_used() -> None:
-    """The same stripes with a linear profile become 128."""
-    import struct
-
+def linear_profile() -> bytes:
     curve = b"curv" + bytes(8)
     tags = b"".join(struct.pack(">4sII", name, 168, len(curve)) for name in (b"rTRC", b"gTRC", b"bTRC"))
-    profile = bytes(128) + struct.pack(">I", 3) + tags + curve
+    return bytes(128) + struct.pack(">I", 3) + tags + curve
+
+
+def test_the_photos_own_curve_is_used() -> None:
+    """The same stripes with a linear profile become 128."""
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
     image = Image.fromarray(stripes)
-    image.info["icc_profile"] = profile
+    image.info["icc_profile"] = linear_profile()
     # A disc of this size leaves 0.3 levels of such stripes, one of blur 30 alone 1.6: it is the curve that is measured.
     result = argan.render(image, blur=32, depth=np.zeros((64, 64), np.float32), focus=1.0)
     assert np.abs(np.asarray(result)[24:40, 24:40].astype(float) - 127.5).max() < 2
+    look = photo.Look(32, photo.as_aperture("disk"))  # as the command does, with a photo from a file
+    from_file = photo.render_photo(Photo(stripes, icc=linear_profile()), torch.zeros(1, 1, 64, 64), look, (1.0, 1.0))
+    assert np.array_equal(from_file.pixels, np.asarray(result))
 
 
 def test_energy_is_kept() -> None:
@@ -204,6 +210,23 @@ def test_twice_the_size_is_the_same_picture() -> None:
     assert (torch.nn.functional.avg_pool2d(b, 2) - a).abs().mean() < 0.01
 
 
+def test_a_portrait_is_blurred_as_the_landscape_is() -> None:
+    """By the long side, whichever that is."""
+    landscape = argan.render(texture(), blur=12, focus=0.2, depth=halves())
+    portrait = argan.render(texture().swapaxes(0, 1).copy(), blur=12, focus=0.2, depth=halves().T.copy())
+    np.testing.assert_allclose(portrait.swapaxes(0, 1), landscape, rtol=0, atol=1e-4)
+    assert np.abs(landscape - texture()).max() > 0.2
+
+
+def test_tiles_leave_no_seams_and_grain_does_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = (0.5 + 0.1 * np.random.default_rng(0).standard_normal((80, 120, 3))).clip(0, 1)
+    image = (image * 255).astype(np.uint8)
+    depth = np.zeros((80, 120), np.float32)
+    whole = argan.render(image, blur=6, focus=1.0, depth=depth)
+    monkeypatch.setattr("argan.kernels.bokeh.regions.TILE", 32)
+    assert np.array_equal(argan.render(image, blur=6, focus=1.0, depth=depth), whole)
+
+
 def test_only_what_is_out_of_focus_is_blurred() -> None:
     image = texture()
     result = argan.render(image, blur=10, depth=halves(), focus=0.8)
@@ -221,6 +244,14 @@ def test_opaque_alpha_changes_nothing() -> None:
     result = argan.render(opaque, blur=8, depth=halves())
     np.testing.assert_allclose(result[:, :, :3], argan.render(colour, blur=8, depth=halves()), rtol=0, atol=1e-6)
     assert (result[:, :, 3] == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_opaque_alpha_of_integers_stays_opaque(dtype: type) -> None:
+    full = np.iinfo(dtype).max
+    opaque = np.concatenate([texture(), np.ones((HEIGHT, WIDTH, 1), np.float32)], axis=2)
+    result = argan.render((opaque * full).astype(dtype), blur=8, depth=halves())
+    assert (result[:, :, 3] == full).all()
 
 
 def test_hidden_colours_do_not_show() -> None:
@@ -555,6 +586,21 @@ def test_photos_and_depth_of_the_other_byte_order() -> None:
     assert np.array_equal(rendered, expected)
     swapped = argan.render(image.astype(">f4"), depth=depth, blur=4)
     assert np.array_equal(swapped, argan.render(image.astype("<f4"), depth=depth, blur=4))
+
+
+def test_the_shipped_model_sees_what_it_saw() -> None:
+    """Means over sixteenths of the example, measured when it shipped: what it is fed and looks like stays."""
+    with Image.open(Path(__file__).parents[1] / "examples" / "photo.jpg") as image:
+        disparity = argan.estimate_depth(image, device="cpu")
+    height, width = (size - size % 4 for size in disparity.shape)
+    means = disparity[:height, :width].reshape(4, height // 4, 4, width // 4).mean((1, 3))
+    expected = [
+        [0.623, 0.802, 0.664, 0.534],
+        [0.640, 0.886, 0.712, 0.552],
+        [0.507, 0.647, 0.582, 0.528],
+        [0.401, 0.459, 0.414, 0.552],
+    ]
+    np.testing.assert_allclose(means, expected, atol=5e-3)
 
 
 def test_all_that_the_readme_names_is_there() -> None:

@@ -35,7 +35,8 @@ def compiled(function: Callable) -> Any:
 
     Numba compiles anew what this file changes. What it takes from others is part of the name that it is kept by.
     """
-    function.__qualname__ += f"-{zlib.crc32(repr((BLOCK, DOUBT, EDGE, EPS, FADE, HELD, NOISE, TRUST)).encode()):08x}"
+    taken = BESIDE, BLOCK, DOUBT, EDGE, EPS, FADE, HELD, NOISE, TRUST
+    function.__qualname__ += f"-{zlib.crc32(repr(taken).encode()):08x}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
     try:
         return numba.njit(function, cache=True, **options)

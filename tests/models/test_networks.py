@@ -108,6 +108,23 @@ def random_renderer(expansion: bool = True) -> ApertureRenderer:
     return renderer
 
 
+def test_views_are_in_the_order_that_shipped_expansions_have_learned():
+    assert aperture_views(5)[:5].tolist() == [[-1, -2], [0, -2], [1, -2], [-2, -1], [-1, -1]]
+
+
+def test_the_expansion_bends_and_its_loss_is_by_how_much():
+    renderer = ApertureRenderer(5)
+    for conv in renderer.expansion.convs:
+        torch.nn.init.constant_(conv.weight, 0.01)
+    rays = -torch.rand(1, 21, 8, 8)
+    inside = rays
+    for conv in renderer.expansion.convs[:2]:
+        inside = torch.nn.functional.elu(conv(inside))
+    bent = renderer.expansion(rays)
+    torch.testing.assert_close(bent, rays + renderer.expansion.convs[2](inside))
+    torch.testing.assert_close(renderer.expansion_loss(bent, rays), (bent - rays).abs().mean())
+
+
 @pytest.mark.parametrize("expansion", [False, True])
 def test_no_disparity_and_a_pinhole_both_leave_the_image_alone(expansion):
     renderer = random_renderer(expansion)

@@ -15,6 +15,7 @@ from argan.guided import settle
 from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
 from argan.models.hub import Config, DepthInfo, Model
+from argan.training import augment as augmentation
 from argan.training.augment import augment, collage, compress, figure, invert, reframe, relight, stage
 from argan.training.depth import Photographs, disparity_range, draw_pairs, train_depth
 
@@ -185,6 +186,44 @@ def test_a_generator_that_was_never_rendered_has_no_depth_to_learn(recwarn):
         train_depth(model, config, device="cpu")
 
 
+def test_the_seed_decides_and_nothing_else():
+    model, config = make_model(), DepthConfig(width=8, steps=3, batch=4, encoder="none", seed=5)
+    learned = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        learned.append(train_depth(model, config, device="cpu").state_dict())
+    assert all(torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
+    other = train_depth(model, replace(config, seed=6), device="cpu").state_dict()
+    assert not all(torch.equal(learned[0][name], other[name]) for name in other)
+
+
+def test_samples_are_changed_as_much_as_asked(monkeypatch):
+    asked = {}
+
+    def spy(name):
+        def change(image, disparity, rng, *shares):
+            asked[name] = shares
+            return image, disparity
+
+        monkeypatch.setattr(f"argan.training.depth.{name}", change)
+
+    for name in ("collage", "stage", "augment"):
+        spy(name)
+    config = DepthConfig(batch=4, collage=0.1, close=0.2, stage=0.3, light=0.4, negatives=0.6)
+    draw_pairs([make_model()], [1.0], config, rng())
+    assert asked == {"collage": (0.1, 0.2), "stage": (0.3,), "augment": (0.4, 0.6)}
+
+
+def test_another_generators_disparity_comes_in_the_unit_of_the_first(monkeypatch):
+    first, second, drawn = make_model(), make_model("other"), []
+    second.generator.register_forward_hook(lambda _module, _inputs, out: drawn.append(out))
+    monkeypatch.setattr("argan.training.depth.augment", lambda image, disparity, *_: (image, disparity))
+    config = DepthConfig(batch=6, collage=0, stage=0, images="deep")
+    image, disparity = draw_pairs([first, second], [1.6, 0.8], config, rng())
+    assert_close(image[3:], drawn[0][0])
+    assert_close(disparity[3:], 1.6 * settle(drawn[0][1] / 0.8, image[3:]))
+
+
 def test_every_generator_has_room_in_a_batch():
     with pytest.raises(UsageError, match="2 generators"):
         train_depth(make_model(), DepthConfig(steps=1, batch=1, encoder="none"), others=[make_model()], device="cpu")
@@ -221,6 +260,58 @@ def test_framing_moves_image_and_disparity_together():
     image, moved = reframe(disparity.expand(-1, 3, -1, -1), disparity, rng())
     torch.testing.assert_close(image[:, :1], moved)
     assert not torch.equal(moved, disparity)
+
+
+@pytest.mark.parametrize("change", ["soften", "relight", "invert", "recolor", "add_noise", "compress"])
+def test_augmentation_makes_every_change(change, monkeypatch):
+    called, do = [], getattr(augmentation, change)
+    monkeypatch.setattr(augmentation, change, lambda *given: called.append(change) or do(*given))
+    augment(torch.rand(4, 3, 16, 16), torch.rand(4, 1, 16, 16), rng(), 0.3, 0.5)
+    assert called == [change]
+
+
+def test_what_each_change_of_light_and_lens_does():
+    image = torch.rand(40, 3, 16, 16)
+    soft = augmentation.soften(image, rng())
+    assert (soft.var((1, 2, 3)) <= image.var((1, 2, 3)) + 1e-6).all()
+    assert soft.var() < 0.9 * image.var()
+    noise = augmentation.add_noise(torch.full((200, 3, 16, 16), 0.5), rng()).std((1, 2, 3))
+    assert noise.max() < 0.05
+    assert 0.015 < noise.mean() < 0.025
+    grey = torch.full((200, 3, 4, 4), 0.5)
+    coloured = augmentation.recolor(grey, rng())[..., 0, 0]
+    assert coloured.mean(1).std() > 0.05
+    assert coloured.std(1).mean() > 0.02
+
+
+def test_pictures_are_mirrored_half_of_the_time_and_turned_both_ways():
+    """A ramp that rises to the right falls in half of the pictures, and leans up in about half of them."""
+    ramp = torch.linspace(0, 1, 32).expand(400, 1, 32, 32)
+    framed, place = reframe(ramp.expand(-1, 3, -1, -1), ramp, rng())
+    torch.testing.assert_close(framed[:, :1], place)
+    inner = place[..., 8:-8, 8:-8]
+    rises, leans = inner.diff(dim=3).mean((1, 2, 3)), inner.diff(dim=2).mean((1, 2, 3))
+    assert 0.4 < (rises > 0).float().mean() < 0.6
+    for mirrored in (rises > 0, rises < 0):
+        assert 0.3 < (leans[mirrored] > 0).float().mean() < 0.7
+
+
+def test_jpeg_is_as_coarse_as_its_quality(monkeypatch):
+    qualities = []
+    monkeypatch.setattr(augmentation, "as_jpeg", lambda pixels, q: qualities.extend(q.tolist()) or pixels)
+    compress(torch.rand(300, 3, 8, 8), rng(), share=1.0)
+    assert min(qualities) < 40
+    assert max(qualities) > 80
+
+
+def test_figures_of_a_collage_come_from_other_pictures():
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
+    disparity = (x**2 + y**2 < 0.2).float().expand(16, 1, 32, 32).clone()
+    level = torch.linspace(0.1, 1, 16).view(16, 1, 1, 1)
+    image = (level * disparity).expand(-1, 3, -1, -1)
+    pasted, _ = collage(image, disparity, rng(), share=1.0)
+    strange = ((pasted[:, :1] > 0.05) & ((pasted[:, :1] - level).abs() > 0.05)).flatten(1).any(1)
+    assert strange.float().mean() > 0.5
 
 
 def test_compression_touches_a_share_of_the_images():

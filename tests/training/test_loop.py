@@ -1,6 +1,7 @@
 """The training run: it learns something, resumes bit for bit, stops cleanly, and refuses what it should."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -85,13 +86,14 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
     assert_same(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
 
 
-def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path, monkeypatch, bad):
     """The losses of a step are of the weights before it."""
     step = torch.optim.Adam.step
 
     def poison(self, *arguments, **options):
         step(self, *arguments, **options)
-        self.param_groups[0]["params"][0].data[0] = torch.nan
+        self.param_groups[0]["params"][0].data[0] = bad
 
     monkeypatch.setattr(torch.optim.Adam, "step", poison)
     with pytest.raises(ArganError, match="not finite at step 1"):
@@ -108,10 +110,47 @@ def test_the_weights_change_and_the_average_follows(tmp_path):
         )
 
 
+def test_a_run_of_any_length_ends_with_all_that_it_leaves(tmp_path):
+    """Steps that are no multiple of anything; the newest checkpoint is gone on from, and says what it is."""
+    loop.train(replace(TINY, steps=5), tmp_path, device="cpu")
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 5]
+    assert (tmp_path / "samples" / "step-0000005.png").exists()
+    assert checkpoint.resume(tmp_path, make_players(TINY, torch.device("cpu"))) == 5
+    card = hub.load(tmp_path).config.card
+    assert (card["data"], card["steps"], card["seed"]) == ("synthetic", "5", "0")
+    longer = replace(TINY, steps=6, max_minutes=9.0, log_every=1, sample_every=1, checkpoint_every=1)
+    assert loop.train(longer, tmp_path, device="cpu").name == "step-0000006"
+
+
+def test_photographs_are_mirrored_half_of_the_time():
+    seen = []
+
+    class Recorded(list):
+        def batch(self, indices, flips, device):
+            seen.append(flips)
+            return torch.zeros(len(indices), 3, 4, 4)
+
+    coming = loop.batches(Recorded([None] * 9), replace(TINY, batch=400), 0, torch.device("cpu"))
+    next(coming)
+    coming.close()
+    assert 0.4 < seen[0].float().mean() < 0.6
+
+
+def test_a_second_signal_acts_as_it_would_have():
+    before = signal.getsignal(signal.SIGTERM)
+    with loop.stop_signals() as received:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is before
+    assert received == ["SIGTERM"]
+
+
 def test_other_settings_are_refused_with_a_list(tmp_path):
     loop.train(replace(TINY, steps=2), tmp_path, device="cpu")
     with pytest.raises(UsageError, match=r"batch 4 -> 8"):
         loop.train(replace(TINY, batch=8), tmp_path, device="cpu")
+    with pytest.raises(UsageError, match=r"seed 0 -> 1"):
+        loop.train(replace(TINY, seed=1), tmp_path, device="cpu")
     with pytest.raises(UsageError, match=r"loss.prior"):
         loop.train(replace(TINY, loss=replace(TINY.loss, prior=0.5)), tmp_path, device="cpu")
 
