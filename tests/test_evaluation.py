@@ -301,6 +301,16 @@ def test_kid_and_fid_are_of_what_is_asked_for(monkeypatch, tmp_path):
     assert kid(count=8) != kid(count=8, seed=1)
     assert kid(count=8, mixture="deep").value != kid(count=8, mixture="shallow").value
     assert kid(count=8).count == 8
+    seeds, measure = [], metrics.kid
+    monkeypatch.setattr(metrics, "kid", lambda *features, seed=0: seeds.append(seed) or measure(*features, seed=seed))
+    draw = evaluation.photo_batches
+    monkeypatch.setattr(
+        evaluation,
+        "photo_batches",
+        lambda *given: seeds.append(given[3]) or draw(*given),  # data, side, count, seed
+    )
+    kid(count=8, seed=7)
+    assert seeds == [7, 7]
 
 
 def test_one_photograph_is_not_enough_for_kid(tmp_path):

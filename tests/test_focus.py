@@ -112,9 +112,10 @@ def test_a_band_is_the_plane_of_a_clipped_map() -> None:
 
 
 def test_a_subject_may_stand_aside() -> None:
-    """At a quarter of the width, where what is in the middle weighs more and is farther."""
+    """Small, at a sixth of the width, and in the middle something that is a little before the ground."""
     disparity = np.full((90, 120), 0.2)
-    disparity[30:60, 15:45] = 0.7
+    disparity[30:60, 54:66] = 0.3
+    disparity[34:46, 15:27] = 0.7
     assert subject(disparity) == pytest.approx(0.7)
 
 

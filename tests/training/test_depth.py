@@ -310,8 +310,8 @@ def test_figures_of_a_collage_come_from_other_pictures():
     level = torch.linspace(0.1, 1, 16).view(16, 1, 1, 1)
     image = (level * disparity).expand(-1, 3, -1, -1)
     pasted, _ = collage(image, disparity, rng(), share=1.0)
-    strange = ((pasted[:, :1] > 0.05) & ((pasted[:, :1] - level).abs() > 0.05)).flatten(1).any(1)
-    assert strange.float().mean() > 0.5
+    brighter = (pasted[:, :1] > level + 0.05).flatten(1).any(1)
+    assert brighter.float().mean() > 0.2
 
 
 def test_compression_touches_a_share_of_the_images():
