@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from argan.guided import FINE, guided_upsample, settle
+from argan.guided import FINE, fit, guided_upsample, settle
 from argan.models.resize import resize
 
 
@@ -195,3 +195,10 @@ def test_photo_size_does_not_matter() -> None:
     small = guided_upsample(coarse, resize(image, (12 * FINE, 16 * FINE)))
     large = guided_upsample(coarse, resize(image, (384, 512)))
     assert (resize(large, (96, 128)) - small).abs().mean() < 0.01
+
+
+def test_a_map_that_is_coarse_one_way_alone_is_resized() -> None:
+    coarse, image = torch.rand(1, 1, 4, 200), torch.rand(1, 3, 64, 256)
+    torch.testing.assert_close(fit(coarse, image), resize(coarse, (64, 256)))
+    small = torch.rand(1, 1, 4, 16)
+    torch.testing.assert_close(fit(small, image), guided_upsample(small, image))

@@ -360,3 +360,13 @@ def test_no_outline_and_no_step_have_no_spill():
     assert math.isnan(metrics.spill(torch.rand(64, 64), torch.ones(64, 64)))
     assert math.isnan(metrics.spill(torch.zeros(64, 64), mask))
     assert math.isnan(metrics.spill((~mask).float(), mask))  # inside out
+
+
+def test_intervals_of_means_are_those_of_the_normal_distribution_and_always_the_same():
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    interval = metrics.mean_interval(values)
+    half = 1.96 * float(values.std()) / 20
+    assert interval.value == pytest.approx(float(values.mean()))
+    assert interval.high - interval.value == pytest.approx(half, rel=0.1)
+    assert interval.value - interval.low == pytest.approx(half, rel=0.1)
+    assert metrics.mean_interval(values) == interval

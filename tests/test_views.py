@@ -31,6 +31,19 @@ def test_coc_has_a_scale_below() -> None:
     assert (below.min(-1) > 200).sum() > 50  # white text
 
 
+def test_the_scale_says_on_which_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    monkeypatch.setattr(views.ImageDraw.ImageDraw, "text", lambda _self, place, text, *_: said.append((place[0], text)))
+    views.coc_view(np.full((40, 400), 0.5), np.full((40, 400), 7.25))
+    assert [text for _, text in sorted(said)] == ["7.25 px behind", "sharp", "7.25 px in front"]
+
+
+def test_sharp_is_less_than_a_pixel() -> None:
+    grey = np.full((20, 20, 3), 0.5)
+    assert pixels(views.focus_view(grey, np.full((20, 20), 0.7)))[5, 5, 0] == 127
+    assert pixels(views.focus_view(grey, np.full((20, 20), -1.0)))[5, 5, 0] < 64
+
+
 def test_layers_are_cut_half_way_between_radii() -> None:
     shown = pixels(views.layers_view(COC, [-8.0, -4.0, 0.0, 4.0]))[0, :]
     edges = [x for x in range(1, 120) if (shown[x] != shown[x - 1]).any()]

@@ -356,6 +356,16 @@ def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert names(tmp_path / "pull") == ["photo.001.jpg", "photo.002.jpg"]
 
 
+def test_a_sweep_is_of_planes(photo: Path, tmp_path: Path) -> None:
+    """Also with depth that a model estimates, about whose learned focus a range would be sharp."""
+    assert argan("render", photo, "--sweep", 2, "--blur", 12) == 0
+    options = ["--focus-range", 0, "--blur", 12, "--output", tmp_path / "plane.jpg"]
+    far = sweep_planes(library.estimate_depth(Image.open(photo)), 2)[0]
+    assert argan("render", photo, "--focus-depth", far, *options) == 0
+    first, plane = (Image.open(tmp_path / name) for name in ("photo.sweep/photo.001.jpg", "plane.jpg"))
+    assert np.array_equal(np.asarray(first), np.asarray(plane))
+
+
 def test_a_shorter_sweep_replaces_a_longer_one(photo: Path, depth: Path, tmp_path: Path) -> None:
     folder = tmp_path / "photo.sweep"
     folder.mkdir()
@@ -526,6 +536,7 @@ def test_what_has_been_read_ahead_is_not_read_again(names: str) -> None:
         (2, "above 0, not 0.0", ["--focus-distance", "0"]),
         (2, "--sweep and --show exclude", ["--sweep", "3", "--show", "coc"]),
         (2, "--focal and --sensor go with --f-number", ["--focal", "85"]),
+        (2, "--focal and --sensor go with --f-number", ["--sensor", "24"]),
         (2, "a sweep is written as", ["--sweep", "3", "--output", "x.jpg"]),
         (2, "--sweep", ["--sweep", "1"]),
         (2, "--show", ["--show", "all"]),
@@ -715,9 +726,9 @@ def test_options_that_would_be_ignored(
 
 def test_several_photos_are_no_file(photo: Path, depth: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_photo(photo.with_name("other.jpg"))
-    target = photo.with_name("both.jpg")
-    failed(capsys, 2, "cannot be one file", "render", photo, photo.with_name("other.jpg"), "--output", target)
-    assert not target.exists()
+    for target in (photo.with_name("both.jpg"), photo.with_name("both.JPG")):
+        failed(capsys, 2, "cannot be one file", "render", photo, photo.with_name("other.jpg"), "--output", target)
+        assert not target.exists()
 
 
 def test_long_names(tmp_path: Path, depth: Path) -> None:

@@ -433,6 +433,7 @@ assert not own & {"safetensors", "typer", "rich", "scipy"}, own
     ("code", "text", "options"),
     [
         (2, "--aperture is not in exported files", ["--model", "render.onnx", "--aperture", "hexagon"]),
+        (2, "--grain is not in exported files", ["--model", "render.onnx", "--grain", "1"]),
         (2, "needs depth", ["--model", "alone/render.onnx"]),
         (2, "estimates depth itself", ["--model", "pipeline.onnx", "--depth", "map.npy"]),
         (2, "no model", ["--model", "none.onnx"]),

@@ -148,6 +148,20 @@ def test_what_is_shown_and_shipped_is_the_average(tmp_path, monkeypatch):
     assert not torch.equal(shown[0][1], shown[2][1])
 
 
+def test_viewpoints_run_from_left_to_right():
+    assert pictures.cameras(3, 0.5)[:, 1].tolist() == [-0.5, 0, 0.5]
+    assert pictures.cameras(1, 0.5).tolist() == [[0, 0]]
+
+
+def test_many_samples_are_made_in_batches_and_are_the_same(monkeypatch):
+    players, noise = players_of(), torch.randn(5, 8, generator=rng())
+    with torch.no_grad():
+        whole = pictures.generate_apertures(players.generator, noise, [0.0, 1.0])
+        monkeypatch.setattr(pictures, "BATCH", 2)
+        parts = pictures.generate_apertures(players.generator, noise, [0.0, 1.0])
+    torch.testing.assert_close(parts, whole)
+
+
 def test_a_scene_without_an_open_lens_asks_nothing_of_the_expansion():
     players = players_of(mixture="deep", expansion=5.0)
     (draws,) = players.parts(rng())
