@@ -68,7 +68,7 @@ def build_app() -> typer.Typer:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code (DESIGN: 0 done, 1 failed, 2 usage, 3, 4, 130)."""
+    """Run the command line and exit with its code (README.md, "Exit codes")."""
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(leave)
     warnings.formatwarning = lambda message, *_where, **_line: f"warning: {message}\n"  # no line of source
