@@ -11,7 +11,7 @@ from argan.curves import SRGB, Curve
 FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
 
 
-Finish = Callable[[Tensor, int], Tensor]  # stored values (H, W) in [0, 1] of a channel -> the same, with grain
+Finisher = Callable[[Tensor, int], Tensor]  # stored values (H, W) in [0, 1] of a channel -> the same, with grain
 
 
 def to_linear(pixels: Tensor, curve: Curve = SRGB) -> Tensor:
@@ -23,7 +23,7 @@ def to_linear(pixels: Tensor, curve: Curve = SRGB) -> Tensor:
 
 
 def from_linear(
-    linear: Tensor, curve: Curve = SRGB, dtype: torch.dtype = torch.float32, finish: Finish | None = None
+    linear: Tensor, curve: Curve = SRGB, dtype: torch.dtype = torch.float32, finish: Finisher | None = None
 ) -> Tensor:
     """The inverse of `to_linear`: (C, H, W) linear light -> `dtype`; integers are clamped and rounded.
 

@@ -39,13 +39,13 @@ def process_group(device: str) -> Iterator[torch.device]:
         return
     if device.startswith("cuda:"):
         raise UsageError(f"torchrun gives each process its own GPU, not all {device}", hint="--device cuda")
-    place = resolve_device(device)
-    if place.type == "cuda":
-        place = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    where = resolve_device(device)
+    if where.type == "cuda":
+        where = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+        torch.cuda.set_device(where)
+    dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
     try:
-        yield place
+        yield where
     finally:
         dist.destroy_process_group()
 

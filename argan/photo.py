@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from argan import focus as optics
 from argan import views
 from argan.color import FULL_SCALE, from_linear, to_linear
 from argan.curves import SRGB, STRAIGHT, Curve, curve_of
@@ -17,7 +16,17 @@ from argan.depth_maps import check_proportions, check_shape, in_own_byte_order, 
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.faces import at_face
-from argan.focus import BLUR, Band, Focus, Range, blur_radius, check_blur, focus_band, resolve_range
+from argan.focus import (
+    BLUR,
+    Band,
+    Focus,
+    Range,
+    blur_radius,
+    check_blur,
+    focus_band,
+    resolve_focus,
+    resolve_range,
+)
 from argan.grain import Finish, measure_grain, no_grain
 from argan.guided import fit
 from argan.images import Photo, from_pil, to_pil
@@ -188,10 +197,10 @@ def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
     return fit(disparity, _display_rgb(pixels))
 
 
-def resolve_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:
+def plane_in_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:
     """The disparity in focus. `disparity` (1, 1, H, W); `model` is what estimated it, None for a given depth map."""
     learned = estimator_of(model).focus if model is not None else None
-    return optics.resolve_focus(focus, disparity[0, 0].detach().cpu().numpy(), learned)
+    return resolve_focus(focus, disparity[0, 0].detach().cpu().numpy(), learned)
 
 
 def learned_range(model: Model | None) -> float | None:
@@ -250,7 +259,7 @@ def _render(
         disparity = predict(pixels, model)
     if focus == "face":
         focus = at_face(focus, _to_array(_float(pixels.detach())))
-    plane = resolve_focus(focus, disparity, model)
+    plane = plane_in_focus(focus, disparity, model)
     band = focus_band(plane, resolve_range(focus_range, focus, learned_range(model)))
     return _defocus(pixels, look.coc(disparity, band), look, curve)
 

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 from argan.curves import SRGB
 
 BEHIND, BEFORE = np.array([40, 110, 255]), np.array([255, 120, 20])  # of the focal plane: blue and orange
-SHARP = 0.75  # blur radius in pixels below which a viewer calls a photo sharp
+SHARP_RADIUS = 0.75  # blur radius in pixels below which a viewer calls a photo sharp
 PEAK = np.array([60, 255, 90])
 
 
@@ -40,7 +40,7 @@ def layers_view(coc: np.ndarray, radii: list[float]) -> Image.Image:
 def focus_view(colour: np.ndarray, coc: np.ndarray) -> Image.Image:
     """What is sharp in a photo (H, W, 3) in [0, 1]: in colour, its details in green; the rest is grey and darker."""
     grey = colour.mean(-1)
-    sharp = np.abs(coc) <= SHARP
+    sharp = np.abs(coc) <= SHARP_RADIUS
     picture = np.where(sharp[..., None], colour, 0.45 * grey[..., None]) * 255
     detail = np.hypot(*np.gradient(np.pad(grey, 1, mode="edge")))[1:-1, 1:-1]
     peaks = sharp & (detail >= max(0.04, float(np.quantile(detail, 0.9))))

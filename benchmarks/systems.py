@@ -148,9 +148,9 @@ def synthetic_scenes(resolution: int, count: int) -> list[tuple[torch.Tensor, to
 
 def time_steps(config: TrainConfig, count: int, device: str) -> float:
     """Steps per second without loading and logging, from the mean of `count` steps after the consistency has set in."""
-    place = resolve_device(device)
-    players = make_players(config, place)
-    real = torch.rand(config.batch, 3, config.model.resolution, config.model.resolution, device=place)
+    where = resolve_device(device)
+    players = make_players(config, where)
+    real = torch.rand(config.batch, 3, config.model.resolution, config.model.resolution, device=where)
     for _ in range(3 if players.graphs else 1):  # every kind of step is run, recorded, then replayed
         seconds = []
         for number in range(config.loss.consistency_start, config.loss.consistency_start + count):

@@ -346,25 +346,25 @@ def test_wrong_dimensions_of_depth() -> None:
 
 def test_focus_on_a_point() -> None:
     disparity = torch.from_numpy(halves())[None, None]
-    assert photo.resolve_focus((0.1, 0.5), disparity) == pytest.approx(0.2)
-    assert photo.resolve_focus((0.9, 0.5), disparity) == pytest.approx(0.8)
+    assert photo.plane_in_focus((0.1, 0.5), disparity) == pytest.approx(0.2)
+    assert photo.plane_in_focus((0.9, 0.5), disparity) == pytest.approx(0.8)
     for corner in ((0, 0), (1, 1), (0, 1), (1, 0)):
-        assert photo.resolve_focus(corner, disparity) in (pytest.approx(0.2), pytest.approx(0.8))
+        assert photo.plane_in_focus(corner, disparity) in (pytest.approx(0.2), pytest.approx(0.8))
 
 
 def test_auto_focus_of_a_given_map_is_what_stands_in_the_centre() -> None:
     disparity = torch.full((1, 1, 300, 400), 0.1)
     disparity[:, :, 90:210, 120:280] = 0.7  # 16 % of the area
-    assert photo.resolve_focus("auto", disparity) == pytest.approx(0.7)
-    assert photo.resolve_focus("auto", 1 - disparity) == pytest.approx(0.3)
+    assert photo.plane_in_focus("auto", disparity) == pytest.approx(0.7)
+    assert photo.plane_in_focus("auto", 1 - disparity) == pytest.approx(0.3)
     disparity = torch.full((1, 1, 300, 400), 0.1)
     disparity[:, :, :120, :160] = 0.7  # as large, in a corner
-    assert photo.resolve_focus("auto", disparity) == pytest.approx(0.1)
+    assert photo.plane_in_focus("auto", disparity) == pytest.approx(0.1)
 
 
 def test_auto_focus_of_a_model_is_the_learned_plane(model: Model) -> None:
     disparity = torch.rand(1, 1, 32, 32)
-    assert photo.resolve_focus("auto", disparity, model) == model.depth.focus
+    assert photo.plane_in_focus("auto", disparity, model) == model.depth.focus
 
 
 def test_focus_numbers_and_points_agree() -> None:

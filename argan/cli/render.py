@@ -270,7 +270,7 @@ def render(
             plane = sum(around) / 2
         else:
             focused = _options.focus_in(path, wanted_focus, picture)
-            plane = photo.resolve_focus(focused, disparity, estimator)
+            plane = photo.plane_in_focus(focused, disparity, estimator)
 
         def focused_at(plane: float) -> tuple[photo.Look, Band]:
             blur = look.blur if lens is None else _options.blur_of(lens, plane, dioptres)

@@ -52,10 +52,10 @@ def train_depth(
         ArganError: the estimator is no longer finite.
     """
     samples_of_each(config, 1 + len(others), bool(photos))  # a batch that is too small is an error now
-    place = resolve_device(device)
+    where = resolve_device(device)
     if photos and model.depth is None:
         model = train_depth(model, config, others=others, device=device, report=report)
-    models = [other.to(place) for other in (model, *others)]
+    models = [other.to(where) for other in (model, *others)]
     resolution = shared_resolution(models)
     ranges = [disparity_range(each, config.seed) for each in models]
     spans = [near - far for far, near in ranges]
@@ -65,7 +65,7 @@ def train_depth(
     estimator = DepthEstimator(config.width, levels, config.encoder)
     if isinstance(estimator.down, PretrainedPyramid):
         estimator.down.encoder = pretrained()
-    estimator.to(place)
+    estimator.to(where)
     learned = [parameter for parameter in estimator.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(learned, lr=config.lr)
     warm_up = 0.1 if config.steps != 10 else 0.2  # OneCycleLR divides by warm_up steps - 1
@@ -73,7 +73,7 @@ def train_depth(
     for step in range(config.steps):
         rng = torch.Generator().manual_seed(step_seed(config.seed, step))
         image, disparity = draw_pairs(models, spans, config, rng, photographs)
-        with torch.autocast(place.type, torch.bfloat16, enabled=use_bfloat16(config.precision, place)):
+        with torch.autocast(where.type, torch.bfloat16, enabled=use_bfloat16(config.precision, where)):
             estimate = estimator(image)
         error = (estimate.float() - disparity).abs().mean()
         optimizer.zero_grad(set_to_none=True)
@@ -178,11 +178,11 @@ def draw_deep_images(model: Model, count: int, rng: torch.Generator) -> tuple[Te
     """Deep images (N, 3, S, S) and signed disparity (N, 1, S, S), seen from wherever the generator was trained to."""
     assert model.generator is not None
     assert model.config.generator is not None
-    place = next(model.generator.parameters()).device
+    where = next(model.generator.parameters()).device
     z = torch.randn(count, model.generator.z_dim, generator=rng)
     camera = draw_views(count, model.config.generator, rng)
-    camera = None if camera is None else camera.to(place, non_blocking=True)
-    return model.generator(z.to(place, non_blocking=True), camera)
+    camera = None if camera is None else camera.to(where, non_blocking=True)
+    return model.generator(z.to(where, non_blocking=True), camera)
 
 
 @torch.no_grad()

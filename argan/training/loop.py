@@ -82,10 +82,10 @@ def train(
     """
     began = time.monotonic()
     refuse_unequal_parts(config)
-    with distributed.process_group(device) as place:
+    with distributed.process_group(device) as where:
         main = distributed.is_main()
         config = checkpoint.settings_of(run, config)
-        players = make_players(config, place)
+        players = make_players(config, where)
         step = checkpoint.resume(run, players)
         distributed.broadcast(players.networks.values())
         if step >= config.steps:
@@ -95,7 +95,7 @@ def train(
             open_run(run, config),
             Log(run, step, config.tensorboard, writes=main) as log,
             stop_signals() as stopped,
-            closing(batches(photos, config, step, place)) as coming,
+            closing(batches(photos, config, step, where)) as coming,
         ):
             if main and step == 0:
                 players.save_samples(run / "samples" / "step-0000000.png")
@@ -136,7 +136,7 @@ def open_run(run: Path, config: TrainConfig) -> Iterator[None]:
         return
     run.mkdir(parents=True, exist_ok=True)
     with alone_in(run):
-        checkpoint.sweep(run)
+        checkpoint.remove_unfinished(run)
         with atomic_file(run / "config.json") as temporary:
             temporary.write_text(json.dumps(to_dict(config), indent=2) + "\n")
         yield
