@@ -844,6 +844,32 @@ def test_triton_has_the_reference_s_gradients(device):
         torch.testing.assert_close(grad, expected, rtol=1e-8, atol=1e-10)
 
 
+WIDE = [Aperture(), Aperture("hexagon", rotation=10, cat_eye=0.9), Aperture(rim=0.7), Aperture(anamorphic=1.6)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lens", WIDE)
+@pytest.mark.parametrize("radius", [60.0, 130.0])
+def test_triton_is_the_reference_at_wide_discs(lens, radius):
+    """With a lamp; larger than the interpreter can do in a test's time."""
+    image, disparity = (x.cuda() for x in picture(300, 420))
+    image[..., 150, 40] = 50
+    expected, out = (
+        render_bokeh(image, disparity, radius, 0.4, aperture=lens, impl=impl) for impl in ("reference", "triton")
+    )
+    torch.testing.assert_close(out, expected, rtol=5e-5, atol=5e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("lens", WIDE[:2])
+def test_tiles_of_triton_leave_no_seams(lens, monkeypatch):
+    image, disparity = (x.cuda() for x in picture(300, 420))
+    whole = render_bokeh(image, disparity, 130.0, 0.4, aperture=lens, impl="triton")
+    monkeypatch.setattr("argan.kernels.bokeh.triton.TILE", 128)
+    tiles = render_bokeh(image, disparity, 130.0, 0.4, aperture=lens, impl="triton")
+    torch.testing.assert_close(tiles, whole, rtol=1e-5, atol=1e-5)
+
+
 def test_triton_without_a_device_says_why(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     image, disparity = picture(8, 8)
