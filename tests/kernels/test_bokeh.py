@@ -863,7 +863,7 @@ def test_triton_is_the_reference_at_wide_discs(lens, radius):
 @pytest.mark.gpu
 @pytest.mark.parametrize("lens", WIDE[:2])
 def test_tiles_of_triton_leave_no_seams(lens, monkeypatch):
-    image, disparity = (x.cuda() for x in picture(300, 420))
+    image, disparity = (x.cuda() for x in picture(900, 1300))
     whole = render_bokeh(image, disparity, 130.0, 0.4, aperture=lens, impl="triton")
     monkeypatch.setattr("argan.kernels.bokeh.triton.TILE", 128)
     tiles = render_bokeh(image, disparity, 130.0, 0.4, aperture=lens, impl="triton")
