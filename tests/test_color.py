@@ -86,6 +86,7 @@ def test_integers_are_clamped_and_floats_are_not() -> None:
     assert from_linear(linear, dtype=torch.uint8).flatten().tolist() == [0, 0, 255, 255]
     assert from_linear(linear, dtype=torch.uint16).flatten().tolist() == [0, 0, 65535, 65535]
     assert from_linear(linear).flatten()[3] > 1
+    assert from_linear(linear).flatten()[0] == 0  # there is no negative light
     assert quantise(torch.tensor([0.4999 / 255, 0.5001 / 255]), torch.uint8).tolist() == [0, 1]
 
 
@@ -143,6 +144,11 @@ def test_adobe_rgb_gamma() -> None:
     assert curve.decode(torch.tensor(0.5)).item() == pytest.approx(0.5 ** (563 / 256))
 
 
+@pytest.mark.parametrize("data", [para(0, 2.2), curv(*(round(65535 * (x / 1023) ** 2.2) for x in range(1024)))])
+def test_a_gamma_near_srgb_is_not_srgb(data: bytes) -> None:
+    assert curve_of(all_channels(data)).decode(torch.tensor(0.5)).item() == pytest.approx(0.5**2.2, abs=1e-4)
+
+
 def test_empty_table_is_linear() -> None:
     assert curve_of(all_channels(curv())).decode(torch.tensor(0.3)).item() == pytest.approx(0.3)
 
@@ -167,6 +173,8 @@ def test_table() -> None:
         curv(65535, 30000, 0),
         para(1, 2.0, 1.25, -0.25),  # black up to a fifth
         para(4, 2.0, 0.9, 0.0, 0.1, 0.1, 100.0, 100.0),
+        para(1, 2.0, 2.0, 0.0),  # white is four times white
+        para(4, 1.0, 1.0, 0.0, 0.0, 0.0, -0.1, 0.0),  # black is less than none
     ],
 )
 def test_curves_without_an_inverse_are_taken_as_srgb(data: bytes) -> None:
@@ -179,6 +187,7 @@ def test_curves_without_an_inverse_are_taken_as_srgb(data: bytes) -> None:
         (para(0, 1.8), lambda x: x**1.8),
         (para(1, 2.0, 0.9, 0.1), lambda x: max(0.9 * x + 0.1, 0) ** 2),
         (para(2, 2.0, 0.9, 0.0, 0.1), lambda x: (0.9 * x) ** 2 + 0.1),
+        (para(2, 2.0, 0.9, -0.001, 0.1), lambda x: max(0.9 * x - 0.001, 0) ** 2 + 0.1),
         (para(3, 2.2, 0.91, 0.09, 0.22, 0.08), lambda x: (0.91 * x + 0.09) ** 2.2 if x >= 0.08 else 0.22 * x),
         (
             para(4, 2.0, 0.9, 0.05, 0.1, 0.1, 0.02, 0.01),

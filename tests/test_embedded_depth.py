@@ -6,12 +6,14 @@ import struct
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from argan import embedded_depth
 from argan.embedded_depth import read_embedded_depth
 from argan.errors import ArganError
 from argan.images import read_photo, write_photo
@@ -79,12 +81,13 @@ def gdepth(
     path.write_bytes(with_segments(jpeg_of(photo(), **options), segments))
 
 
-def dynamic_depth(path: Path, kind: str, length: str | None = None) -> None:
+def dynamic_depth(path: Path, kind: str, length: str | None = None, padding: int = 0) -> None:
     """A photo, followed by its undistorted original and its depth, listed in a directory."""
     others = [("Original", jpeg_of(photo())), ("Depth", as_file(shares(kind), "JPEG"))]
     items = "".join(
         f'<rdf:li rdf:parseType="Resource"><Container:Item Item:Mime="image/jpeg" Item:Semantic="{name}" '
-        f'Item:Length="{length if length and name == "Depth" else len(data)}"/></rdf:li>'
+        f'Item:Length="{length if length and name == "Depth" else len(data)}" '
+        f'Item:Padding="{padding}"/></rdf:li>'
         for name, data in [("Primary", b""), *others]
     )
     body = (
@@ -95,7 +98,7 @@ def dynamic_depth(path: Path, kind: str, length: str | None = None) -> None:
         f"<Container:Directory><rdf:Seq>{items}</rdf:Seq></Container:Directory></rdf:Description>"
     )
     primary = with_segments(jpeg_of(photo()), [xmp_segment(body)])
-    path.write_bytes(primary + b"".join(data for _, data in others))
+    path.write_bytes(primary + b"".join(data + bytes(padding) for _, data in others))
 
 
 @pytest.mark.parametrize("kind", ["RangeInverse", "RangeLinear"])
@@ -116,6 +119,17 @@ def test_dynamic_depth(tmp_path: Path, kind: str) -> None:
     assert np.abs(found.disparity - DISPARITY).max() < 0.03
     assert found.dioptres == pytest.approx((1 / 5, 1), rel=0.05)
     assert "Dynamic Depth" in found.note
+
+
+def test_dynamic_depth_with_padding_behind_each_picture(tmp_path: Path) -> None:
+    dynamic_depth(tmp_path / "photo.jpg", "RangeInverse", padding=100)
+    assert np.abs(read_embedded_depth(tmp_path / "photo.jpg").disparity - DISPARITY).max() < 0.03
+
+
+def test_depth_that_does_not_say_its_format_is_of_inverse_distance(tmp_path: Path) -> None:
+    gdepth(tmp_path / "photo.jpg", "RangeInverse", extended=False)
+    damaged(tmp_path / "photo.jpg", b"GDepth:Format=", b"GDepth:Formax=")
+    assert np.abs(read_embedded_depth(tmp_path / "photo.jpg").disparity - DISPARITY).max() < 0.03
 
 
 def test_depth_without_a_unit_is_not_metric(tmp_path: Path) -> None:
@@ -218,6 +232,19 @@ def test_heic(tmp_path: Path) -> None:
     assert np.abs(found.disparity - DISPARITY).max() < 0.03
     assert found.dioptres is None
     assert "auxiliary depth 48 x 32" in found.note
+
+
+@pytest.mark.parametrize(("kind", "dioptres"), [(0, (0.2, 1.0)), (1, None), (3, None)])
+def test_heic_says_what_its_depth_means(kind: int, dioptres: tuple[float, float] | None) -> None:
+    """As pillow-heif gives it: only uniform inverse distance is metric, and distance is refused."""
+    auxiliary = SimpleNamespace(to_pillow=lambda: Image.fromarray((DISPARITY * 255).round().astype(np.uint8)))
+    auxiliary.info = {"metadata": {"representation_type": kind, "z_near": 1.0, "z_far": 5.0}}
+    image = photo()
+    image.info["depth_images"] = [auxiliary]
+    assert embedded_depth._from_heif(image).dioptres == dioptres
+    auxiliary.info["metadata"]["representation_type"] = embedded_depth.UNIFORM_DISTANCE
+    with pytest.raises(ArganError, match="uniform distance"):
+        embedded_depth._from_heif(image)
 
 
 def test_heic_with_another_auxiliary_image(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import argan
+from argan import grain as module
 from argan.color import FULL_SCALE
 from argan.errors import UsageError
-from argan.grain import LEVELS, Finish, measure_grain, no_grain
+from argan.grain import LEVELS, TILE, Finish, measure_grain, no_grain
 
 
 def ramp(height: int = 240, width: int = 320, low: float = 0.25, high: float = 0.75) -> torch.Tensor:
@@ -68,6 +69,13 @@ def test_details_are_no_noise() -> None:
     assert inner(measure_grain(pixels).sigma).max() < 0.009
 
 
+def test_burnt_out_sky_does_not_hide_the_noise_of_what_is_bright() -> None:
+    picture = ramp(low=0.9, high=0.96)
+    pixels = ((picture + 0.006 * torch.randn(picture.shape)) * 65535).to(torch.uint16)
+    pixels[:, :80] = 65200
+    assert measure_grain(pixels).sigma[:, 15].numpy() == pytest.approx([0.006] * 3, rel=0.15)
+
+
 def test_clipped_light_and_flat_pictures_have_none() -> None:
     assert measure_grain(torch.full((3, 128, 128), 255, dtype=torch.uint8)).mean == 0
     assert measure_grain(torch.full((1, 128, 128), 90, dtype=torch.uint8)).mean == 0
@@ -91,6 +99,22 @@ def test_what_is_added_is_like_what_was_there(lag: float) -> None:
     assert abs(float(added.mean())) < 0.0005
     neighbours = float((added[..., 1:] * added[..., :-1]).mean() / added.var())
     assert neighbours == pytest.approx(2 * lag / (1 + 2 * lag**2), abs=0.25 if lag else 0.08)
+
+
+def test_channels_are_as_alike_as_the_photos() -> None:
+    shared = torch.randn(240, 320)
+    pixels = ((ramp() + 0.01 * shared) * 65535).round().to(torch.uint16)
+    added = finished(pixels, coc=50.0)[:, 40:200, 100:220].flatten(1)
+    assert added.std(1).numpy() == pytest.approx([0.01] * 3, rel=0.12)
+    assert torch.corrcoef(added).min() > 0.85
+
+
+def test_large_pictures_get_the_same_noise_again_and_again() -> None:
+    pixels = noisy(0.01, torch.uint16)
+    level = torch.full((TILE + 40, TILE + 60), 0.5)
+    added = Finish(measure_grain(pixels), 1.0, torch.uint16).at(torch.full_like(level, 9.0))(level, 1) - level
+    assert torch.equal(added[:40, :60], added[TILE:, TILE:])
+    assert added[TILE:, TILE:].std(0).min() > 0.004
 
 
 def test_little_blur_needs_little_grain() -> None:
@@ -149,8 +173,10 @@ def test_dither_keeps_the_mean_and_moves_by_one_level_at_most() -> None:
 
 def test_is_the_same_every_time() -> None:
     image = picture(0.008)
-    first, second = (argan.render(image, blur=8, depth=far_and_sharp()) for _ in range(2))
-    assert np.array_equal(first, second)
+    first = argan.render(image, blur=8, depth=far_and_sharp())
+    for drawn in (module._random, module._dither):  # once a process: now as in another one
+        drawn.cache_clear()
+    assert np.array_equal(first, argan.render(image, blur=8, depth=far_and_sharp()))
 
 
 def test_no_blur_no_change() -> None:

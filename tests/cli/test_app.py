@@ -143,6 +143,7 @@ def test_no_command_shows_the_commands(run):
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
         (typer.Abort(), 130, "error: interrupted\n"),
         (FileNotFoundError(2, "No such file or directory", "a.jpg"), 1, "error: a.jpg: no such file or directory\n"),
+        (PermissionError(1, "Not permitted", ".b.tmp", None, "b.jpg"), 1, "error: b.jpg: not permitted\n"),
         (OSError(28, "No space left on device"), 1, "error: no space left on device\n"),
         (OSError("strange"), 1, "error: strange\n"),
         (MemoryError(), 1, "error: out of memory\n"),

@@ -3,12 +3,14 @@
 import json
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from argan import evaluation
 from argan.cli import main
 from argan.config import ModelConfig
 from argan.errors import ArganError
@@ -64,6 +66,21 @@ def test_samples_are_judged_as_they_were_trained_unless_told_otherwise(tmp_path,
     code, out, _ = run(capsys, model, "--num", 2, "--features", "none", "--device", "cpu", "--json", *asked)
     assert code == 0
     assert json.loads(out)["mixture"] == used
+
+
+def test_every_option_reaches_the_measurement(model, capsys, monkeypatch):
+    seen = {}
+
+    def measure(_model, data, _device, **options):
+        seen.update(options, data=data)
+        raise ArganError("seen")
+
+    monkeypatch.setattr(evaluation, "evaluate_model", measure)
+    asked = {"data": "photos", "seed": 3, "features": "none", "mixture": "uniform"}
+    asked |= {name: Path(name) for name in ("masks", "truth")} | {"sheet": Path("sheet.png")}
+    options = [text for name, value in asked.items() for text in (f"--{name}", value)]
+    assert run(capsys, model, *options, "--num", 7, "--no-cache")[0] == 1
+    assert (asked | {"count": 7, "cache": False, "surrogate": None}).items() <= seen.items()
 
 
 def test_depth_is_measured_against_truth_beside_the_centre_prior(model, capsys):

@@ -81,6 +81,7 @@ def test_failed_verification_exits_3_without_a_file(run, checkpoint, tmp_path, m
         (["--size", "64"], 2, "--size 64"),
         (["--size", "64x-8"], 2, "--size 64x-8"),
         (["--size", "64x8"], 2, "a size of 64x8"),
+        (["--size", "8X64"], 2, "a size of 8x64"),
     ],
 )
 def test_errors_are_one_line_with_their_code(run, checkpoint, arguments, code, message):

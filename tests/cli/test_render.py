@@ -16,9 +16,12 @@ from PIL import Image
 
 import argan as library
 from argan.cli import main
+from argan.cli._options import read_aperture
+from argan.cli._results import remove_longer_sweep
 from argan.depth_maps import read_depth, write_depth
+from argan.images import Photo
 from argan.models.hub import Config, DepthInfo, Model
-from argan.sweep import sweep_planes
+from argan.sweep import small_frame, sweep_planes, write_animation
 
 SIZE = (60, 44)
 
@@ -356,6 +359,25 @@ def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert names(tmp_path / "pull") == ["photo.001.jpg", "photo.002.jpg"]
 
 
+def test_a_sweep_passes_over_the_few_that_are_alone_at_the_ends() -> None:
+    disparity = np.linspace(0.3, 0.7, 4000).reshape(40, 100)
+    disparity[0, :40], disparity[-1, -40:] = 0, 1  # 1 % each
+    assert sweep_planes(disparity, 3) == pytest.approx([0.3, 0.5, 0.7], abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+def test_an_animation_is_small_endless_and_of_8_bits(tmp_path: Path, suffix: str) -> None:
+    deep = Photo(np.full((40, 1920, 3), 0x80FF, np.uint16), icc=b"a profile ")
+    frames = [small_frame(deep), small_frame(deep.with_pixels(deep.pixels // 2))]
+    write_animation(tmp_path / f"sweep{suffix}", frames)
+    with Image.open(tmp_path / f"sweep{suffix}") as animation:
+        assert animation.size == (960, 20)
+        assert animation.info["loop"] == 0
+        assert np.abs(np.asarray(animation.convert("RGB")).astype(int) - 0x80).max() <= 2
+        if suffix == ".webp":
+            assert animation.info["icc_profile"] == b"a profile "
+
+
 def test_a_sweep_is_of_planes(photo: Path, tmp_path: Path) -> None:
     """Also with depth that a model estimates, about whose learned focus a range would be sharp."""
     assert argan("render", photo, "--sweep", 2, "--blur", 12) == 0
@@ -377,6 +399,23 @@ def test_a_shorter_sweep_replaces_a_longer_one(photo: Path, depth: Path, tmp_pat
         (folder / name).write_bytes(b"mine")
     assert argan("render", photo, "--depth", depth, "--sweep", 2, "--overwrite") == 0
     assert names(folder) == ["other.004.jpg", "photo.001.jpg", "photo.002.jpg", "photo.005.png", "photo.5.jpg"]
+
+
+def test_a_longer_sweep_is_found_by_its_whole_name(tmp_path: Path) -> None:
+    for name in ("photo[1].001.jpg", "photo[1].002.jpg", "photo1.002.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    remove_longer_sweep([tmp_path / "photo[1].001.jpg"])
+    assert names(tmp_path) == ["photo1.002.jpg", "photo[1].001.jpg"]
+
+
+def test_a_depth_map_that_is_there_is_kept(
+    photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "used.png").write_bytes(b"mine")
+    options = ["--depth", depth, "--save-depth", tmp_path / "used.png"]
+    failed(capsys, 1, "used.png exists", "render", photo, *options)
+    assert (tmp_path / "used.png").read_bytes() == b"mine"
+    assert not (tmp_path / "photo.bokeh.jpg").exists()
 
 
 def test_a_sweep_does_not_overwrite_its_pictures(
@@ -707,6 +746,9 @@ def test_apertures_from_pictures_of_any_kind(photo: Path, depth: Path, tmp_path:
         rendered.append(np.asarray(Image.open(tmp_path / f"{kind}.out.png")).astype(int))
     assert np.abs(rendered[1] - rendered[0]).max() <= 1
     assert np.abs(rendered[2] - rendered[0]).max() <= 1
+    values = np.linspace(0, 65535, 63).round().astype(np.uint16).reshape(7, 9)
+    Image.fromarray(values).save(tmp_path / "16.png")
+    assert np.allclose(read_aperture(str(tmp_path / "16.png")), values / 65535)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from argan.cli import main
+from argan.config import ModelConfig
+from argan.models.hub import Config, Model
+from argan.training import depth
 
 SMALL = [
     *("--set", "synthetic_photos=12", "--set", "batch=4", "--set", "model.resolution=16", "--set", "model.z_dim=8"),
@@ -61,6 +68,35 @@ def test_sample_draws_viewpoints_from_left_to_right_and_depth_of_field_downwards
     assert 0 < np.abs(half - deep).mean() < np.abs(whole - deep).mean()
     singles = argan("sample", tmp_path / "run", *options, "--out", tmp_path / "singles")
     assert len(singles.stdout.split()) == 2 * 5 * 4
+
+
+def sampled(folder: Path, network: ModelConfig, *options: str) -> np.ndarray:
+    """What `argan sample` draws of an untrained generator, in this process."""
+    torch.manual_seed(0)
+    Model(Config("tiny", network)).save(folder / "tiny")
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", str(folder / "tiny"), "--device", "cpu", "--out", str(folder / "grid.png"), *options])
+    assert not ended.value.code
+    return np.asarray(Image.open(folder / "grid.png")).astype(int)
+
+
+def test_samples_are_of_the_seed_and_the_scale_that_are_asked_for(tmp_path):
+    network = ModelConfig(resolution=16, z_dim=8, width=8)
+    plain, again, seed, scale = (
+        sampled(tmp_path, network, "--num", "2", *options)
+        for options in ([], ["--seed", "0"], ["--seed", "1"], ["--scale", "100"])
+    )
+    assert np.array_equal(plain, again)
+    assert not np.array_equal(plain[:16], seed[:16])
+    assert np.array_equal(plain[:16], scale[:16])
+    assert not np.array_equal(plain[16:32], scale[16:32])
+
+
+def test_a_row_of_views_is_of_one_sample(tmp_path):
+    grid = sampled(tmp_path, ModelConfig(resolution=16, z_dim=8, width=8, yaw=1e-4), "--num", "2", "--views", "3")
+    first, second = grid[:16], grid[48:64]  # deep; shallow and depth lie between
+    assert all(np.abs(row[:, :16] - row[:, 16 * n : 16 * n + 16]).max() <= 1 for row in (first, second) for n in (1, 2))
+    assert np.abs(first - second).max() > 1
 
 
 def test_one_viewpoint_cannot_be_turned(run, tmp_path):
@@ -179,6 +215,22 @@ def test_an_estimator_is_learned_from_the_newest_checkpoint(tmp_path):
     done = argan("train-depth", run, "--photos", tmp_path, *short)
     assert done.returncode == 0, done.stderr
     assert "samples alone" not in done.stderr  # the run has an estimator
+
+
+def test_every_option_reaches_the_estimator(tmp_path, monkeypatch):
+    asked = {"width": 24, "steps": 3, "batch": 5, "seed": 6, "images": "deep", "collage": 0.11, "close": 0.12}
+    asked |= {"stage": 0.13, "light": 0.14, "negatives": 0.15, "encoder": "none", "levels": 2, "precision": "float32"}
+    Model(Config("tiny", ModelConfig(resolution=16, z_dim=8, width=8))).save(tmp_path / "tiny")
+    seen = []
+    monkeypatch.setattr(depth, "train_depth", lambda model, config, **_: seen.append(config) or model)
+    options = [text for name, value in asked.items() for text in (f"--{name}", str(value))]
+    for more in ([], ["--half"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["train-depth", str(tmp_path / "tiny"), "--out", str(tmp_path / "model"), *options, *more])
+        assert not ended.value.code
+    assert asked.items() <= asdict(seen[0]).items()
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("model", "tiny")]
+    assert sizes[0] < 0.6 * sizes[1]
 
 
 def test_an_estimator_is_learned_from_photographs_too(run, tmp_path):

@@ -40,8 +40,12 @@ def run(capsys):
     return run
 
 
-def test_a_good_file_is_proven_at_every_level_of_optimisation(run, folder):
-    code, out, _ = run("verify", folder / "depth.onnx", "--model", folder / "tiny", "--json")
+def test_a_good_file_of_any_version_is_proven_at_every_level_of_optimisation(run, folder, tmp_path):
+    model = onnx.load(folder / "depth.onnx")
+    (version,) = [entry for entry in model.metadata_props if entry.key == "argan.version"]
+    version.value = "0.0.1"
+    onnx.save(model, tmp_path / "depth.onnx")
+    code, out, _ = run("verify", tmp_path / "depth.onnx", "--model", folder / "tiny", "--json")
     assert code == 0
     report = json.loads(out)
     assert {way["way"] for way in report["ways"]} == {"as written", "basic", "extended", "all"}

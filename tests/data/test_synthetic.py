@@ -118,6 +118,16 @@ def test_nearer_planes_hide_farther_ones():
     assert disparity.min() < 0.35
 
 
+def test_a_near_plane_hides_the_ground():
+    scene = draw_scene(np.random.default_rng(3))
+    parts = {name: getattr(scene, name)[[0, -1]] for name in scene.__dataclass_fields__ if name != "lights"}
+    parts["color"] = parts["second"] = np.array([[1, 1, 1], [0, 0, 0]], np.float32)  # black on white
+    parts["center"], parts["radius"] = np.zeros((2, 2), np.float32), np.array([9, 0.3], np.float32)
+    two = synthetic.Planes(**parts, lights=np.zeros((0, 4), np.float32))
+    photo = photograph(two, 16, 0.0, np.random.default_rng(0))
+    np.testing.assert_allclose(photo[:, [8, 0], [8, 0]], [[0, 1]] * 3, atol=1e-3)
+
+
 def test_shares_of_pinholes_and_open_lenses():
     rng = [np.random.default_rng([0, index]) for index in range(40)]
     sharp = [sharpness(draw_photo(16, generator)[0]) for generator in rng]

@@ -1,6 +1,7 @@
 """Every target in every format: it computes what PyTorch computes, says what it is, and appears whole or not at all."""
 
 import json
+import math
 import subprocess
 import sys
 import zipfile
@@ -60,6 +61,8 @@ def test_says_what_it_is(exported, model, target, format):
     assert "nearer" in json.loads(found["argan.conventions"])["disparity"]
     if target in ("depth", "pipeline"):
         assert float(found["argan.focus"]) == pytest.approx(model.depth.focus)
+        assert float(found["argan.focus_range"]) == pytest.approx(model.depth.focus_range)
+        assert found["argan.resolution"] == "16"
     if target in ("render", "pipeline"):
         assert found["argan.aperture"] == "disk"
         assert float(found["argan.largest_radius"]) > 400
@@ -285,8 +288,13 @@ def test_comparison_measures():
     assert difference.max_abs == 1
     assert difference.mean_abs == pytest.approx(1 / 3)
     assert difference.relative == pytest.approx(1 / 3)
+    assert difference.relative_mean == pytest.approx(1 / 9)
     assert difference.relative_l2 == pytest.approx(1 / 14**0.5)
     assert compare("x", "case", torch.zeros(2), torch.zeros(2)).relative == 0
+    # decibels are of what 8 bits show
+    black, expected = torch.zeros(2), -20 * math.log10(26 / 255 / 2**0.5)
+    assert compare("x", "case", torch.tensor([0.0, 0.1]), black).psnr == pytest.approx(expected)
+    assert compare("x", "case", torch.tensor([-0.5, 0.001]), black).psnr == math.inf
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

@@ -125,6 +125,14 @@ def test_each_precision_has_its_limits(model):
         check(targets_of(model, "depth", "fp16")[0], everywhere)
 
 
+def test_without_blur_the_last_bit_counts(model):
+    (target,), image = targets_of(model, "render"), picture(1, 32, 48)
+    nearly = torch.nextafter(image, image + 1)
+    check(target, [compare("rendered", "1x3x32x48 blur 2 focus 0.3", nearly, image)])
+    with pytest.raises(VerificationError, match="changes pixels"):
+        check(target, [compare("rendered", "1x3x32x48 blur 0 focus 0.3", nearly, image)])
+
+
 def test_too_large_an_error_in_half_precision_leaves_no_file(model, monkeypatch, tmp_path):
     def write(target, path):
         target.depth.estimator.head.bias.data += 1

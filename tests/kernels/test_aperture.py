@@ -22,6 +22,7 @@ LENSES = {
     "image": Aperture(HEART),
     "turned image": Aperture(HEART, rotation=30, anamorphic=1.5, rim=0.5),
 }
+SLANTED = Aperture(torch.eye(9) + torch.eye(9).roll(1, 0).tril(), rotation=20, anamorphic=2)
 
 
 def grid(kernel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,6 +73,35 @@ def test_fully_curved_blades_are_the_disc(name: str) -> None:
     ).abs().max() < 0.1 * disc.max()
 
 
+@pytest.mark.parametrize("lens", [*LENSES.values(), SLANTED], ids=[*LENSES, "slanted image"])
+def test_a_shape_is_drawn_with_the_radius_that_was_asked_for(lens: Aperture) -> None:
+    for radius in (-40.0, 40.0):
+        assert fitted_kernel(lens, radius)[1] == pytest.approx(radius, rel=0.01)
+
+
+def test_a_corner_of_blades_points_up() -> None:
+    """In the picture of a point behind the focal plane: there the triangle reaches twice as far as down."""
+    kernel = aperture_kernel("triangle", -20.0)
+    rows = grid(kernel)[0][kernel.sum(1) > 1e-3 * kernel.sum(1).max()]
+    circumradius = 20 * Aperture("triangle").pupil
+    assert float(rows.min()) == pytest.approx(-circumradius, abs=2)
+    assert float(rows.max()) == pytest.approx(circumradius / 2, abs=2)
+
+
+def test_corners_of_a_turned_image_are_not_cut_off() -> None:
+    kernel = aperture_kernel(Aperture(torch.ones(8, 8), rotation=45), -20.0)
+    n = kernel.shape[0] // 2
+    assert all(float(kernel[at]) > 0 for at in [(n, n - 27), (n, n + 27), (n - 27, n), (n + 27, n)])
+
+
+def test_edges_of_an_ellipse_are_as_sharp_as_a_disc_s() -> None:
+    """One pixel is between full and nothing at either end, along the width and along the height."""
+    kernel = aperture_kernel(Aperture(anamorphic=4.0), -40.2)
+    for line in (kernel[kernel.shape[0] // 2], kernel[:, kernel.shape[0] // 2]):
+        between = (line > 0.01 * line.max()) & (line < 0.99 * line.max())
+        assert int(between.sum()) == 2
+
+
 def test_curved_edges_are_arcs() -> None:
     """The right edge of a square: a circle of twice the circumradius through its corners."""
     lens = Aperture("square", rotation=45, curvature=0.5)
@@ -120,6 +150,14 @@ def test_rim_is_the_surplus_of_light_at_the_edge(rim: float) -> None:
     assert float((kernel * away * away).sum() / kernel.sum()) == pytest.approx(1600 * (0.5 + rim / 6), rel=1e-4)
 
 
+def test_rim_of_blades_is_at_the_corners() -> None:
+    """The profile is that of the round opening that blades are cut from: 1 + rim (2 t^2 - 1), t = 1 at corners."""
+    kernel = aperture_kernel(Aperture("square", rim=0.5), -60)
+    n = kernel.shape[0] // 2
+    t = 40 / (60 * Aperture("square").pupil)
+    assert float(kernel[n, n + 40] / kernel[n, n]) == pytest.approx((0.5 + t * t) / 0.5, rel=0.02)
+
+
 def test_in_front_the_rim_is_the_opposite_one() -> None:
     bright, soft = Aperture(rim=0.7), Aperture(rim=-0.7)
     torch.testing.assert_close(aperture_kernel(bright, 9), aperture_kernel(soft, -9))
@@ -163,6 +201,15 @@ def test_cat_s_eyes_are_lemons(radius: float, cat_eye: float) -> None:
     mirrored = corners[0], corners[1].flip(1), corners[2].flip(0), corners[3].flip(0, 1)
     for kernel in mirrored[1:]:
         torch.testing.assert_close(kernel, mirrored[0])
+
+
+def test_the_rim_of_a_lens_touches_what_is_open_of_an_image() -> None:
+    """An image of a small disc, closed around it: in the corner lemons as of any disc, and beyond it as there."""
+    y, x = torch.meshgrid(*[torch.arange(101.0) - 50] * 2, indexing="ij")
+    lens = Aperture((torch.hypot(x, y) < 25).float(), cat_eye=1)
+    corner, beyond = at_places(lens, -60, [(0.8, 0.6), (1.6, 1.2)])
+    assert float(aperture_kernel(lens, -60).max() / corner.max()) == pytest.approx(0.391, rel=0.05)
+    torch.testing.assert_close(beyond, corner)
 
 
 def test_cat_s_eyes_of_a_stretched_lens_are_stretched() -> None:

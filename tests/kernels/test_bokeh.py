@@ -179,6 +179,37 @@ def test_nearer_blur_covers_and_farther_blur_does_not():
     assert float(soft[72:].max()) < 1e-3
 
 
+@pytest.mark.parametrize("turned", [lambda x: x.mT, lambda x: x.flip(-1), lambda x: x.flip(-2)])
+def test_a_picture_on_its_side_or_in_a_mirror_is_blurred_as_it_is_upright(turned):
+    """Things on both sides of the focal plane, at several levels."""
+    image, disparity = picture(96, 160)
+    disparity = disparity + 0.5 * (torch.arange(160) > 60) * (torch.arange(96)[:, None] > 50)
+    out, other = (render_bokeh(f(image), f(disparity), 30.0, 0.5) for f in (lambda x: x, turned))
+    torch.testing.assert_close(turned(out), other, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("over", [reference.over, pytest.param("numba", id="numba")])
+def test_layers_with_an_empty_slab_between_are_independent(over):
+    """Neighbours hold parts of one surface and block different rays; the next but one gets half of what passes."""
+    if over == "numba":
+        from argan.kernels.bokeh.numba import over
+    front, layer, area = Composite(torch.zeros(1, 1, 2, 3)), torch.full((1, 4, 2, 3), 0.5), Area(0, 2, 0, 3)
+    over(front, layer, 2.0, area)
+    both = copy.deepcopy(front)
+    over(both, layer, 1.0, area)
+    front.add_nothing()
+    over(front, layer, 0.0, area)
+    torch.testing.assert_close(both.through, torch.zeros(1, 1, 2, 3), rtol=0, atol=1e-6)
+    torch.testing.assert_close(front.through, torch.full((1, 1, 2, 3), 0.25))
+
+
+def test_what_lies_behind_two_groups_is_seen_past_both():
+    front, groups = Composite(torch.zeros(1, 1, 16, 20)), [composite(16, 20, 0, 1, "cpu") for _ in range(2)]
+    for group in groups:
+        front.add_group(group, reference.behind)
+    torch.testing.assert_close(front.middle, groups[0].passing() + groups[1].passing())
+
+
 # Apertures ----------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +270,15 @@ def test_cat_s_eyes_have_no_seams():
     image, disparity = picture(150, 190)
     plan = Plan.of(14 * (disparity - 0.4), Aperture("hexagon", cat_eye=0.8))
     whole, tiles = (render_tiles(image, 14 * (disparity - 0.4), plan, reference.STEPS, tile) for tile in (256, 64))
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
+
+
+def test_cat_s_eyes_of_tiles_are_those_of_the_picture():
+    """In tiles so far from its left edge that what they depend on does not begin there."""
+    image, coc = torch.rand(1, 3, 60, 640), torch.full((1, 1, 60, 640), -6.0)
+    plan = Plan.of(coc, Aperture(cat_eye=1))
+    assert 512 - plan.margin > 0
+    whole, tiles = (render_tiles(image, coc, plan, reference.STEPS, tile) for tile in (640, 128))
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
 
@@ -356,6 +396,15 @@ def test_lamps_are_not_continued_behind_things():
     torch.testing.assert_close(render_bokeh(0 * image + 9, disparity, 8.0, 0.0), 0 * image + 9, rtol=1e-6, atol=0)
 
 
+def test_lamps_are_not_continued_deep_behind_blurred_things():
+    """Where the backdrop shows: there, too."""
+    image, disparity = torch.full((1, 3, 160, 240), 0.2), torch.zeros(1, 1, 160, 240)
+    disparity[..., 120:] = 1
+    image[..., 76:82, 110:116] = 20.0
+    plain, lit = (render_bokeh(x, disparity, 60.0, 0.0) for x in (image.clamp(max=1), image))
+    torch.testing.assert_close(lit[..., 124:], plain[..., 124:], rtol=0, atol=0.02)
+
+
 def test_the_truth_is_right_where_it_is_known():
     """One plane: the thin lens gives the picture convolved with a disc."""
     scene = truth.Scene("plane", [truth.Plane(truth.noise(1), truth.everywhere(), 0.2)], {})
@@ -438,6 +487,16 @@ def test_tiles_in_focus_are_taken_as_they_are():
     torch.testing.assert_close(out, regions.render(image, coc, "disk", reference.STEPS, 256), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("radius", [0.0, -12.0])
+def test_tiles_show_what_is_blurred_beyond_their_margin(radius):
+    """Tiles in focus, and behind the focal plane: what is seen past something before it is seen shifted."""
+    image, coc = torch.rand(1, 3, 32, 448), torch.full((1, 1, 32, 448), radius)
+    coc[..., 320:] = 300
+    tiles, whole = (regions.render(image, coc, Aperture(), reference.STEPS, tile) for tile in (32, 448))
+    assert float((whole - image)[..., 128:160].abs().min()) > 0
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
+
+
 def test_levels_agree_with_full_size():
     image, disparity = truth.scenes()[0].all_in_focus()
     coc = 40 * (disparity - 0.1)
@@ -447,15 +506,36 @@ def test_levels_agree_with_full_size():
     assert truth.psnr(a[0], b[0]) > 45
 
 
-@pytest.mark.parametrize(("focus", "least"), [(0.0, 50), (1.0, 42)])
-def test_wide_discs_from_smaller_photos_agree_with_full_size(focus, least):
-    """Radii up to 60 in a picture of 152 pixels; the slabs beyond 48 are from the picture at half the size."""
-    image, disparity = truth.scenes()[0].all_in_focus()
-    coc = 60 * (disparity - focus)
+@pytest.mark.parametrize(
+    ("scene", "radius", "focus", "least"),
+    [(0, 60, 0.0, 50), (0, 60, 1.0, 42), (0, 130, 0.5, 43), (9, 60, 1.0, 48.5), (11, 130, 0.5, 39.4)],
+)
+def test_wide_discs_from_smaller_photos_agree_with_full_size(scene, radius, focus, least):
+    """Radii up to 65 in a picture of 152 pixels; the slabs beyond 48 are from the picture at half the size.
+
+    With the focus between, those behind it are seen past those before it. Slopes run on in the slab that is the
+    nearest of another size; and what lies between the two surfaces of a smaller pixel is known.
+    """
+    image, disparity = truth.scenes()[scene].all_in_focus()
+    coc = radius * (disparity - focus)
     levels, full = (Plan.of(coc, "disk", full_size) for full_size in (False, True))
     assert len(levels.own_slabs()) < len(levels.radii)
     a, b = (render_tiles(image, coc, plan, reference.STEPS, 512) for plan in (levels, full))
     assert truth.psnr(truth.crop(a)[0], truth.crop(b)[0]) > least
+
+
+def test_cat_s_eyes_of_wide_discs_are_those_of_their_places():
+    """Slabs from the picture at half the size: a light in the middle is a disc about it, one aside shows a lemon."""
+    coc = torch.full((1, 1, 200, 260), -60.0)
+    plan = Plan.of(coc, Aperture(cat_eye=1))
+    assert plan.levels > OWN + 1
+    for y, x in ((100, 130), (70, 80)):
+        image = torch.zeros(1, 3, 200, 260)
+        image[..., y - 2 : y + 2, x - 2 : x + 2] = 1
+        out = render_tiles(image, coc, plan, reference.STEPS, 8 * plan.cell)[0, 0]
+        down, across = (out.sum(1) @ (torch.arange(200.0) + 0.5 - y), out.sum(0) @ (torch.arange(260.0) + 0.5 - x))
+        aside = float(torch.hypot(down, across) / out.sum())
+        assert aside < 1 if (y, x) == (100, 130) else aside > 10
 
 
 @pytest.mark.parametrize("lens", [Aperture(), Aperture("hexagon", cat_eye=0.9)])
@@ -567,6 +647,20 @@ def test_developing_refuses_what_rendering_refuses():
     torch.testing.assert_close(half, torch.ones(1, 3, 20, 30))
 
 
+@pytest.mark.parametrize("impl", ["reference", "numba"])
+def test_developing_is_rendering_with_the_same_lens(impl):
+    """In full precision, and without gradients, wherever it is called."""
+    image, disparity = picture(40, 50)
+    coc = (9 * (disparity - 0.4)).requires_grad_()
+    options = {"aperture": Aperture("triangle", rotation=40, cat_eye=0.5), "impl": impl}
+    with torch.no_grad():
+        expected = render_bokeh(image, disparity, 9.0, 0.4, **options)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = develop_bokeh(lambda area: image[area.index()], coc, lambda x, _: x, **options)
+    assert not out.requires_grad
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
+
+
 # Gradients ----------------------------------------------------------------------------------------------------------
 
 
@@ -610,6 +704,23 @@ def test_no_blur_has_a_gradient():
     image, disparity = picture(12, 12)
     (grad,) = torch.autograd.grad(render_bokeh(image.requires_grad_(), disparity, 0.0).sum(), image)
     assert torch.equal(grad, torch.ones_like(grad))
+    inputs = [disparity.clone().requires_grad_(), torch.zeros(1, requires_grad=True)]
+    for grad in torch.autograd.grad(render_bokeh(image.detach(), *inputs).sum(), inputs):
+        assert bool(torch.isfinite(grad).all())
+
+
+@pytest.mark.parametrize("which", ["image", "disparity", "radius", "focus"])
+def test_any_input_alone_has_its_gradient(which):
+    """Those that all of them have together, whatever `impl` is chosen."""
+    image, disparity = picture(14, 16, dtype=torch.float64)
+    inputs = {"image": image, "disparity": disparity, "radius": torch.tensor(3.3), "focus": torch.tensor(0.41)}
+    inputs = {name: x.double().clone().requires_grad_() for name, x in inputs.items()}
+    weights = torch.rand_like(image)
+    (expected,) = torch.autograd.grad((render_bokeh(**inputs) * weights).sum(), inputs[which])
+    alone = {name: x if name == which else x.detach() for name, x in inputs.items()}
+    (grad,) = torch.autograd.grad((render_bokeh(**alone) * weights).sum(), inputs[which])
+    torch.testing.assert_close(grad, expected)
+    assert bool(grad.any())
 
 
 # Parts of pictures --------------------------------------------------------------------------------------------------

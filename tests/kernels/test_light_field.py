@@ -100,6 +100,16 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert torch.equal(warped, warp_disparity(disparity.float(), DISK).to(dtype))
 
 
+def test_weights_of_double_precision_make_it_computed_in_that():
+    image, rays = torch.rand(1, 3, 9, 7), grid(1, 4, 9, 7).float()
+    weights = torch.tensor([1.0, 1e9, -1e9, 1.0], dtype=torch.float64)  # their sum is 2: in float32 little is left
+    rays[:, 2], views = rays[:, 1], torch.stack([CROSS[0], CROSS[1], CROSS[1], CROSS[3]])
+    out = render_light_field(image, rays, views, weights)
+    expected = render_light_field(image.double(), rays.double(), views, weights)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, expected.float(), rtol=0, atol=1e-5)
+
+
 # Properties of the aperture renderer.
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))

@@ -1,6 +1,7 @@
 """Depth models of others: each convention recognised, and wired so that the numbers are those of the model."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -60,6 +61,13 @@ def test_midas_from_torch_hub(tmp_path):
     check(model, "MiDaS", graphs.quadratic((small((256, 256)) - mean) / std))
 
 
+def test_midas_that_normalises_in_half_precision(tmp_path):
+    model = onnx.load(graphs.midas_hub(tmp_path / "midas.onnx"))
+    model.graph.initializer.append(graphs.constant("mean", (0.485, 0.456, 0.406), np.float16))
+    onnx.save(model, tmp_path / "midas.onnx")
+    assert runtime.load(tmp_path / "midas.onnx", device="cpu").convention.mean == (0, 0, 0)
+
+
 def test_dpt_of_any_size(tmp_path):
     model = runtime.load(graphs.dpt(tmp_path / "model.onnx"), device="cpu")
     check(model, "DPT", graphs.quadratic(2 * small((384, 512)) - 1))
@@ -89,6 +97,13 @@ def test_the_map_of_depth_among_outputs_and_distance(tmp_path):
     model = runtime.load(graphs.two_outputs(tmp_path / "model.onnx"), device="cpu")
     assert model.convention.kind == "distance"
     check(model, "DPT", 1 / graphs.quadratic(2 * small((384, 512)) - 1))
+
+
+def test_an_output_called_distance_is_distance(tmp_path):
+    model = onnx.load(graphs.dpt(tmp_path / "model.onnx"))
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "Distance_map"
+    onnx.save(model, tmp_path / "model.onnx")
+    assert runtime.load(tmp_path / "model.onnx", device="cpu").convention.kind == "distance"
 
 
 def test_panoramas_keep_their_shape_within_reason(tmp_path):
@@ -238,7 +253,8 @@ def test_coarse_maps_get_the_photos_edges(tmp_path):
 
 
 def test_exported_depth_keeps_its_learned_focus(tmp_path):
-    path = graphs.depth_file(tmp_path)
+    path = graphs.depth_file(tmp_path, **{"argan.resolution": "96"})
+    assert argan.load(path).depth.resolution == 96
     image = Image.fromarray(picture(40, 60))
     np.testing.assert_allclose(argan.estimate_depth(image, model=path), picture(40, 60).mean(2) / 255, atol=1e-6)
     by_name, by_value = (argan.render(image, model=path, focus=focus, blur=5) for focus in ("auto", 0.25))

@@ -59,6 +59,7 @@ def test_depth(folder):
     model = runtime.load(folder / "depth.onnx", device="cpu")
     np.testing.assert_allclose(model.disparity(photo), photo.pixels.mean(2) / 255, atol=1e-6)
     assert (model.name, model.focus, model.device) == ("tiny", 0.25, "cpu")
+    assert (model.disparity_of(np.full((1, 3, 20, 30), 1.2, np.float32)) == 1).all()  # half precision may overshoot
 
 
 @pytest.mark.parametrize("file", ["render.onnx", "pipeline.onnx"])
@@ -304,6 +305,12 @@ def test_targets_that_do_nothing_to_photographs(tmp_path):
     assert "says that it is a render graph" in message(ArganError, lambda: runtime.load(path))
 
 
+def test_a_depth_file_beside_that_takes_something_else_is_refused(tmp_path):
+    graphs.render_file(tmp_path, "depth.onnx", **{"argan.target": "depth"})
+    model = runtime.load(graphs.render_file(tmp_path), device="cpu")
+    assert "says that it is a depth graph" in message(ArganError, lambda: model.render(Photo(noise())))
+
+
 def test_settings_are_for_depth_models_of_others(folder):
     call = lambda: runtime.load(folder / "depth.onnx", settings={"size": "64"})  # noqa: E731
     assert "says itself" in message(UsageError, call)
@@ -337,7 +344,8 @@ def test_discs_that_the_graph_does_not_draw(tmp_path, write):
     graphs.depth_file(tmp_path)
     model = runtime.load(write(tmp_path, **{"argan.largest_radius": "5"}), device="cpu")
     model.render(Photo(noise()), blur=5)
-    assert "discs up to 5 px" in message(UsageError, lambda: model.render(Photo(noise()), blur=30))
+    for focus in ("auto", 1.0):  # what is far may be farthest from the focus, too
+        assert "discs up to 5 px" in message(UsageError, lambda f=focus: model.render(Photo(noise()), blur=30, focus=f))
 
 
 def test_photos_that_are_too_small(folder):
@@ -461,7 +469,20 @@ def test_argan_render_refuses(folder, photo, capsys, monkeypatch, code, text, op
     assert [path.name for path in photo.parent.iterdir()] == ["photo.png"]
 
 
-def test_argan_render_with_a_given_depth(folder, photo, tmp_path):
+@pytest.mark.parametrize("there", ["photo.bokeh.png", "photo.depth.png"])
+def test_argan_render_keeps_what_is_there(folder, photo, capsys, there):
+    from argan.cli import main
+
+    options = ["--model", folder / "render.onnx", "--save-depth", photo.parent]
+    (photo.parent / there).write_bytes(b"mine")
+    with pytest.raises(SystemExit) as ended:
+        main(["render", str(photo), *map(str, options)])
+    assert ended.value.code == 1
+    assert f"{there} exists" in capsys.readouterr().err
+    assert (photo.parent / there).read_bytes() == b"mine"
+
+
+def test_argan_render_with_a_given_depth(folder, photo, tmp_path, capsys):
     from argan.cli import main
 
     np.save(tmp_path / "map.npy", np.linspace(1, 9, SIZE[1], dtype=np.float32)[None].repeat(SIZE[0], 0))
@@ -469,5 +490,6 @@ def test_argan_render_with_a_given_depth(folder, photo, tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["render", str(photo), "--save-depth", str(tmp_path / "used.npy"), *map(str, options)])
     assert not ended.value.code
+    assert "map.npy: distance from 1 to 9 became disparity" in capsys.readouterr().err
     used = np.load(tmp_path / "used.npy")
     assert used[0, 0] == 1 and used[0, -1] == 0

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from argan.config import LossConfig, ModelConfig, TrainConfig
+from argan.config import LossConfig, ModelConfig, TrainConfig, TranslatorConfig, with_system
 from argan.training import diff_augment, losses, pictures
+from argan.training.cyclegan import CyclePlayers
 from argan.training.gan import AperturePlayers, Scene
 from argan.training.systems import make_players
 
@@ -169,3 +170,68 @@ def test_a_scene_without_an_open_lens_asks_nothing_of_the_expansion():
     assert isinstance(scene, Scene)
     assert scene.expansion == 0
     assert torch.equal(scene.shown, scene.deep)
+
+
+# CycleGAN's
+
+
+class Affine(torch.nn.Module):
+    """A translator whose pictures are known: scale x + offset."""
+
+    def __init__(self, scale: float, offset: float):
+        super().__init__()
+        self.scale, self.offset = scale, offset
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.scale * image + self.offset
+
+
+def cycle_players(**loss) -> CyclePlayers:
+    """With a translator to shallow that adds 0.1 and one back that halves."""
+    settings = replace(with_system(TINY, "cyclegan", "tiny"), batch=4, translator=TranslatorConfig(width=4, blocks=1))
+    players = make_players(replace(settings, loss=replace(settings.loss, **loss)), torch.device("cpu"))
+    players.generator.translator, players.generator.back = Affine(1.0, 0.1), Affine(0.5, 0.0)
+    return players
+
+
+def test_translators_are_asked_for_the_other_domain_and_for_the_way_back():
+    players = cycle_players(cycle=3.0, identity=0.7)
+    deep, shallow = photographs()[0::2], photographs()[1::2]
+    total, terms = players.generator_terms(deep, shallow)
+    judges = players.discriminator
+    expected = {
+        "g": losses.generator_loss(judges.shallow(deep + 0.1)) + losses.generator_loss(judges.deep(shallow / 2)),
+        "cycle": (0.05 - deep / 2).abs().mean() + (0.1 - shallow / 2).abs().mean(),
+        "identity": (deep / 2).mean() + 0.1,
+    }
+    torch.testing.assert_close(terms, expected)
+    torch.testing.assert_close(total, expected["g"] + 3 * expected["cycle"] + 0.7 * expected["identity"])
+
+
+def test_each_judge_tells_its_own_domain_from_what_becomes_of_the_other():
+    players = cycle_players(r1=2.0, r1_interval=4)
+    deep, shallow = photographs()[0::2], photographs()[1::2]
+    without, none = players.discriminator_terms(deep, shallow, penalise=False)
+    total, terms = players.discriminator_terms(deep, shallow, penalise=True)
+    judges = players.discriminator
+    expected = losses.discriminator_loss(judges.deep(deep), judges.deep(shallow / 2))
+    expected = expected + losses.discriminator_loss(judges.shallow(shallow), judges.shallow(deep + 0.1))
+    torch.testing.assert_close(none, {"d": expected})
+    penalties = losses.gradient_penalty(judges.deep, deep) + losses.gradient_penalty(judges.shallow, shallow)
+    torch.testing.assert_close(terms["r1"], penalties)
+    torch.testing.assert_close(total - without, 4 * 2 * penalties)
+
+
+def test_deep_photographs_and_what_becomes_of_them_are_shown_and_the_way_there_is_shipped(tmp_path, monkeypatch):
+    settings = replace(with_system(TINY, "cyclegan", "tiny"), batch=4, translator=TranslatorConfig(width=4, blocks=1))
+    players, shown = make_players(settings, torch.device("cpu")), []
+    monkeypatch.setattr(pictures, "save_picture", lambda rows, path: shown.extend(rows))
+    players.save_samples(tmp_path / "none.png")
+    assert shown == []
+    players.step(photographs(), 0, rng())
+    players.save_samples(tmp_path / "samples.png")
+    average = players.average.module
+    torch.testing.assert_close(shown, [photographs()[0::2], average.translator(photographs()[0::2]).detach()])
+    config, weights = players.shown_model()
+    assert config.translator == settings.translator
+    assert all(torch.equal(weights[f"translator.{name}"], x) for name, x in average.translator.state_dict().items())
