@@ -7,10 +7,12 @@ anybody's map, on a grid of FINE x FINE cells per coarse pixel, so that the cost
    of those coarse pixels around it that look like it. This moves an edge to where the photo has it.
 2. A fast guided filter (He and Sun, "Fast Guided Filter", arXiv:1505.00996, 2015): in every window disparity is an
    affine function of colour, q = a . I + b. The coefficients are found on the grid and applied to the photo at full
-   size. This makes the edge as sharp as the photo's own.
+   size. This makes the edge as sharp as the photo's own. Within the extremes of the cells around: a pixel darker than
+   all of its window would be put beyond them, a dark window nearer than its wall.
 
 Mean absolute error within 15 px of depth edges, 7 scenes with true depth (Middlebury, HCI, NYU) brought to full size
 from 48 pixels on the short side: bilinear 0.040, guided filter alone 0.040, both 0.029; the photo 3 % noisy: 0.030.
+(All before the extremes were kept, which takes 0.4 % of the error away there, where none of the depth is a guess.)
 These maps were means of the true depth, right up to the edge. An estimate is not: its edges are ramps some pixels wide,
 where no pixel has the disparity of either side, and both steps leave them so (docs/learning.md): hence `settle`.
 
@@ -86,12 +88,14 @@ def guided_upsample(disparity: Tensor, image: Tensor) -> Tensor:
     """
     coarse_size, full_size = disparity.shape[-2:], image.shape[-2:]
     grid = resize(image, (coarse_size[0] * FINE, coarse_size[1] * FINE))
-    a, b = _affine(grid, _joint_bilateral(disparity, None, resize(image, coarse_size), grid, UPSAMPLING))
+    target = _joint_bilateral(disparity, None, resize(image, coarse_size), grid, UPSAMPLING)
+    a, b = _affine(grid, target)
     result = resize(b, full_size)
     for channel in range(3):  # a . I + b, one channel at a time: at 12 megapixels each plane is 48 MB
         one = slice(channel, channel + 1)
         result = result + resize(a[:, one], full_size) * image[:, one]
-    return result.clamp(0, 1)
+    least, most = -_greatest_around(-target), _greatest_around(target)
+    return torch.minimum(torch.maximum(result, resize(least, full_size)), resize(most, full_size)).clamp(0, 1)
 
 
 def _joint_bilateral(
@@ -147,6 +151,11 @@ def _solve(variance: Tensor, covariance: Tensor) -> Tensor:
     determinant = (torch.stack([rr, rg, rb], dim=1) * row_r).sum(1, keepdim=True)
     cr, cg, cb = covariance.split(1, dim=1)
     return (row_r * cr + row_g * cg + row_b * cb) / determinant
+
+
+def _greatest_around(x: Tensor) -> Tensor:
+    """The maximum of every cell and the eight around it."""
+    return F.max_pool2d(x, 3, stride=1, padding=1)
 
 
 def _box(x: Tensor) -> Tensor:

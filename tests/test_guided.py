@@ -46,6 +46,18 @@ def test_edge_is_as_sharp_as_the_photos() -> None:
     assert wrong[~edge].float().mean() < 0.01
 
 
+def test_what_is_darker_than_its_surroundings_is_no_nearer() -> None:
+    """A grey figure before light ground, with black lines along its edge that are narrower than a cell of the grid."""
+    picture = torch.full((384, 384), 0.9)
+    picture[:, 128:] = 0.5
+    picture[:, 130:136:3] = 0.0
+    depth = torch.full((1, 1, 12, 12), 0.2)
+    depth[..., 4:] = 0.7
+    result = guided_upsample(depth, picture.expand(1, 3, 384, 384))
+    assert result.max() < 0.701
+    assert result.min() > 0.199
+
+
 def test_texture_does_not_become_depth() -> None:
     """Strong texture on a slanted plane: the plane comes back."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 300), torch.linspace(0, 1, 400), indexing="ij")
