@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from argan.config import ModelConfig, TrainConfig
 from argan.models import hub
-from argan.training import checkpoint, loop
+from argan.training import loop
 
 KILLS = 10
 EVERY = 3
@@ -43,13 +43,13 @@ def newest(run: Path) -> int:
     for folder in hub.checkpoints(run):
         load_file(folder / "state.safetensors")
         hub.load(folder)
-        steps.append(checkpoint.step_of(folder))
+        steps.append(hub.step_of(folder))
     return max(steps)
 
 
 def newest_name(run: Path) -> int:
     folders = hub.checkpoints(run)
-    return checkpoint.step_of(folders[-1]) if folders else 0
+    return hub.step_of(folders[-1]) if folders else 0
 
 
 def last_logged(run: Path) -> int:
