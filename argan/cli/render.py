@@ -113,8 +113,8 @@ def render(
     depth_kind: Annotated[
         Literal["disparity", "distance"] | None,
         typer.Option(
-            help="What --depth stores, or FILE.onnx gives: large is near, or far. Default: disparity, of an output "
-            "called metric… or distance… that.",
+            help="What --depth stores, or FILE.onnx gives: large is near, or far. Default: disparity; distance where "
+            "the output of FILE.onnx is called so, or metric.",
             rich_help_panel=DEPTH,
         ),
     ] = None,
