@@ -108,9 +108,11 @@ class Finish:
 
 def _repeated(tile: Tensor, size: Sequence[int], top: int, left: int) -> Tensor:
     """The part of this size, beginning at `top` and `left`, of a plane of equal tiles."""
-    for axis, (length, start) in enumerate(zip(size, (top, left), strict=True)):
-        tile = tile.index_select(axis, torch.arange(start, start + length, device=tile.device) % TILE)
-    return tile
+    rows, columns = (
+        torch.arange(start, start + length, device=tile.device) % TILE
+        for length, start in zip(size, (top, left), strict=True)
+    )
+    return tile.index_select(1, columns).index_select(0, rows)  # whole rows last: they are copied at once
 
 
 def _blocks(pixels: Tensor) -> Tensor:

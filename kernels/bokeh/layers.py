@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,12 @@ class Sheets:
     def row_starts(self) -> Tensor:
         """Where each row's far surfaces begin among all, (h+1,)."""
         return torch.searchsorted(self.rows, torch.arange(self.place.shape[-2] + 1, device=self.rows.device))
+
+    @cached_property
+    def arrays(self) -> tuple[Any, ...]:
+        """All of it, as numpy has it, for back ends that loop."""
+        tensors = (self.near[0], self.place[0, 0], self.far, self.far_place[0], self.columns, self.row_starts)
+        return tuple(x.numpy() for x in (*tensors, *self.extremes))
 
     def weighted(self, weight: Callable[[Tensor], Tensor], area: Area, channels: slice = slice(4)) -> Tensor:
         """RGBA of all surfaces in an area, or some of its channels, each weighted by a function of its place."""
@@ -149,21 +156,21 @@ class Composite:
 
     def passing(self) -> Tensor:
         """The middle of the part of the aperture where light passes these layers: away from where they are denser."""
-        across, down = slopes(self.radial)
-        return ASIDE * (self.through - 1) * torch.cat([F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))], 1)
+        across, down = rises(self.radial)
+        return ASIDE / 2 * (self.through - 1) * torch.cat([F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))], 1)
 
     def shift(self, middle: Tensor) -> None:
         """These layers as they are seen through a part of the aperture with that middle, to first order."""
         if self.view is not None:
             middle = window(middle, Area.of(self.rgba).from_level(self.level).seen_from(self.view))
-        (x, y), (across, down) = halved(middle, self.level).split(1, 1), slopes(self.radial)
+        (x, y), (across, down) = halved(middle, self.level).split(1, 1), rises(self.radial)
         moved = self.rgba.clone()
-        moved[..., 1:-1].addcmul_(x[..., 1:-1], across)
-        moved[..., 1:-1, :].addcmul_(y[..., 1:-1, :], down)
-        self.rgba = moved.clamp(min=0)
+        moved[..., 1:-1].addcmul_(x[..., 1:-1], across, value=0.5)
+        moved[..., 1:-1, :].addcmul_(y[..., 1:-1, :], down, value=0.5)
+        self.rgba = moved.clamp_(min=0)
         self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
 
 
-def slopes(x: Tensor) -> tuple[Tensor, Tensor]:
-    """dx (B,C,h,w-2) and dy (B,C,h-2,w) a pixel, between the two neighbours; at the rim, left out, they count as 0."""
-    return (x[..., 2:] - x[..., :-2]) / 2, (x[..., 2:, :] - x[..., :-2, :]) / 2
+def rises(x: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much x rises across (B,C,h,w-2) and down (B,C,h-2,w), from one neighbour to the other; at the rim by 0."""
+    return x[..., 2:] - x[..., :-2], x[..., 2:, :] - x[..., :-2, :]

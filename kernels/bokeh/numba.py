@@ -50,7 +50,7 @@ def compiled(function: Callable) -> Any:
 def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     """The reference's `unmix`."""
     rgba = torch.cat([image, torch.ones_like(image[:, :1])], 1)
-    light, (coc, highest, lowest) = image[0].contiguous().numpy(), spans[0].contiguous().numpy()
+    light, coc, highest, lowest = (x.contiguous().numpy() for x in (image[0], *spans[0]))
     cuts, place, mixed = np.array([r * abs(r) for r in plan.radii], coc.dtype), np.empty_like(coc), np.empty_like(coc)
     find_places(coc.reshape(-1), cuts, place.reshape(-1))
     rows, columns, near, far = find_edges(highest, lowest, mixed)
@@ -218,9 +218,9 @@ def weigh(sheets: Sheets, what: str, k: int, area: Area, level: int, part: Area 
     Cells say where nothing weighs anything, more finely than `part`.
     """
     first = 0 if what == "seen" else 3
-    near, far = (sheets.near[0, first:], sheets.place[0, 0]), (sheets.far[first:], sheets.far_place[0])
-    arrays = [x.numpy() for x in (*near, *far, sheets.columns, sheets.row_starts, *sheets.extremes)]
-    surfaces, ends = (*arrays, sheets.cell), tuple(map(arrays[1].dtype.type, WINDOWS[what](k)))
+    near, place, far, *rest = sheets.arrays
+    surfaces = near[first:], place, far[first:], *rest, sheets.cell
+    ends = tuple(map(place.dtype.type, WINDOWS[what](k)))
     weighed = (weighed_half if level else weighed_full)(surfaces, ends, *box(area))
     for _ in range(level - 1):
         weighed = half(weighed)

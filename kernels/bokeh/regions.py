@@ -81,9 +81,9 @@ def render_tiles(
         recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
     else:
         light_in, recorded = image, False
-    light, spans = extended(light_in, picture), coc.expand(-1, 3, -1, -1)
+    light = extended(light_in, picture)
     farthest = backdrop(light, coc, plan, tile, recorded=recorded)
-    wide = wide_groups(light, spans, plan, steps, tile, recorded=recorded)
+    wide = wide_groups(light, coc.expand(-1, 3, -1, -1), plan, steps, tile, recorded=recorded)
     everything = picture.rounded_up(plan.cell)
 
     def render_tile(wanted: Area) -> Tensor:
@@ -92,11 +92,11 @@ def render_tiles(
         view = padded.grown(plan.cell).within(region)  # what the wanted part is interpolated from
         parts = {key: Composite.part(state, *key, view) for key, state in wide.items()}
         nearby = {key: group for key, group in parts.items() if bool((group.rgba.detach()[:, 3] > 0).any())}
-        radii = window(spans, region)
+        radii = window(coc, region)
         if recorded or nearby or bool(radii.any()):
             last = None if farthest is None else backdrop_in(view, farthest, plan)
-            rendered = Region(light(region), radii, plan, steps, region, view).render(nearby, last)
-            rendered = rendered[wanted.seen_from(view).index()]
+            work = Region(light(region), radii.expand(-1, 3, -1, -1), plan, steps, region, view)
+            rendered = work.render(nearby, last)[wanted.seen_from(view).index()]
         else:
             rendered = light(wanted)  # all that it could be made of is in focus
         return rendered if develop is None else develop(rendered, wanted)
