@@ -23,7 +23,8 @@ from torch import Tensor
 
 from argan.config import FROM_SCRATCH, PRESETS, DepthConfig, TrainConfig, override, resolve_config
 from argan.data.synthetic import draw_scene, photograph
-from argan.evaluation import Depth, held_out, scores_against_truth
+from argan.evaluation.depth import Depth, scores_against_truth
+from argan.evaluation.truth import held_out
 from argan.metrics import centre_prior, gradient_energy, mean_interval
 from argan.models.hub import Model, is_outdated, load, newest_checkpoint
 from argan.training.depth import train_depth

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import argan
 from argan.color import to_linear
-from argan.evaluation import masked_photos, some_photos
+from argan.evaluation.truth import masked_photos, some_photos
 from argan.metrics import gradient_energy, mean_interval
 from argan.models.hub import load
 from argan.models.resize import resize

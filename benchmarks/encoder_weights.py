@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from safetensors.torch import save_file
 from torch import Tensor
 
+from argan.features import EfficientNetLite0
 from argan.files import atomic_file
-from argan.metrics import EfficientNetLite0
 from argan.models.encoder import WEIGHTS, Encoder, InvertedResidual
 
 

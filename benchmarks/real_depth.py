@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from argan.evaluation import Depth, masked_photos, photos_with_depth
+from argan.evaluation.depth import Depth
+from argan.evaluation.truth import masked_photos, photos_with_depth
 from argan.metrics import area_under_roc, centre_prior, mean_interval, rim, spearman, spill
 from argan.models.hub import load
 

@@ -31,7 +31,9 @@ from argan.config import (
     with_system,
 )
 from argan.devices import resolve_device
-from argan.evaluation import Depth, depth_against_truth, evaluate_model, held_out, photos_with_depth
+from argan.evaluation.depth import Depth, depth_against_truth
+from argan.evaluation.run import evaluate_model
+from argan.evaluation.truth import held_out, photos_with_depth
 from argan.files import atomic_file
 from argan.models.hub import Model, is_outdated, load, newest_checkpoint, step_of
 from argan.training import pictures

@@ -1,8 +1,6 @@
 """The metrics against their definitions, written out without thought for speed, and against known values."""
 
 import math
-import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from scipy import linalg, stats
 
 from argan import metrics
-from argan.errors import MissingError, UsageError
 
 # Few distinct values, so that ties are the rule.
 maps = st.lists(st.integers(-3, 3), min_size=2, max_size=40).map(lambda values: torch.tensor(values).float())
@@ -237,35 +234,6 @@ def test_fid_known_values():
 def test_features_of_wrong_shape_are_refused(measure, a, b):
     with pytest.raises(ValueError, match="features must be"):
         measure(torch.rand(a), torch.rand(b))
-
-
-# --- feature extractors -----------------------------------------------------------------------------------------------
-
-
-def test_unknown_extractor_names_the_known_ones():
-    with pytest.raises(UsageError) as caught:
-        metrics.feature_extractor("vgg")
-    assert "efficientnet-lite0" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", metrics.EXTRACTORS)
-def test_an_extractor_without_its_package_says_how_to_get_it(name, monkeypatch):
-    for package in ("efficientnet_lite_pytorch", "torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"):
-        monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingError) as caught:
-        metrics.feature_extractor(name)
-    assert caught.value.hint == metrics.METRICS_HINT
-
-
-@pytest.mark.skipif(not find_spec("efficientnet_lite_pytorch"), reason="the extra [metrics] is not installed")
-def test_efficientnet_features_tell_pictures_apart():
-    extract = metrics.feature_extractor("efficientnet-lite0")
-    noise, ramp = torch.rand(1, 3, 40, 30), torch.linspace(0, 1, 30).expand(1, 3, 40, 30)
-    features = extract(torch.cat([noise, noise, ramp]))
-    assert features.shape == (3, extract.dimensions)
-    torch.testing.assert_close(features[0], features[1])
-    assert (features[0] - features[2]).norm() > 1
-    assert not features.requires_grad
 
 
 # --- deep against shallow ---------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def evaluate(
 
     # From here on it takes torch.
     from argan.devices import resolve_device
-    from argan.evaluation import evaluate_model
+    from argan.evaluation.run import evaluate_model
     from argan.models.hub import load
     from argan.models.onnx_depth import OnnxDepth
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from argan import evaluation
 from argan.cli import main
 from argan.config import ModelConfig
 from argan.errors import ArganError
-from argan.evaluation import photos_with_depth
+from argan.evaluation.truth import photos_with_depth
 from argan.models.hub import Config, DepthInfo, Model
 
 HAS_FEATURES = find_spec("efficientnet_lite_pytorch") is not None
@@ -75,7 +74,7 @@ def test_every_option_reaches_the_measurement(model, capsys, monkeypatch):
         seen.update(options, data=data)
         raise ArganError("seen")
 
-    monkeypatch.setattr(evaluation, "evaluate_model", measure)
+    monkeypatch.setattr("argan.evaluation.run.evaluate_model", measure)
     asked = {"data": "photos", "seed": 3, "features": "none", "mixture": "uniform"}
     asked |= {name: Path(name) for name in ("masks", "truth")} | {"sheet": Path("sheet.png")}
     options = [text for name, value in asked.items() for text in (f"--{name}", value)]

