@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -126,18 +127,25 @@ def by_tiles(
         every = [work(area) for area in areas]
         return torch.cat([torch.cat(every[i : i + len(lefts)], -1) for i in range(0, len(every), len(lefts))], -2)
     result: Tensor | None = None
-    for area, done in zip(areas, in_threads(work, areas, threads), strict=True):
-        if result is None:
-            last = done.is_contiguous(memory_format=torch.channels_last)  # pixel by pixel, or plane by plane
-            order = torch.channels_last if last else torch.contiguous_format
-            shape = *done.shape[:2], *whole.at_level(level).size
-            result = torch.empty(shape, dtype=done.dtype, device=done.device, memory_format=order)
+    lock = Lock()
+
+    def put(area: Area) -> None:  # by the thread that made it: threads of PyTorch's own would wait for work, spinning
+        nonlocal result
+        done = work(area)
+        with lock:
+            if result is None:
+                last = done.is_contiguous(memory_format=torch.channels_last)  # pixel by pixel, or plane by plane
+                order = torch.channels_last if last else torch.contiguous_format
+                shape = *done.shape[:2], *whole.at_level(level).size
+                result = torch.empty(shape, dtype=done.dtype, device=done.device, memory_format=order)
         result[area.at_level(level).index()] = done
+
+    in_threads(put, areas, threads)
     assert result is not None
     return result
 
 
-def in_threads(function: Callable[[Area], Tensor], arguments: Sequence[Area], useful: bool) -> Iterator[Tensor]:
+def in_threads(function: Callable[[Area], None], arguments: Sequence[Area], useful: bool) -> None:
     """function(a) for a in arguments, two or more at a time: many small operations use cores badly otherwise.
 
     PyTorch's threads are shared out; what is computed does not depend on it. No gradients are recorded in threads.
@@ -145,7 +153,8 @@ def in_threads(function: Callable[[Area], Tensor], arguments: Sequence[Area], us
     cores = torch.get_num_threads()
     workers = min(cores, len(arguments), WORKERS)
     if not useful or workers < 2:
-        yield from map(function, arguments)
+        for argument in arguments:
+            function(argument)
         return
 
     def start() -> None:  # of a thread: both settings are its own
@@ -154,7 +163,8 @@ def in_threads(function: Callable[[Area], Tensor], arguments: Sequence[Area], us
 
     try:
         with ThreadPoolExecutor(workers, initializer=start) as pool:
-            yield from pool.map(function, arguments)
+            for _ in pool.map(function, arguments):  # what fails in a thread is raised here
+                pass
     finally:
         torch.set_num_threads(cores)
 
