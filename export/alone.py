@@ -1,16 +1,17 @@
-"""Runs an exported file in its own runtime and nothing else: a script, started in a process of its own by `fresh.py`.
+"""Runs an exported file in its own runtime and nothing else: a script, started in a process of its own by `verify.py`.
 
-    python alone.py FILE FORMAT DEVICE FOLDER
+    python alone.py FILE FORMAT DEVICE FOLDER LEVEL …
 
 reads the inputs of every case from FOLDER/<case>.npz, writes the outputs to FOLDER/<way>/<case>.npz for each way of
-running the file, and prints what it saw as JSON. It imports no argan, so that the file proves to need none.
+running the file (an ONNX file runs at every LEVEL of optimisation), and prints what it saw as JSON. It imports no
+argan, so that the file proves to need none.
 """
 
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +21,46 @@ Run = Callable[[list[np.ndarray]], list[np.ndarray]]
 
 MISSING = 4  # exit code: the provider that was asked for is not active
 
+LEVELS = {"as written": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
+"""Of ONNX Runtime's optimisation, as it calls them."""
 
-def main(file: str, format: str, device: str, folder: str) -> None:
+
+def main(file: str, format: str, device: str, folder: str, *levels: str) -> None:
+    in_torch = {"torchscript": torchscript, "pt2": pt2}
     ways = []
-    for name, run, facts in {"onnx": onnx, "torchscript": torchscript, "pt2": pt2}[format](file, device):
+    for name, run, facts in onnx(file, device, levels) if format == "onnx" else in_torch[format](file, device):
         out = Path(folder, name)
         out.mkdir()
         start = time.perf_counter()
         for case in sorted(Path(folder).glob("*.npz")):
-            with np.load(case) as inputs:
-                outputs = run([inputs[key] for key in sorted(inputs, key=int)])
-            arrays: dict[str, Any] = {str(index): value for index, value in enumerate(outputs)}
-            np.savez(out / case.name, **arrays)
+            run_case(run, case, out)
         ways.append({"way": name, "seconds": round(time.perf_counter() - start, 3), **facts})
     print(json.dumps({"ways": ways, "peak_mb": peak_memory()}))
 
 
-def onnx(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
-    """At every level of optimisation of ONNX Runtime."""
+def run_case(run: Run, case: Path, out: Path) -> None:
+    """Read one case's inputs and write its outputs to `out`; the error of what does not run says where."""
+    with np.load(case) as inputs:
+        values = [inputs[key] for key in sorted(inputs, key=int)]
+    try:
+        outputs = run(values)
+    except Exception as error:
+        raise RuntimeError(f"{case.stem}, {out.name}: {error}") from error
+    arrays: dict[str, Any] = {str(index): value for index, value in enumerate(outputs)}
+    np.savez(out / case.name, **arrays)
+
+
+def onnx(file: str, device: str, levels: Sequence[str]) -> Iterator[tuple[str, Run, dict[str, Any]]]:
+    """In ONNX Runtime, at each of these levels of optimisation."""
     import onnxruntime
 
-    levels = onnxruntime.GraphOptimizationLevel
     wanted = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
     # TF32 keeps 10 bits of mantissa: it would be measured as an error of the export.
     cuda = (wanted, {"device_id": device.partition(":")[2] or "0", "use_tf32": "0"})
     providers = ["CPUExecutionProvider"] if device == "cpu" else [cuda, "CPUExecutionProvider"]
-    for name, level in {
-        "as written": levels.ORT_DISABLE_ALL,
-        "basic": levels.ORT_ENABLE_BASIC,
-        "extended": levels.ORT_ENABLE_EXTENDED,
-        "all": levels.ORT_ENABLE_ALL,
-    }.items():
+    for name in levels:
         options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = level
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{LEVELS[name]}")
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads wait, not spin

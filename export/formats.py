@@ -5,34 +5,29 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import torch
-
 from argan.errors import UsageError
-from argan.export.onnx import count_nodes, open_onnx, write_onnx
+from argan.export.onnx import count_nodes, write_onnx
 from argan.export.precision import PRECISIONS
-from argan.export.pt2 import open_pt2, write_pt2
+from argan.export.pt2 import write_pt2
 from argan.export.targets import SMALLEST, TARGETS, Size, Target, names_of, targets_of
-from argan.export.torchscript import open_torchscript, write_torchscript
-from argan.export.verify import Runtime
+from argan.export.torchscript import write_torchscript
 from argan.models.hub import Model
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written and read back.
+    """How a format is written; alone.py knows how it is run.
 
     Attributes:
         suffix: of its files.
         what: one line for people.
         write: target, path -> None.
-        open: target, path, device -> the file in its own runtime, once for each way of running it.
         count: path -> the number of the graph's nodes, where the format has such a thing.
     """
 
     suffix: str
     what: str
     write: Callable[[Target, Path], None]
-    open: Callable[[Target, Path, torch.device], Iterator[tuple[str, Runtime]]]
     count: Callable[[Path], int | None] = lambda path: None
 
 
@@ -41,20 +36,17 @@ FORMATS = {
         suffix=".onnx",
         what="ONNX opset 18, for ONNX Runtime, TensorRT, OpenVINO and browsers",
         write=write_onnx,
-        open=open_onnx,
         count=count_nodes,
     ),
     "torchscript": Format(
         suffix=".pt",
         what="TorchScript, for LibTorch programs that exist already (legacy: PyTorch has deprecated it)",
         write=write_torchscript,
-        open=open_torchscript,
     ),
     "pt2": Format(
         suffix=".pt2",
         what="torch.export program, for PyTorch and its compilers",
         write=write_pt2,
-        open=open_pt2,
     ),
 }
 

@@ -17,17 +17,14 @@ from typing import Any
 import onnx
 import onnx_ir
 import onnx_ir.passes.common
-import onnxruntime
 import onnxscript.optimizer
 import torch
-from torch import Tensor
 
 from argan import __version__
-from argan.errors import MissingError, VerificationError
+from argan.errors import VerificationError
 from argan.export.int8 import quantised
 from argan.export.metadata import metadata
-from argan.export.targets import Axes, Inputs, Target, dynamic_shapes
-from argan.export.verify import Runtime, as_tuple
+from argan.export.targets import Axes, Target, dynamic_shapes
 
 OPSET = 18
 CONTENT = "argan.content_sha256"
@@ -117,23 +114,6 @@ def count_nodes(path: Path) -> int:
     return len(onnx.load(path, load_external_data=False).graph.node)
 
 
-def open_onnx(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:
-    """Check the file's interface, then yield it in ONNX Runtime, with every optimisation and with none.
-
-    Raises:
-        VerificationError: the file is not the valid, self-contained graph that the target describes.
-        MissingError: ONNX Runtime cannot use `device`.
-    """
-    check_interface(target, path)
-    levels = onnxruntime.GraphOptimizationLevel
-    for name, level in {"optimised": levels.ORT_ENABLE_ALL, "as written": levels.ORT_DISABLE_ALL}.items():
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = level
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads wait, not spin
-        yield name, _runtime(onnxruntime.InferenceSession(path, options, providers=_providers(device)), device)
-
-
 def check_interface(target: Target, path: Path) -> None:
     """Names, order, axis names and types of all inputs and outputs, the opset, and that the file is whole."""
     try:
@@ -173,9 +153,7 @@ def strip(model: onnx.ModelProto) -> None:
 
 def _name_axes(model: onnx.ModelProto, target: Target) -> None:
     """Outputs' axes named as the target names them, all others of their size; the exporter leaves names of its own."""
-    with torch.no_grad():
-        examples = as_tuple(target(*target.example()))
-    for value, example in zip(model.graph.output, examples, strict=True):
+    for value, example in zip(model.graph.output, target.expected(target.example()), strict=True):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if axis in target.dynamic_axes[value.name]:
                 dim.dim_param = target.dynamic_axes[value.name][axis]
@@ -186,26 +164,6 @@ def _name_axes(model: onnx.ModelProto, target: Target) -> None:
 def _dynamic_axes(value: onnx.ValueInfoProto) -> Axes:
     dims = value.type.tensor_type.shape.dim
     return {axis: dim.dim_param for axis, dim in enumerate(dims) if not dim.HasField("dim_value")}
-
-
-def _providers(device: torch.device) -> list[str | tuple[str, dict[str, str]]]:
-    if device.type == "cpu":
-        return ["CPUExecutionProvider"]
-    # TF32 keeps 10 bits of mantissa: it would be measured as an error of the export.
-    options = {"device_id": str(device.index or 0), "use_tf32": "0"}
-    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
-
-
-def _runtime(session: onnxruntime.InferenceSession, device: torch.device) -> Runtime:
-    if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        raise MissingError("ONNX Runtime could not start its CUDA provider", hint="argan doctor")
-    names = [value.name for value in session.get_inputs()]
-
-    def run(inputs: Inputs) -> tuple[Tensor, ...]:
-        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        return tuple(torch.from_numpy(output) for output in session.run(None, feed))
-
-    return run
 
 
 @contextmanager

@@ -1,16 +1,13 @@
 """torch.export: a graph that PyTorch itself loads, compiles and optimises further."""
 
 import json
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import torch
-from torch.export.passes import move_to_device_pass
 
 from argan.export.metadata import METADATA_FILE, metadata
-from argan.export.targets import Inputs, Target, dynamic_shapes
-from argan.export.verify import Runtime, as_tuple
+from argan.export.targets import Target, dynamic_shapes
 
 
 def write_pt2(target: Target, path: Path) -> None:
@@ -23,15 +20,3 @@ def write_pt2(target: Target, path: Path) -> None:
     buffer = BytesIO()  # a file's own name, which is a temporary one here, would stand inside
     torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(metadata(target))})
     path.write_bytes(buffer.getvalue())
-
-
-def open_pt2(target: Target, path: Path, device: torch.device) -> Iterator[tuple[str, Runtime]]:
-    """The file as torch.export.load reads it, moved to `device`."""
-    module = move_to_device_pass(torch.export.load(path), str(device)).module()
-
-    def run(inputs: Inputs) -> tuple[torch.Tensor, ...]:
-        with torch.no_grad():
-            outputs = as_tuple(module(*(value.to(device) for value in inputs)))
-        return tuple(output.cpu() for output in outputs)
-
-    yield "torch.export", run

@@ -72,6 +72,12 @@ class Target(nn.Module, ABC):
         """What is written to a file: this module, or a copy of it with parts in half precision."""
         return in_half(self, self.in_half).eval() if self.precision == "fp16" else self
 
+    @torch.no_grad()
+    def expected(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """What PyTorch makes of these inputs, in the order of `outputs`."""
+        outputs = self(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
     def shape(self, batch: int, height: int, width: int) -> tuple[int, int, int]:
         """The batch, height and width of an input that is to have these, if it may."""
         return (1, self.size[1], self.size[0]) if self.size else (batch, height, width)

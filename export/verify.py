@@ -1,113 +1,152 @@
-"""The written file against PyTorch, in the file's own runtime, at sizes that were not traced."""
+"""A file against PyTorch: run by its own runtime in a fresh process, at sizes that were not traced, and compared."""
 
-import math
-from collections.abc import Callable, Iterable
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
-from operator import attrgetter
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from argan.errors import VerificationError
+from argan.errors import ArganError, MissingError, UsageError, VerificationError
+from argan.export import alone
+from argan.export.compare import Difference, check, compare_outputs
+from argan.export.metadata import metadata, read_size, size_text, weights_checksum
+from argan.export.onnx import check_interface
 from argan.export.precision import PRECISIONS
-from argan.export.targets import EXACT, Inputs, Target
-
-Runtime = Callable[[Inputs], tuple[Tensor, ...]]
-"""An opened file: inputs in their order to outputs in theirs, all on the CPU."""
+from argan.export.reading import read_metadata
+from argan.export.targets import TARGETS, Target
+from argan.models.hub import Model, load, shipped
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How far one output is from PyTorch's, in one case."""
+class Report:
+    """What was found in a file that holds good.
 
-    output: str
-    case: str
-    max_abs: float
-    mean_abs: float
-    relative: float
-    """max|a - b| / max|b|."""
-    relative_mean: float
-    """mean|a - b| / max|b|."""
-    relative_l2: float
-    """|a - b| / |b|."""
-    psnr: float
-    """dB, of values in [0, 1] rounded to 8 bits; infinite where they are equal."""
+    Attributes:
+        ways: how the file was run: the provider, how many nodes each provider ran, seconds for all cases.
+        peak_mb: the most memory that the process held.
+    """
+
+    target: str
+    model: str
+    format: str
+    precision: str
+    size: str
+    differences: list[Difference]
+    ways: list[dict[str, Any]]
+    peak_mb: int | None
 
 
-def verify(target: Target, runtimes: Iterable[tuple[str, Runtime]]) -> list[Difference]:
-    """Run every case of `target` in every runtime and in PyTorch.
+def verify_file(path: Path, model: Model | None = None, device: torch.device | str = "cpu") -> Report:
+    """`argan verify`: that an exported file is whole, is this model's, and computes the same.
+
+    Args:
+        model: what it was exported from; a shipped model is found by the file's own metadata.
 
     Raises:
-        VerificationError: the file does not run, a wrong number of outputs or shape, a value that is not finite, or a
-            difference above what the target's precision accepts; it names the worst.
+        VerificationError: the file is damaged, was made from other weights, or as `verify` says.
+        MissingError: its runtime cannot use `device`.
+        ArganError: there is no such file.
+        UsageError: which model it came from cannot be told.
     """
-    with torch.no_grad():
-        expected = {case: as_tuple(target(*inputs)) for case, inputs in target.cases().items()}
-    differences = []
-    for name, run in runtimes:
-        for case, inputs in target.cases().items():
-            where = f"{case}, {name}"
-            try:
-                outputs = run(inputs)
-            except Exception as error:  # whatever a runtime raises: a file that does not run is no export
-                raise VerificationError(f"{target.name} does not run at {where}: {error}") from error
-            differences += compare_outputs(target, where, outputs, expected[case])
+    if not path.is_file():
+        raise ArganError(f"{path}: no such file", hint="argan export writes them")
+    try:
+        entries = read_metadata(path)
+    except ArganError as error:
+        raise VerificationError(str(error), hint=error.hint) from error
+    target, format = target_of(entries, model), entries["format"]
+    if (found := entries.get("argan.weights_sha256")) != weights_checksum(target):
+        raise VerificationError(
+            f"{path} was made from other weights of {entries['argan.model']} (checksum {str(found)[:12]}…)",
+            hint="--model names the model it was exported from",
+        )
+    for name, value in metadata(target).items():  # runtimes compute with some of them
+        if name != "argan.version" and (said := entries.get(name, "nothing")) != value:
+            raise VerificationError(f"{path} has been changed: it says {name} {said}, and its model {value}")
+    return verify(target, path, format, device)
+
+
+def target_of(entries: dict[str, str], model: Model | None) -> Target:
+    """The target, in PyTorch, that a file with this metadata was exported from."""
+    name = entries.get("argan.target", "")
+    if name not in TARGETS:
+        raise VerificationError(f"the file holds no target of this argan, but {name!r}")
+    if model is None:
+        if entries.get("argan.model") not in shipped():
+            raise UsageError(f"the file's model, {entries.get('argan.model')}, is not shipped", hint="--model FOLDER")
+        model = load(entries["argan.model"])
+    try:
+        precision, size = entries["argan.precision"], read_size(entries["argan.size"])
+        if precision not in PRECISIONS:
+            raise ValueError(precision)
+    except (KeyError, ValueError) as error:
+        raise VerificationError(f"the file does not say its precision and size as this argan does: {error}") from error
+    return TARGETS[name](model, precision, size).eval()
+
+
+def verify(
+    target: Target,
+    path: Path,
+    format: str,
+    device: torch.device | str = "cpu",
+    levels: Collection[str] = tuple(alone.LEVELS),
+) -> Report:
+    """Run a file of `target` in a fresh process and compare it with PyTorch in all of the target's cases.
+
+    Args:
+        levels: of ONNX Runtime's optimisation, at each of which an ONNX file is run.
+
+    Raises:
+        VerificationError: the file is no valid one of its format, does not run, gives a wrong number of outputs, a
+            wrong shape or a value that is not finite, or differs by more than the target's precision accepts.
+        MissingError: its runtime cannot use `device`.
+    """
+    if format == "onnx":
+        check_interface(target, path)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_cases(target, Path(folder))
+        said = _run_alone(target, [str(path), format, str(device), folder, *levels])
+        differences = _compare(target, [way["way"] for way in said["ways"]], Path(folder))
     check(target, differences)
-    return differences
-
-
-def check(target: Target, differences: list[Difference]) -> None:
-    """VerificationError, naming the worst, if one is above what its precision accepts or an identity does not hold."""
-    accepted = PRECISIONS[target.precision]
-    for measure, limit, what in (("relative", accepted.largest, ""), ("relative_mean", accepted.mean, " on average")):
-        worst = max(differences, key=attrgetter(measure))
-        if (found := getattr(worst, measure)) > limit:
-            raise VerificationError(
-                f"{target.name} differs from PyTorch: {worst.output} by {found:.2g}{what} at {worst.case}, "
-                f"and at most {limit:g} is accepted in {target.precision}"
-            )
-    for difference in differences:
-        if difference.output == target.exact_output and EXACT in difference.case and difference.max_abs > 0:
-            raise VerificationError(f"{target.name} changes pixels at {difference.case}, by {difference.max_abs:.2g}")
-
-
-def compare_outputs(
-    target: Target, case: str, actual: tuple[Tensor, ...], expected: tuple[Tensor, ...]
-) -> list[Difference]:
-    """Measure all outputs of a target; a wrong number of them is a VerificationError, as is what `compare` refuses."""
-    if len(actual) != len(target.outputs):
-        raise VerificationError(f"{len(actual)} outputs instead of {len(target.outputs)}")
-    return [compare(output, case, a, b) for output, a, b in zip(target.outputs, actual, expected, strict=True)]
-
-
-def compare(output: str, case: str, actual: Tensor, expected: Tensor) -> Difference:
-    """Measure one output; a wrong shape or a value that is not finite is a VerificationError."""
-    if actual.shape != expected.shape:
-        raise VerificationError(f"{output} at {case} is {tuple(actual.shape)} instead of {tuple(expected.shape)}")
-    if not actual.isfinite().all():
-        raise VerificationError(f"{output} at {case} has values that are not finite")
-    difference, expected = (actual.double() - expected.double()).abs(), expected.double()
-    return Difference(
-        output=output,
-        case=case,
-        max_abs=difference.max().item(),
-        mean_abs=difference.mean().item(),
-        relative=_ratio(difference.max(), expected.abs().max()),
-        relative_mean=_ratio(difference.mean(), expected.abs().max()),
-        relative_l2=_ratio(difference.norm(), expected.norm()),
-        psnr=_psnr(*((255 * x.double().clamp(0, 1)).round() / 255 for x in (actual, expected))),
+    return Report(
+        target=target.name,
+        model=target.model_config.name,
+        format=format,
+        precision=target.precision,
+        size=size_text(target.size),
+        differences=differences,
+        **said,
     )
 
 
-def _psnr(a: Tensor, b: Tensor) -> float:
-    error = (a - b).square().mean().item()
-    return -10 * math.log10(error) if error > 0 else math.inf
+def _write_cases(target: Target, folder: Path) -> None:
+    for case, inputs in target.cases().items():
+        arrays: dict[str, Any] = {str(index): value.numpy() for index, value in enumerate(inputs)}
+        np.savez(folder / f"{case}.npz", **arrays)
 
 
-def _ratio(error: Tensor, scale: Tensor) -> float:
-    """error / scale, and the error itself where there is no scale."""
-    return (error / scale if scale > 0 else error).item()
+def _run_alone(target: Target, arguments: list[str]) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, alone.__file__, *arguments], capture_output=True, text=True)
+    said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    if done.returncode == alone.MISSING:
+        raise MissingError(said[0], hint="argan doctor")
+    if done.returncode:
+        raise VerificationError(f"{target.name} does not run: {said[0]}")
+    return json.loads(done.stdout)
 
 
-def as_tuple(value: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return value if isinstance(value, tuple) else (value,)
+def _compare(target: Target, ways: list[str], folder: Path) -> list[Difference]:
+    differences = []
+    for case, inputs in target.cases().items():
+        expected = target.expected(inputs)
+        for way in ways:
+            with np.load(folder / way / f"{case}.npz") as file:
+                actual = tuple(torch.from_numpy(file[key]) for key in sorted(file, key=int))
+            differences += compare_outputs(target, f"{case}, {way}", actual, expected)
+    return differences

@@ -44,8 +44,9 @@ def export(
 ) -> None:
     """Write a model for deployment: OUTPUT/<target>.onnx, .pt or .pt2, one self-contained file a target.
 
-    Batch, height and width stay dynamic (any size from 16 up), unless --size fixes them. Every file is run in its own
-    runtime and compared with PyTorch before it gets its name; if it differs, the exit code is 3, and no file is left.
+    Batch, height and width stay dynamic (any size from 16 up), unless --size fixes them. Every file is run by its own
+    runtime in a fresh process and compared with PyTorch before it gets its name; if it differs, the exit code is 3, and
+    no file is left.
 
     Examples:
 

@@ -1,14 +1,13 @@
 """argan export: files, what it prints, exit codes."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 
 from argan.cli import main
 from argan.config import ModelConfig
-from argan.export import FORMATS
+from argan.export.targets import GeneratorTarget
 from argan.models.hub import Config, Model
 
 
@@ -51,9 +50,13 @@ def test_json_is_all_of_stdout(run, checkpoint, tmp_path):
     assert {row["output"] for row in file["differences"]} == {"deep", "shallow", "disparity"}
 
 
+class Broken(torch.nn.Module):
+    def forward(self, z, scale):
+        return (torch.zeros(1),) * 3
+
+
 def test_failed_verification_exits_3_without_a_file(run, checkpoint, tmp_path, monkeypatch):
-    broken = replace(FORMATS["torchscript"], open=lambda *_: [("broken", lambda inputs: (torch.zeros(1),) * 3)])
-    monkeypatch.setitem(FORMATS, "torchscript", broken)
+    monkeypatch.setattr(GeneratorTarget, "worked", lambda target: Broken())
     code, out, err = run(checkpoint, "--format", "torchscript", "--output", tmp_path / "out")
     assert (code, out) == (3, "")
     assert "error: deep at batch 1" in err

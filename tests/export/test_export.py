@@ -13,14 +13,13 @@ import onnxruntime
 import pytest
 import torch
 
-from argan.errors import UsageError, VerificationError
-from argan.export import FORMATS, PRECISIONS, TARGETS, export_target, targets_of
+from argan.errors import MissingError, UsageError, VerificationError
+from argan.export import FORMATS, PRECISIONS, TARGETS, alone, export_target, targets_of
+from argan.export.compare import compare
 from argan.export.int8 import chooses
 from argan.export.metadata import METADATA_FILE, weights_checksum
 from argan.export.onnx import CONTENT, OPSET, check_interface, content_checksum
-from argan.export.pt2 import open_pt2
 from argan.export.targets import picture
-from argan.export.verify import compare, verify
 from argan.models.encoder import pretrained
 from argan.models.hub import Config, DepthInfo, Model
 
@@ -102,9 +101,9 @@ def test_onnx_runtime_alone_gives_the_same_depth(exported, model, batch, height,
 def test_an_exported_program_moves_to_another_device(exported, model, name):
     """In place of a GPU "meta", which refuses tensors of others: only what it gives cannot be copied back."""
     (wanted,) = targets_of(model, name)
-    ((_, run),) = open_pt2(wanted, exported(name, "pt2").path, torch.device("meta"))
+    ((_, run, _),) = alone.pt2(str(exported(name, "pt2").path), "meta")
     with pytest.raises(NotImplementedError, match="no data"):
-        run(wanted.example())
+        run([value.numpy() for value in wanted.example()])
 
 
 ENCODED = [("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8"), ("torchscript", "fp32"), ("torchscript", "fp16")]
@@ -303,18 +302,50 @@ def test_values_that_are_not_finite_are_found(bad):
         compare("x", "case", torch.tensor([1.0, bad]), torch.ones(2))
 
 
-def test_a_wrong_shape_or_number_of_outputs_is_found(model):
+class OneOutput(torch.nn.Module):
+    def forward(self, z, scale):
+        return z
+
+
+class OneBatch(torch.nn.Module):
+    def forward(self, z, scale):
+        return z.view(2, 8), scale, scale
+
+
+def export_instead(module, target, monkeypatch, folder):
+    """Export `target`, but with this module in the file."""
+    monkeypatch.setattr(target, "worked", lambda: module)
+    export_target(target, "torchscript", folder)
+
+
+def test_a_wrong_shape_or_number_of_outputs_is_found(model, monkeypatch, tmp_path):
     with pytest.raises(VerificationError, match=r"\(3,\) instead of \(2,\)"):
         compare("x", "case", torch.ones(3), torch.ones(2))
-    (generator,) = targets_of(model, "generator")
     with pytest.raises(VerificationError, match="1 outputs instead of 3"):
-        verify(generator, [("broken", lambda inputs: (torch.ones(1),))])
+        export_instead(OneOutput(), targets_of(model, "generator")[0], monkeypatch, tmp_path)
 
 
-def test_what_does_not_run_is_no_export(model):
-    def broken(inputs):
-        raise AssertionError("Guard failed: a size that was not traced")
+def test_what_does_not_run_is_no_export(model, monkeypatch, tmp_path):
+    with pytest.raises(VerificationError, match=r"^generator does not run: batch \d, torch.jit: .*shape '\[2, 8\]'"):
+        export_instead(OneBatch(), targets_of(model, "generator")[0], monkeypatch, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
-    (generator,) = targets_of(model, "generator")
-    with pytest.raises(VerificationError, match=r"does not run at .*Guard failed"):
-        verify(generator, [("broken", broken)])
+
+def test_what_cannot_be_opened_is_no_export(model, monkeypatch, tmp_path):
+    broken = replace(FORMATS["torchscript"], write=lambda target, path: path.write_bytes(b"half"))
+    monkeypatch.setitem(FORMATS, "torchscript", broken)
+    with pytest.raises(VerificationError, match=r"^generator does not run: "):
+        export_target(targets_of(model, "generator")[0], "torchscript", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_runtime_without_the_device_is_missing(model, tmp_path):
+    with pytest.raises(MissingError, match="no active CUDAExecutionProvider"):
+        export_target(targets_of(model, "depth")[0], "onnx", tmp_path, "cuda")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_is_exported_with_every_optimisation_and_with_none(exported):
+    ways = {difference.case.partition(", ")[2] for difference in exported("depth", "onnx").differences}
+    assert ways == {"as written", "all"}

@@ -10,11 +10,11 @@ import torch
 
 from argan.errors import UsageError, VerificationError
 from argan.export import FORMATS, PRECISIONS, TARGETS, combinations, export_target, plan, targets_of, verify_file
+from argan.export.compare import check, compare
 from argan.export.formats import why_not
 from argan.export.precision import Half
 from argan.export.reading import read_metadata
 from argan.export.targets import picture
-from argan.export.verify import check, compare
 from argan.models.hub import Config, Model
 
 SIZE = (48, 32)
@@ -134,14 +134,16 @@ def test_without_blur_the_last_bit_counts(model):
 
 
 def test_too_large_an_error_in_half_precision_leaves_no_file(model, monkeypatch, tmp_path):
+    torchscript = FORMATS["torchscript"]
+
     def write(target, path):
         target.depth.estimator.head.bias.data += 1
-        FORMATS["torchscript"].write(target, path)
+        torchscript.write(target, path)
         target.depth.estimator.head.bias.data -= 1
 
-    monkeypatch.setitem(FORMATS, "broken", replace(FORMATS["torchscript"], write=write))
+    monkeypatch.setitem(FORMATS, "torchscript", replace(torchscript, write=write))
     with pytest.raises(VerificationError, match="in fp16"):
-        export_target(targets_of(model, "depth", "fp16")[0], "broken", tmp_path)
+        export_target(targets_of(model, "depth", "fp16")[0], "torchscript", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
