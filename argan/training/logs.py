@@ -18,14 +18,14 @@ class Log:
     """Means of the steps since the last line, with rates.
 
     Args:
-        run: folder of the run; lines beyond `step`, of a life that was lost, are dropped.
+        run: folder of the run; what lies beyond `step`, of a life that was lost, is dropped.
         tensorboard: also write event files to `run`/tensorboard.
         writes: false in a process that only counts, beside the one that writes.
     """
 
     def __init__(self, run: Path, step: int, tensorboard: bool = False, writes: bool = True):
         self.path, self.writes = run / "metrics.jsonl", writes
-        self.writer = _tensorboard(run) if tensorboard and writes else None
+        self.writer = _tensorboard(run, step) if tensorboard and writes else None
         if writes:
             kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
             with atomic_file(self.path) as temporary:
@@ -77,9 +77,9 @@ class Log:
             self.writer.close()
 
 
-def _tensorboard(run: Path) -> Any:
+def _tensorboard(run: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingError("tensorboard is not installed", hint="pip install 'argan[tensorboard]'") from error
-    return SummaryWriter(run / "tensorboard")
+    return SummaryWriter(run / "tensorboard", purge_step=step + 1)

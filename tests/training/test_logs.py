@@ -45,3 +45,16 @@ def test_lines_of_a_life_that_was_lost_are_dropped(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [2, 4]
     Log(tmp_path, 0, writes=False)
     assert [line["step"] for line in lines(tmp_path)] == [2, 4]
+
+
+def test_tensorboard_shows_what_the_lines_say(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with Log(tmp_path, 0, tensorboard=True) as log:
+        for step in (2, 4, 6):
+            log.add({"d": torch.tensor(float(step))}, images=1)
+            log.write(step)
+    with Log(tmp_path, 4, tensorboard=True) as log:  # killed before it had saved step 6
+        log.add({"d": torch.tensor(5.0)}, images=1)
+        log.write(5)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("d")] == [(2, 2), (4, 4), (5, 5)]
