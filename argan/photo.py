@@ -1,5 +1,6 @@
 """Shallow depth of field on real photographs: `argan.render` and `argan.estimate_depth`."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from argan.focus import (
 )
 from argan.grain import Finish, measure_grain, no_grain
 from argan.guided import fit
+from argan.highlights import Lamps
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh import Aperture, develop_bokeh
@@ -39,6 +41,8 @@ from argan.models.onnx_depth import OnnxDepth
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
+BRIGHTEST = 1000  # of `Look.highlights`
+
 
 @dataclass(frozen=True)
 class Look:
@@ -47,9 +51,12 @@ class Look:
     blur: float
     aperture: Aperture
     grain: float | str = "auto"
+    highlights: float = 1.0
 
     def __post_init__(self) -> None:
         check_blur(self.blur)
+        if not 1 <= self.highlights <= BRIGHTEST:
+            raise UsageError(f"highlights are 1 to {BRIGHTEST} times as bright as white, not {self.highlights}")
         if self.grain != "auto" and (isinstance(self.grain, str) or not 0 <= self.grain <= 10):
             raise UsageError(f"grain is auto, or times the photo's own noise from 0 to 10, not {self.grain}")
 
@@ -78,6 +85,7 @@ def render(
     model: Model | str | Path | None = None,
     aperture: Any = "disk",
     grain: float | str = "auto",
+    highlights: float = 1.0,
     device: str = "auto",
 ) -> Picture:
     """A shallow-focus version of an all-in-focus photo, of the same kind, type and size.
@@ -101,6 +109,8 @@ def render(
             `argan.Aperture`, which has rotation, curved blades, anamorphic stretch, rim and cat's eyes too.
         grain: how much of its own noise the photo gets back where blur has smoothed it away: 1 as much as it had, 0
             none. "auto" is 1 for integers and 0 for floats.
+        highlights: how many times as bright as white small white lights were, which then blur to bright discs; see
+            `argan.highlights`. 1: as they are stored.
         device: "auto", "cpu" or "cuda[:n]". "auto" is a tensor's own device; else the first GPU, else the CPU.
 
     Returns:
@@ -111,7 +121,7 @@ def render(
         UsageError: a value out of range, or a depth map of another shape than the photo.
         MissingError: the device that was asked for is not here, or what finds faces.
     """
-    look = Look(blur, as_aperture(aperture), grain)
+    look = Look(blur, as_aperture(aperture), grain, highlights)
     if isinstance(image, Tensor):
         where = image.device if device == "auto" else resolve_device(device)
         pictures = _as_batch(image)
@@ -276,21 +286,28 @@ def _defocus(pixels: Tensor, coc: Tensor, look: Look, curve: Curve) -> Tensor:
     if pixels.dtype in FULL_SCALE:
         blurred = _defocus_by_tiles(colour, coc, look, curve, finish)
     else:
-        blurred = _encode(_through_lens(to_linear(_float(colour), curve), coc, look), coc, curve, pixels.dtype, finish)
+        blurred = _encode(_through_lens(_light(colour, coc, look, curve), coc, look), coc, curve, pixels.dtype, finish)
     return torch.cat([blurred, pixels[-1:]]) if has_alpha else blurred
 
 
 def _defocus_by_tiles(colour: Tensor, coc: Tensor, look: Look, curve: Curve, finish: Finish | None) -> Tensor:
     """`_defocus` for integers without alpha: light is decoded, blurred and encoded a tile at a time."""
 
-    def light(area: Area) -> Tensor:
+    def stored(area: Area) -> Tensor:
         return to_linear(colour[area.index()], curve).expand(3, -1, -1)[None]
+
+    def lit(area: Area) -> Tensor:
+        return lamps.lit(stored(area), coc[area.index()], area) if lamps is not None else stored(area)
+
+    lamps, white = None, math.inf
+    if look.highlights > 1:
+        lamps, white = Lamps(stored, Area.of(coc), look.highlights), 1.0
 
     def develop(rendered: Tensor, area: Area) -> Tensor:
         place = finish.at(coc[0, 0][area.index()], area.top, area.left) if finish is not None else None
         return from_linear(rendered[0, : len(colour)], curve, colour.dtype, place)[None]
 
-    return develop_bokeh(light, coc, develop, aperture=look.aperture)[0]
+    return develop_bokeh(lit, coc, develop, aperture=look.aperture, white=white)[0]
 
 
 def _defocus_transparent(
@@ -298,9 +315,19 @@ def _defocus_transparent(
 ) -> Tensor:
     """`_defocus` with linear alpha (1, H, W): light is premultiplied with it, and blurred as it is."""
     coverage = _through_lens(alpha, coc, look)
-    blurred = _through_lens(to_linear(_float(colour), curve) * alpha, coc, look) / coverage.clamp(min=1e-4)
+    blurred = _through_lens(_light(colour, coc, look, curve) * alpha, coc, look) / coverage.clamp(min=1e-4)
     encoded = from_linear(coverage, STRAIGHT, colour.dtype)
     return torch.cat([_encode(blurred, coc, curve, colour.dtype, finish), encoded])
+
+
+def _light(colour: Tensor, coc: Tensor, look: Look, curve: Curve) -> Tensor:
+    """Linear light (C, H, W) of pixels, with lamps as bright as they are taken to be."""
+    linear = to_linear(_float(colour), curve)
+    if look.highlights == 1:
+        return linear
+    light, picture = linear.expand(3, -1, -1)[None], Area.of(coc)
+    lamps = Lamps(lambda area: light[area.index()], picture, look.highlights)
+    return lamps.lit(light, coc, picture)[0, : len(linear)]
 
 
 def _through_lens(linear: Tensor, coc: Tensor, look: Look) -> Tensor:

@@ -25,6 +25,13 @@ def render(
             metavar="auto|N", help="The photo's own noise on blurred parts: auto, 0 none, 1 as much as it had."
         ),
     ] = "auto",
+    highlights: Annotated[
+        float,
+        typer.Option(
+            metavar="N",
+            help="Small lights that were cut off at white are N times as bright: bright discs. 1: as they are stored.",
+        ),
+    ] = 1.0,
     focus: Annotated[
         str,
         typer.Option(
@@ -252,6 +259,7 @@ def render(
         BLUR if blur is None else blur,
         photo.as_aperture(_options.read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye),
         wanted_grain,
+        highlights,
     )
     where = resolve_device(device)
     estimator = load(model, onnx_settings=settings).to(where) if depth is None else None

@@ -66,6 +66,7 @@ def develop_bokeh(
     develop: regions.Develop,
     *,
     aperture: Aperture | str | Tensor = "disk",
+    white: float = math.inf,
     impl: str = "auto",
 ) -> Tensor:
     """`render_bokeh` for a photo whose linear light is too much to hold at once; without gradients.
@@ -74,6 +75,7 @@ def develop_bokeh(
                several threads
     coc        (1,1,H,W) signed blur radii in pixels, positive in front of the focal plane, finite
     develop    rendered light (1,3,h,w) and the `Area` that it is of -> what is kept of it, (1,C,h,w)
+    white      what is brighter is a lamp's, and does not go on behind nearer things
 
     Returns what was developed, (1,C,H,W). `aperture`, `impl` and errors as in `render_bokeh`.
     """
@@ -85,8 +87,8 @@ def develop_bokeh(
         if impl == "triton":
             from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
 
-            return triton.render(light, coc, aperture, coc.dtype, develop)
-        return regions.render(light, coc, aperture, _steps(impl), develop=develop)
+            return triton.render(light, coc, aperture, coc.dtype, develop, white)
+        return regions.render(light, coc, aperture, _steps(impl), develop=develop, white=white)
 
 
 def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor:

@@ -56,6 +56,7 @@ def render(
     steps: Steps,
     tile: int | None = None,
     develop: Develop | None = None,
+    white: float = math.inf,
 ) -> Tensor:
     """Renders linear light (1,3,H,W) from signed blur radii (1,1,H,W) in pixels, not all of them 0.
 
@@ -64,23 +65,29 @@ def render(
     """
     plan = Plan.of(coc, aperture)
     tile = round_up(tile or max(TILE, 2 * plan.margin), plan.cell)
-    return render_tiles(image, coc, plan, steps, tile, develop)
+    return render_tiles(image, coc, plan, steps, tile, develop, white)
 
 
 def render_tiles(
-    image: Tensor | Light, coc: Tensor, plan: Plan, steps: Steps, tile: int, develop: Develop | None = None
+    image: Tensor | Light,
+    coc: Tensor,
+    plan: Plan,
+    steps: Steps,
+    tile: int,
+    develop: Develop | None = None,
+    white: float = math.inf,
 ) -> Tensor:
     """Renders by a back end's steps, in tiles of a multiple of `plan.cell`.
 
-    A large photo's light need not be in memory at once: `image` may say what it is in an area, up to white, and
-    `develop` makes of each rendered tile what is wanted of it.
+    A large photo's light need not be in memory at once: `image` may say what it is in an area, and `develop` makes of
+    each rendered tile what is wanted of it. What is brighter than `white` is then a lamp's.
     """
     picture = Area.of(coc)
     if isinstance(image, Tensor):
         light_in, plan.white = picture_light(image), lamps_from(image)
         recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
     else:
-        light_in, recorded = image, False
+        light_in, plan.white, recorded = image, white, False
     light = extended(light_in, picture)
     farthest = backdrop(light, coc, plan, tile, recorded=recorded)
     wide = wide_groups(light, coc.expand(-1, 3, -1, -1), plan, steps, tile, recorded=recorded)

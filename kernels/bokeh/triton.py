@@ -9,6 +9,7 @@ added atomically: results are the same every time.
 A slab's kernels run for tens of microseconds each, so what Python does between them matters as much as what they do.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -40,13 +41,14 @@ def render(
     aperture: Aperture,
     storage: torch.dtype,
     develop: Develop | None = None,
+    white: float = math.inf,
 ) -> Tensor:
     """The reference's `render`, in larger tiles; taps are stored as `storage`."""
     plan = Plan.of(coc, aperture)
     tile = round_up(max(TILE, 2 * plan.margin), plan.cell)
     fill, taps = partial(reference.fill, inpaint), partial(spread, storage=storage)
     steps = Steps(unmix, weigh, fill, taps, over, behind)
-    return render_tiles(image, coc, plan, steps, tile, develop)
+    return render_tiles(image, coc, plan, steps, tile, develop, white)
 
 
 def blocks(count: int, size: int = BLOCK_C) -> int:

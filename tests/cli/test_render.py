@@ -290,6 +290,20 @@ def test_grain(tmp_path: Path) -> None:
     assert twice == pytest.approx(5, rel=0.2)
 
 
+def test_highlights(tmp_path: Path) -> None:
+    night = np.full((96, 128, 3), 12, np.uint8)
+    night[48:50, 64:66] = 255
+    Image.fromarray(night).save(tmp_path / "night.png")
+    write_depth(tmp_path / "far.png", np.zeros((96, 128)))
+    lit = []
+    for number in ("1", "30"):
+        options = ["--blur", 10, "--focus-depth", 1, "--highlights", number, "--output", tmp_path / f"{number}.png"]
+        assert argan("render", tmp_path / "night.png", "--depth", tmp_path / "far.png", *options) == 0
+        lit.append(int(np.asarray(Image.open(tmp_path / f"{number}.png"))[49, 65].max()))
+    assert lit[0] < 60
+    assert lit[1] > 150
+
+
 def test_subject(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     disparity = np.full((SIZE[1], SIZE[0]), 0.2, np.float32)
     disparity[15:30, 20:32] = 0.75
@@ -565,6 +579,7 @@ def test_what_has_been_read_ahead_is_not_read_again(names: str) -> None:
         (2, "give a width", ["--focus-range", "0.4,0.5", "--focus-depth", "0.3"]),
         (2, "--grain much", ["--grain", "much"]),
         (2, "grain is auto", ["--grain", "-1"]),
+        (2, "highlights are 1 to", ["--highlights", "0.5"]),
         (2, "--rim", ["--rim", "2"]),
         (2, "curvature is that of blades", ["--curvature", "0.5"]),
         (2, "--anamorphic", ["--anamorphic", "0"]),
