@@ -132,6 +132,11 @@ def open_source(data: str | os.PathLike[str], resolution: int = 1024) -> Iterato
     yield dataset.open(root, resolution)
 
 
+def place_of(data: str) -> str:
+    """A folder or an archive as an absolute path, however it is written (`photos`, `photos/`); names as they are."""
+    return data if data.partition(":")[0] in ("synthetic", *DATASETS) else os.path.abspath(Path(data).expanduser())
+
+
 def data_directory() -> Path:
     """Where published sets are looked for: `$ARGAN_DATA`, else `data`."""
     return Path(os.environ.get("ARGAN_DATA") or "data").expanduser()

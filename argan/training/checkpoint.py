@@ -14,6 +14,7 @@ from torch import Tensor
 
 from argan import distributed
 from argan.config import TrainConfig, flatten, override, to_dict, up_to_date
+from argan.data.datasets import place_of
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
 from argan.models import hub
@@ -105,6 +106,8 @@ def readable(checkpoint: Path) -> Iterator[None]:
 def refuse_other_settings(before: TrainConfig, now: TrainConfig, run: Path) -> None:
     """A run goes on with the settings that it began with."""
     was, wanted = flatten(to_dict(before)), flatten(to_dict(now))
+    if place_of(before.data) == place_of(now.data):
+        was["data"] = now.data
     changed = [
         f"{key} {was[key]!r} -> {wanted[key]!r}" for key in wanted if key not in MAY_CHANGE and was[key] != wanted[key]
     ]

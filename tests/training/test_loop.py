@@ -155,6 +155,19 @@ def test_other_settings_are_refused_with_a_list(tmp_path):
         loop.train(replace(TINY, loss=replace(TINY.loss, prior=0.5)), tmp_path, device="cpu")
 
 
+def test_a_folder_of_photographs_written_otherwise_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "others"):
+        (tmp_path / name).mkdir()
+        Image.effect_noise((40, 30), 20).convert("RGB").save(tmp_path / name / "0.png")
+    for steps, data in enumerate(("photos", "photos/", "./photos", str(tmp_path / "photos")), 1):
+        loop.train(replace(TINY, data=data, steps=steps), tmp_path / "run", device="cpu")
+    assert hub.checkpoints(tmp_path / "run")[-1].name == "step-0000004"
+    for data in ("others", "synthetic", "./synthetic"):
+        with pytest.raises(UsageError, match="other settings: data"):
+            loop.train(replace(TINY, data=data, steps=5), tmp_path / "run", device="cpu")
+
+
 def test_not_a_number_stops_with_its_cause_and_the_last_good_checkpoint(tmp_path, monkeypatch):
     real_step, calls = AperturePlayers.step, []
 
