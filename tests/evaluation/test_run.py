@@ -11,6 +11,7 @@ from PIL import Image
 from argan import metrics
 from argan.config import ModelConfig
 from argan.depth_maps import write_depth
+from argan.errors import UsageError
 from argan.evaluation import run
 from argan.evaluation.report import row_of_means
 from argan.evaluation.run import evaluate_model
@@ -46,6 +47,14 @@ def test_what_nothing_answers_is_left_out_of_the_report(tmp_path):
     assert "Spearman correlation with true disparity" in measures
     assert report.left_out["Spearman correlation with measured disparity"] == "nothing had an answer"
     assert all(row.count for row in report.rows)
+
+
+def test_a_folder_without_depth_maps_is_refused_before_anything_is_measured(tmp_path):
+    def never(*_arguments):
+        raise AssertionError("it measures")
+
+    with pytest.raises(UsageError, match="no depth maps"):
+        evaluate_model(tiny_model(), "synthetic", torch.device("cpu"), truth=tmp_path, track=never)
 
 
 def test_depth_that_was_never_learned_is_not_measured():
