@@ -126,7 +126,7 @@ def _blocks(pixels: Tensor) -> Tensor:
 
 def _detrended(blocks: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of every block, and what is left of it without its least-squares plane."""
-    at = torch.arange(BLOCK, device=blocks.device) - (BLOCK - 1) / 2
+    at = torch.arange(BLOCK, dtype=blocks.dtype, device=blocks.device) - (BLOCK - 1) / 2
     y, x = at.repeat_interleave(BLOCK), at.repeat(BLOCK)
     mean = blocks.mean(-1, keepdim=True)
     residual = blocks - mean
@@ -171,7 +171,8 @@ def _correlation(residual: Tensor) -> tuple[Tensor, float]:
 
 def _noise(grain: Grain) -> Tensor:
     """Noise of variance 1 with the grain's correlations: (C, TILE, TILE), seamless when it is repeated."""
-    noise = torch.einsum("ij,jyx->iyx", grain.mixing, _random()[: len(grain.mixing)])
+    random = _random()[: len(grain.mixing)]
+    noise = torch.einsum("ij,jyx->iyx", grain.mixing.to(random), random)
     lag = min(max(grain.lag, 0.0), 0.65)
     side = (1 - math.sqrt(1 - 2 * lag * lag)) / (2 * lag) if lag > 0.01 else 0.0  # neighbours' weight: [side, 1, side]
     for axis in (-2, -1):
@@ -181,10 +182,11 @@ def _noise(grain: Grain) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _random() -> Tensor:
-    return torch.randn(3, TILE, TILE, generator=torch.Generator().manual_seed(1))
+    return torch.randn(3, TILE, TILE, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
 
 
 @lru_cache(maxsize=1)
 def _dither() -> Tensor:
     """Evenly distributed in (-1/2, 1/2): never reaches a level's other neighbour."""
-    return (torch.rand(3, TILE, TILE, generator=torch.Generator().manual_seed(2)) - 0.5) * (1 - 1e-4)
+    even = torch.rand(3, TILE, TILE, generator=torch.Generator().manual_seed(2), dtype=torch.float32)
+    return (even - 0.5) * (1 - 1e-4)

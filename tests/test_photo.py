@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageCms
 
 import argan
-from argan import photo
+from argan import grain, photo
 from argan.curves import SRGB
 from argan.errors import ArganError, MissingError, UsageError
 from argan.images import Photo
@@ -429,6 +429,19 @@ def test_autocast_does_not_reach_the_estimate(model: Model) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         within = argan.estimate_depth(image, model=model)
     assert torch.equal(within, argan.estimate_depth(image, model=model))
+
+
+def test_the_default_type_of_tensors_does_not_matter(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "tiny")
+    image = as_kind(texture(), "uint8")
+    expected = argan.render(image, blur=8, model=tmp_path / "tiny")
+    for cached in (grain._random, grain._dither):
+        cached.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert np.array_equal(argan.render(image, blur=8, model=tmp_path / "tiny"), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_devices_by_their_objects(model: Model) -> None:

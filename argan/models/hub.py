@@ -200,7 +200,7 @@ def load(name_or_path: str | Path | None = None, *, onnx_settings: Mapping[str, 
         raise UsageError("settings of a picture's input are for ONNX files")
     folder = find(name_or_path)
     try:
-        model = Model(read_model_config(folder))
+        model = Model(read_model_config(folder)).float()  # whatever torch.set_default_dtype says
         state = {name: x.float() for name, x in load_file(folder / "model.safetensors").items()}
         model.load_state_dict(state)
     except (SafetensorError, UsageError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
