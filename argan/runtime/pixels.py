@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from argan.curves import SRGB, Curve, curve_of
+from argan.errors import UsageError
 from argan.images import Photo
 
 Through = Callable[[np.ndarray], np.ndarray]
@@ -52,9 +53,11 @@ def _exchange(stored: np.ndarray, old: Curve, new: Curve) -> np.ndarray:
 
 
 def _unit(pixels: np.ndarray) -> np.ndarray:
-    """Integers as fractions of their full scale, floats limited to [0, 1]; float32."""
+    """Integers as fractions of their full scale, floats limited to [0, 1]; float32. UsageError if not finite."""
     if pixels.dtype.kind == "u":
         return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    if not np.isfinite(pixels).all():
+        raise UsageError("a picture's values are finite")
     return np.clip(pixels.astype(np.float32), 0, 1)
 
 

@@ -338,6 +338,14 @@ def test_requests_that_are_wrong(folder, file, request_):
     message(UsageError, lambda: model.render(Photo(noise()), **request_))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("file", ["render.onnx", "pipeline.onnx"])
+def test_photos_that_are_not_finite(folder, file, bad):
+    image = noise() / 255
+    image[3, 4] = bad
+    assert "finite" in message(UsageError, lambda: runtime.load(folder / file).render(Photo(image)))
+
+
 @pytest.mark.parametrize("write", [graphs.render_file, graphs.pipeline_file])
 def test_discs_that_the_graph_does_not_draw(tmp_path, write):
     """Drawn smaller they would be another picture than was asked for."""
