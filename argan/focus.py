@@ -38,7 +38,9 @@ def resolve_focus(focus: Focus, disparity: np.ndarray, learned: float | None = N
         if focus == "subject":
             return subject(disparity)
         if focus != "auto":
-            raise UsageError(f"focus {focus!r}", hint='"auto", "subject", a point (x, y), or a disparity in [0, 1]')
+            raise UsageError(
+                f"focus {focus!r}", hint='"auto", "subject", "face", a point (x, y), or a disparity in [0, 1]'
+            )
         return centre_median(disparity) if learned is None else float(learned)
     if isinstance(focus, tuple | list):
         if len(focus) != 2 or not all(0 <= value <= 1 for value in focus):

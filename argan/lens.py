@@ -22,9 +22,9 @@ class ThinLens:
     sensor: float = FULL_FRAME
 
     def __post_init__(self) -> None:
-        for name, value in (("f-number", self.f_number), ("focal length", self.focal), ("sensor", self.sensor)):
+        for name, value in (("an f-number", self.f_number), ("a focal length", self.focal), ("a sensor", self.sensor)):
             if not 0 < value < math.inf:
-                raise UsageError(f"a {name} is above 0, not {value}")
+                raise UsageError(f"{name} is a number above 0, not {value}")
 
     def circle_of_confusion(self, dioptres: float, focus: float) -> float:
         """Signed diameter in mm on the sensor of a point at inverse distance `dioptres`, focused at `focus` dioptres.

@@ -375,8 +375,9 @@ def test_focus_numbers_and_points_agree() -> None:
 
 @pytest.mark.parametrize("focus", ["near", (0.5,), (0.5, 1.2), (-0.1, 0.5), (0.1, 0.2, 0.3), 1.5, -0.5, float("nan")])
 def test_focus_that_is_none(focus: object) -> None:
-    with pytest.raises(UsageError, match="focus"):
+    with pytest.raises(UsageError, match="focus") as caught:
         argan.render(texture(), depth=halves(), focus=focus)
+    assert isinstance(focus, str) == ('"face"' in str(caught.value.hint))
 
 
 @pytest.mark.parametrize("blur", [-1, 101, float("nan"), float("inf")])

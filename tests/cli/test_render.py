@@ -585,7 +585,7 @@ def test_what_has_been_read_ahead_is_not_read_again(names: str) -> None:
         (2, "--anamorphic", ["--anamorphic", "0"]),
         (2, "how far things are", ["--f-number", "2"]),
         (2, "how far things are", ["--focus-distance", "2"]),
-        (2, "f-number is above 0", ["--f-number", "0"]),
+        (2, "an f-number is a number above 0", ["--f-number", "0"]),
         (2, "--blur and --f-number exclude", ["--f-number", "2", "--blur", "2"]),
         (2, "above 0, not 0.0", ["--focus-distance", "0"]),
         (2, "--sweep and --show exclude", ["--sweep", "3", "--show", "coc"]),
