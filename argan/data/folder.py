@@ -27,6 +27,7 @@ from PIL import Image, ImageOps
 from argan.data.batch import gather
 from argan.data.datasets import open_source
 from argan.data.sources import Box, Source
+from argan.distributed import is_main
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_file
 from argan.images import register_heif
@@ -76,7 +77,7 @@ class PhotoFolder:
             entry = CacheEntry(source.path, source.fingerprint(), resolution, cache) if cache else None
             stored = entry.load() if entry else None
             images, names, skipped, lasting = stored or decode_all(source, resolution, workers, progress)
-        if skipped:
+        if skipped and is_main():  # others have skipped the same
             listed = ", ".join(f"{name} ({reason})" for name, reason in skipped[:5])
             more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
             total = len(names) + len(skipped)

@@ -237,6 +237,14 @@ def test_unreadable_files_are_skipped_counted_and_named(photos, caplog, cache):
         assert all(name in record.message for name in expected)
 
 
+def test_of_several_processes_one_names_what_is_skipped(photos, caplog, monkeypatch):
+    write(photos, "text.webp", b"hello")
+    monkeypatch.setenv("RANK", "1")
+    with caplog.at_level(logging.WARNING):
+        assert PhotoFolder(photos, 4, cache=False).skipped == [("text.webp", "not a picture")]
+    assert not caplog.records
+
+
 def test_a_damaged_archive_member_is_skipped(tmp_path):
     path = tmp_path / "photos.zip"
     content = encode(quadrants())
