@@ -89,7 +89,8 @@ def check_tensors(**tensors: tuple[torch.Tensor, str]) -> None:
         for dimension, size in zip(wanted, tensor.shape, strict=True):
             expected = int(dimension) if dimension.isdigit() else sizes.setdefault(dimension, size)
             if size != expected:
-                raise ValueError(f"{name}: expected {shape} with {dimension} = {expected}, got {tuple(tensor.shape)}")
+                which = "" if dimension.isdigit() else f" with {dimension} = {expected}"
+                raise ValueError(f"{name}: expected {shape}{which}, got {tuple(tensor.shape)}")
             if size == 0:
                 raise ValueError(f"{name}: expected {shape} with no empty dimension, got {tuple(tensor.shape)}")
         devices[name] = tensor.device

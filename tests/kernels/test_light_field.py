@@ -443,7 +443,7 @@ IMAGE, RAYS, VIEWS = torch.zeros(2, 3, 4, 5), torch.zeros(2, 2, 4, 5), torch.zer
         ((IMAGE, RAYS[:1], VIEWS), ValueError, r"rays: expected \(B, V, H, W\) with B = 2, got \(1, 2, 4, 5\)"),
         ((IMAGE, RAYS[..., :3], VIEWS), ValueError, "rays: expected .* with W = 5"),
         ((IMAGE, RAYS, torch.zeros(3, 2)), ValueError, "views: expected .* with V = 2"),
-        ((IMAGE, RAYS, torch.zeros(2, 3)), ValueError, "views: expected .* with 2 = 2"),
+        ((IMAGE, RAYS, torch.zeros(2, 3)), ValueError, r"views: expected \(V, 2\), got \(2, 3\)"),
         ((IMAGE, RAYS, VIEWS, torch.ones(3)), ValueError, r"weights: expected \(V\) with V = 2"),
         ((IMAGE, RAYS[:, :0], VIEWS[:0]), ValueError, "rays: .* no empty dimension"),
         ((IMAGE, RAYS, VIEWS.clone().requires_grad_()), ValueError, "views: .* no gradient"),
