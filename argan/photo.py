@@ -33,6 +33,7 @@ from argan.guided import fit
 from argan.highlights import Lamps
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
+from argan.kernels.backend import full_precision
 from argan.kernels.bokeh import Aperture, develop_bokeh
 from argan.kernels.bokeh.areas import Area
 from argan.models.estimator import DepthPredictor
@@ -71,8 +72,9 @@ class Look:
         strength = float(integers) if self.grain == "auto" else float(self.grain)
         if not integers and not strength:
             return None
-        grain = measure_grain(colour) if strength else no_grain(len(colour))
-        return Finish(grain, strength, colour.dtype)
+        with full_precision(colour.device):  # under torch.autocast the same photo would get other noise
+            grain = measure_grain(colour) if strength else no_grain(len(colour))
+            return Finish(grain, strength, colour.dtype)
 
 
 def render(

@@ -432,6 +432,13 @@ def test_autocast_does_not_reach_the_estimate(model: Model) -> None:
     assert torch.equal(within, argan.estimate_depth(image, model=model))
 
 
+def test_autocast_does_not_reach_the_grain() -> None:
+    image = as_kind(0.5 + 0.02 * texture(height=128, width=128), "uint8")
+    expected = argan.render(image, blur=8, depth=halves(128, 128), focus=0.8, grain=10)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(argan.render(image, blur=8, depth=halves(128, 128), focus=0.8, grain=10), expected)
+
+
 def test_the_default_type_of_tensors_does_not_matter(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path / "tiny")
     image = as_kind(texture(), "uint8")
