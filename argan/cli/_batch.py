@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from argan.cli import _output
 from argan.cli._errors import explain, is_interrupt
 from argan.errors import ArganError, MissingError, MissingReaderError, UsageError
+from argan.names import made_of
 
 if TYPE_CHECKING:
     from argan.images import Photo
@@ -24,11 +25,18 @@ Photos = dict[Path, Path]  # a photo -> its place in the folder that it came fro
 
 
 def find_photos(paths: Iterable[Path]) -> Photos:
-    """Files as given, and the pictures in each folder and below, by name. A missing file fails when it is read."""
+    """Files as given, and the pictures in each folder and below, by name. A missing file fails when it is read.
+
+    What argan made of another file that is given is left out: the shell's `*.jpg` has photo.bokeh.jpg, too.
+    """
     from argan.data.sources import FolderSource
 
     photos: Photos = {}
+    paths = list(paths)
+    given = {path.parent / path.stem for path in paths}
     for path in paths:
+        if (source := made_of(path.stem)) and path.parent / source in given:
+            continue
         if not path.is_dir():
             photos.setdefault(path, Path())
             continue

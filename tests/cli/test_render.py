@@ -239,6 +239,16 @@ def test_depth_maps_of_a_folder(tmp_path: Path, model: str) -> None:
     assert argan("render", photos, "--depth", maps, "--output", tmp_path / "out", "--overwrite") == 1
 
 
+def test_every_file_of_a_folder_by_name_twice(photo: Path, model: str, tmp_path: Path) -> None:
+    """As the shell's *.jpg has them: what argan made of a photo is none, unless it is asked for alone."""
+    for _ in range(2):
+        everything = sorted(tmp_path.glob("*.jpg"))
+        assert argan("render", *everything, "--model", model, "--overwrite") == 0
+    assert names(tmp_path) == ["photo.bokeh.jpg", "photo.jpg"]
+    assert argan("render", tmp_path / "photo.bokeh.jpg", "--model", model) == 0
+    assert (tmp_path / "photo.bokeh.bokeh.jpg").exists()
+
+
 def test_two_photos_for_one_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
