@@ -402,6 +402,8 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
     """A depth map as given -> one (1, 1, h, w) tensor of disparity in [0, 1] for each of `count` pictures."""
     if depth is None:
         return [None] * count
+    if isinstance(depth, str | Path):
+        raise TypeError("depth is a PIL image, a numpy array or a torch tensor, not a path")
     if not isinstance(depth, Tensor):
         values = values_of(depth) if isinstance(depth, Image.Image) else depth
         depth = torch.from_numpy(in_own_byte_order(np.array(values)))

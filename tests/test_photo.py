@@ -591,6 +591,11 @@ def test_what_is_no_picture(image: object, error: type[Exception]) -> None:
         argan.render(image, depth=np.zeros((4, 4), np.float32))
 
 
+def test_a_path_is_no_depth_map() -> None:
+    with pytest.raises(TypeError, match="not a path"):
+        argan.render(texture(), depth="photo.depth.png")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_of_any_kind(dtype: torch.dtype) -> None:
     image = torch.from_numpy(texture()).permute(2, 0, 1)
