@@ -117,6 +117,7 @@ def test_depth_is_measured_on_photographs_with_depth(model, capsys, tmp_path):
     options = ["--data", tmp_path, "--truth", tmp_path, "--num", 2, "--features", "none", "--no-cache", "--json"]
     code, out, _ = run(capsys, model, *options, "--device", "cpu")
     assert code == 0
+    assert "depth" not in json.loads(out)["left_out"]
     row = rows_of(out)["Spearman correlation with measured disparity"]
     assert -1 <= row["value"] <= 1
     assert row["count"] == 1
@@ -159,9 +160,10 @@ def test_depth_is_compared_with_a_surrogate_and_shown(model, flowers, capsys, tm
     row = rows_of(out)["Spearman correlation with the surrogate's disparity"]
     assert row["count"] == 3
     assert -1 <= row["value"] <= 1
-    code, out, _ = run(capsys, model, *options, "--surrogate-input", "kind=distance")
-    turned = rows_of(out)["Spearman correlation with the surrogate's disparity"]
-    assert turned["value"] == pytest.approx(-row["value"], abs=0.02)
+    for kind, value in (("disparity", 1), ("distance", -1)):  # of the same network
+        code, out, _ = run(capsys, file, *options, "--surrogate-input", f"kind={kind}")
+        found = rows_of(out)["Spearman correlation with the surrogate's disparity"]
+        assert found["value"] == pytest.approx(value, abs=0.02)
     shown = np.asarray(Image.open(sheet))
     assert shown.shape == (6 * 128, 8 * 128, 3)  # deep, shallow, depth; photo, estimate, surrogate
     assert shown[3 * 128 : 4 * 128, : 3 * 128].std() > 10

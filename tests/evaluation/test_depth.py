@@ -26,6 +26,12 @@ def test_depth_against_truth_knows_a_perfect_estimate_and_the_bare_prior():
     assert all(row.low <= row.value <= row.high for row in prior)
 
 
+def test_rows_say_whose_depth_they_are_measured_against_and_which_way_is_better():
+    rows = depth_against_truth(metrics.centre_prior, held_out(16, 2), "measured")
+    assert all("measured" in row.measure for row in rows)
+    assert [row.better for row in rows] == ["higher", "higher", "lower"]
+
+
 def test_pixels_whose_depth_is_unknown_do_not_count():
     photo, truth = next(iter(held_out(16, 1)))
     sparse = torch.where(torch.arange(16) % 2 == 0, truth, torch.nan)

@@ -7,6 +7,7 @@ from PIL import Image
 from argan import metrics
 from argan.config import ModelConfig
 from argan.errors import UsageError
+from argan.evaluation import samples
 from argan.evaluation.samples import draw_samples, photo_batches, sample_consistency, samples_against_photos
 from argan.models.hub import Config, DepthInfo, Model
 
@@ -65,6 +66,20 @@ def test_samples_of_a_generator_of_viewpoints_come_from_all_of_them():
     assert torch.equal(deep, again)
 
 
+def test_samples_are_the_same_however_many_are_drawn_at_a_time(monkeypatch):
+    torch.manual_seed(0)
+    network = ModelConfig(resolution=16, z_dim=4, width=8, yaw=0.6)
+    model = Model(Config("tiny", network)).eval().requires_grad_(False)
+    drawn = []
+    for size in (7, 3):
+        monkeypatch.setattr(samples, "BATCH", size)
+        drawn.append(
+            [torch.cat(part) for part in zip(*draw_samples(model, 7, 0, torch.device("cpu"), "uniform"), strict=True)]
+        )
+    for whole, parts in zip(*drawn, strict=True):
+        torch.testing.assert_close(whole, parts)
+
+
 def test_sample_consistency_tells_which_samples_are_the_right_side_out():
     disparity = metrics.centre_prior(torch.zeros(16, 16)).repeat(4, 1, 1, 1)
     disparity[3] *= -1
@@ -73,6 +88,7 @@ def test_sample_consistency_tells_which_samples_are_the_right_side_out():
     assert rows["samples with the centre nearer"].value == 0.75
     assert rows["sharpness shallow / deep, in focus"].value == 1
     in_focus_only = sample_consistency([(deep, deep, 0 * disparity)])
+    assert values(in_focus_only)["sharpness shallow / deep, in focus"].value == 1
     assert values(in_focus_only)["sharpness shallow / deep, out of focus"].count == 0
 
 
@@ -98,3 +114,21 @@ def test_one_photograph_is_not_enough_for_kid(tmp_path):
     Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="has one photograph"):
         photo_batches(str(tmp_path), 16, 5, seed=0, cache=False)
+    Image.new("RGB", (30, 30)).save(tmp_path / "b.png")
+    assert [len(batch) for batch in photo_batches(str(tmp_path), 16, 5, seed=0, cache=False)] == [2]
+    assert [len(batch) for batch in photo_batches(str(tmp_path), 16, 1, seed=0, cache=False)] == [1]
+
+
+def test_precision_and_recall_take_more_pictures_than_neighbours():
+    pictures = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert [len(samples_against_photos([pictures[:count]], [pictures], Colors())) for count in (3, 4)] == [2, 4]
+
+
+def test_photographs_are_kept_on_disk_where_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARGAN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "photos").mkdir()
+    for name in "ab":
+        Image.new("RGB", (30, 30)).save(tmp_path / "photos" / f"{name}.png")
+    for cache in (False, True):
+        photo_batches(str(tmp_path / "photos"), 16, 2, seed=0, cache=cache)
+        assert any(tmp_path.glob("cache/*")) == cache

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from argan.data.sources import FolderSource
 from argan.depth_maps import write_depth
 from argan.errors import UsageError
 from argan.evaluation.depth import depth_against_masks
@@ -71,6 +72,7 @@ def test_masks_find_their_photographs_by_number_and_by_name(flowers):
     (row,) = depth_against_masks(brightness, pairs)
     assert row.value == row.low == row.high == 1
     assert 0 < row.centre_prior < 1
+    assert row.better == "higher"
     assert depth_against_masks(lambda image: -brightness(image), pairs)[0].value == 0
 
 
@@ -81,6 +83,27 @@ def test_unsure_masks_and_those_without_figure_or_ground_are_left_out(flowers):
     assert len(list(masked_photos(data, masks))) == 2
     Image.new("L", (32, 32), 255).save(masks / "00000.png")  # all figure
     assert len(list(masked_photos(data, masks))) == 1
+
+
+def test_masks_of_too_little_figure_and_those_that_the_manifest_does_not_name(flowers):
+    data, masks = flowers
+    (masks / "manifest.tsv").write_text("name\tconfidence\n00000.png\t0.2")
+    assert len(list(masked_photos(data, masks))) == 3
+    speck = np.zeros((32, 32), np.uint8)
+    speck[:8, :8] = 255  # 6 %
+    Image.fromarray(speck).save(masks / "00001.png")
+    assert len(list(masked_photos(data, masks))) == 2
+
+
+def test_a_mask_of_one_number_too_many_and_one_of_two_photographs_are_errors(flowers):
+    data, masks = flowers
+    (masks / "00001.png").rename(masks / "00004.png")
+    with pytest.raises(UsageError, match=r"00004\.png has no photograph"):
+        list(masked_photos(data, masks))
+    (masks / "00004.png").unlink()
+    Image.new("RGB", (64, 64)).save(data / "image_00004.jpg")
+    with pytest.raises(UsageError, match=r"image_00004\.png may be of several photographs"):
+        list(masked_photos(data, masks))
 
 
 def test_masks_that_cannot_be_used_are_an_error(flowers, tmp_path):
@@ -121,6 +144,47 @@ def test_a_very_long_photograph_keeps_a_pixel_across(tmp_path):
     write_depth(tmp_path / "a.depth.png", np.linspace(0.1, 1, 3000)[None])
     ((photo, truth),) = photos_with_depth(tmp_path, side=64)
     assert photo.shape[1:] == truth.shape[1:] == (1, 64)
+
+
+def test_a_depth_map_finds_its_photograph_among_files_with_names_like_it(tmp_path):
+    """Beside notes, and a photograph whose name goes on; brackets in a name are no pattern."""
+    for name, colour in (("a [1].png", "red"), ("a [1].crop.png", "blue"), ("a 1.png", "green")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / name)
+    (tmp_path / "a [1].json").write_text("{}")
+    write_depth(tmp_path / "a [1].depth.png", np.linspace(0.1, 1, 64).reshape(8, 8))
+    ((photo, _),) = photos_with_depth(tmp_path, side=8)
+    assert photo[:, 0, 0].tolist() == [1, 0, 0]
+    (tmp_path / "a [1].png").unlink()
+    with pytest.raises(UsageError, match="no photograph beside"):
+        list(photos_with_depth(tmp_path, side=8))
+
+
+def test_no_depth_lies_between_two_surfaces(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    write_depth(tmp_path / "a.depth.png", np.where(np.arange(40) % 3, 0.25, 1.0)[None].repeat(40, axis=0))
+    ((_, truth),) = photos_with_depth(tmp_path, side=17)
+    assert {round(value, 2) for value in truth.unique().tolist()} == {0.25, 1.0}
+
+
+def test_some_photographs_are_as_many_as_asked_for_and_chosen_by_the_seed(tmp_path):
+    for level in range(0, 250, 25):
+        Image.new("RGB", (30, 30), (level,) * 3).save(tmp_path / f"{level:03}.png")
+
+    def levels(seed):
+        return [round(255 * float(photo.mean())) for photo in some_photos(str(tmp_path), 4, seed, side=8)]
+
+    assert len(set(levels(0))) == 4
+    assert levels(0) == levels(0)
+    assert levels(0) != levels(1)
+
+
+def test_photographs_are_cropped_around_their_subject(tmp_path, monkeypatch):
+    photo = Image.new("RGB", (60, 30))
+    photo.paste((255, 255, 255), (40, 5, 60, 25))
+    photo.save(tmp_path / "bird.png")
+    monkeypatch.setattr(FolderSource, "subject", lambda source, name: (46, 10, 54, 18))
+    (square,) = some_photos(str(tmp_path), 1, seed=0, side=8)
+    assert (square == 1).all()
 
 
 def test_photographs_that_cannot_be_read_are_left_out(tmp_path):
