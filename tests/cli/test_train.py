@@ -16,8 +16,8 @@ from PIL import Image
 
 from argan.cli import main
 from argan.config import ModelConfig
-from argan.models.hub import Config, Model
-from argan.training import depth
+from argan.models.hub import Config, DepthInfo, Model, read_model_config
+from argan.training import depth, loop
 
 SMALL = [
     *("--set", "synthetic_photos=12", "--set", "batch=4", "--set", "model.resolution=16", "--set", "model.z_dim=8"),
@@ -90,6 +90,30 @@ def test_samples_are_of_the_seed_and_the_scale_that_are_asked_for(tmp_path):
     assert not np.array_equal(plain[:16], seed[:16])
     assert np.array_equal(plain[:16], scale[:16])
     assert not np.array_equal(plain[16:32], scale[16:32])
+
+
+def test_there_are_sixteen_samples_in_rows_of_eight_or_four_from_several_views(tmp_path):
+    network = ModelConfig(resolution=16, z_dim=8, width=8, yaw=0.5)
+    assert sampled(tmp_path, network).shape == (2 * 3 * 16, 8 * 16, 3)
+    assert sampled(tmp_path, network, "--views", "2").shape == (4 * 3 * 16, 2 * 16, 3)
+
+
+def test_single_files_are_what_the_grid_shows(tmp_path):
+    network = ModelConfig(resolution=16, z_dim=8, width=8)
+    grid = sampled(tmp_path, network, "--num", "1", "--scale", "100")
+    sampled(tmp_path, network, "--num", "1", "--scale", "100", "--out", str(tmp_path / "singles"))
+    for row, name in enumerate(("deep", "shallow", "depth")):
+        single = np.asarray(Image.open(tmp_path / "singles" / f"00000.{name}.png"))
+        assert np.array_equal(single, grid[16 * row : 16 * row + 16])
+    sampled(tmp_path, network, "--num", "1", "--out", str(tmp_path / "GRID.PNG"))
+    assert Image.open(tmp_path / "GRID.PNG").size == (16, 3 * 16)
+
+
+def test_a_model_without_generator_has_no_samples(tmp_path, capsys):
+    Model(Config("tiny", depth=DepthInfo(width=8, resolution=16, levels=2))).save(tmp_path / "tiny")
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", str(tmp_path / "tiny"), "--out", str(tmp_path / "grid.png")])
+    assert (ended.value.code, capsys.readouterr().err) == (2, "error: tiny has no generator\n")
 
 
 def test_a_row_of_views_is_of_one_sample(tmp_path):
@@ -173,6 +197,47 @@ def test_errors_are_one_line_with_the_right_code(arguments, code, said, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def trained(monkeypatch, capsys):
+    """argan train, without the training: options -> (settings, folder, device), what it prints at the end."""
+
+    def run(*options):
+        seen = []
+
+        def learn(config, run, *, device, **_):
+            seen.extend((config, run, device))
+            return run / "checkpoints" / "step-0000007"
+
+        monkeypatch.setattr(loop, "train", learn)
+        monkeypatch.setattr("argan.devices.resolve_device", lambda name: name)
+        with pytest.raises(SystemExit) as ended:
+            main(["train", *map(str, options)])
+        assert not ended.value.code
+        return seen, capsys.readouterr().out
+
+    return run
+
+
+def test_every_option_reaches_the_training(trained, tmp_path):
+    (tmp_path / "own.toml").write_text("steps = 5\nbatch = 6\nlog_every = 3\n")
+    given = ["--config", tmp_path / "own.toml", "--set", "batch=8", "--steps", 7, "--max-minutes", 9, "--seed", 10]
+    (config, folder, device), _ = trained(*given, "--data", "photos", "--out", tmp_path / "run", "--device", "cuda:7")
+    assert (config.log_every, config.batch, config.steps) == (3, 8, 7)
+    assert (config.max_minutes, config.seed, config.data) == (9, 10, "photos")
+    assert (folder, device) == (tmp_path / "run", "cuda:7")
+    (config, folder, _), _ = trained("--preset", "argan-64")
+    assert folder == Path("runs", "argan-64")
+
+
+def test_training_says_what_to_run_next(trained, tmp_path):
+    run = tmp_path / "run"
+    lines = [
+        trained("--out", run, *options)[1].splitlines()[1:]
+        for options in (["--steps", 8], ["--steps", 7], ["--steps", 7, "--preset", "cyclegan"])
+    ]
+    assert lines == [["next: the same command goes on from there"], [f"next: argan train-depth {run}"], []]
+
+
 def test_training_that_diverges_says_so(tmp_path):
     done = argan("train", "--out", tmp_path / "run", "--steps", "40", "--set", "generator_lr=1e30", *SMALL)
     assert done.returncode == 1
@@ -231,6 +296,69 @@ def test_every_option_reaches_the_estimator(tmp_path, monkeypatch):
     assert asked.items() <= asdict(seen[0]).items()
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("model", "tiny")]
     assert sizes[0] < 0.6 * sizes[1]
+
+
+NETWORK = ModelConfig(resolution=16, z_dim=8, width=8)
+ESTIMATOR = DepthInfo(width=8, resolution=16, levels=2)
+
+
+@pytest.fixture
+def estimated(monkeypatch, capsys):
+    """argan train-depth, without the learning: arguments -> exit code, stdout, stderr, and (model, options) if any."""
+
+    def run(*arguments):
+        seen = []
+        monkeypatch.setattr(
+            depth, "train_depth", lambda model, config, **options: seen.extend((model, options)) or model
+        )
+        monkeypatch.setattr("argan.devices.resolve_device", lambda name: name)
+        with pytest.raises(SystemExit) as ended:
+            main(["train-depth", *map(str, arguments)])
+        return ended.value.code, *capsys.readouterr(), seen
+
+    return run
+
+
+def test_all_models_and_photographs_reach_the_estimator(estimated, tmp_path):
+    for name in ("one", "two"):
+        Model(Config(name, NETWORK)).save(tmp_path / name)
+        Image.new("RGB", (20, 30)).save(tmp_path / f"{name}.png")
+    arguments = [tmp_path / "one", tmp_path / "two", "--photos", tmp_path, "--out", tmp_path / "out"]
+    code, out, _, (model, options) = estimated(*arguments, "--device", "cuda:7")
+    assert (code, model.config.name, options["device"]) == (0, "one", "cuda:7")
+    assert [other.config.name for other in options["others"]] == ["two"]
+    assert [tuple(photos.shape) for photos in options["photos"]] == [(2, 3, 16, 16)]
+    assert out.splitlines()[1] == f"next: argan render photo.jpg --model {tmp_path / 'out'}"
+    card = read_model_config(tmp_path / "out").card["estimator"]
+    assert f"from samples of one and samples of two and 2 photographs of {tmp_path.name}, samples alone first" in card
+
+
+def test_photographs_are_seen_by_the_runs_own_estimator_unless_it_is_older_than_the_run(estimated, tmp_path):
+    run, photos = tmp_path / "run", tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (20, 30)).save(photos / "a.png")
+    Model(Config("tiny", NETWORK, card={"steps": "2"})).save(run / "checkpoints" / "step-0000002")
+    for steps, options, seen in (
+        ("2", ["--photos", photos], True),
+        ("1", ["--photos", photos], False),
+        ("2", [], False),
+    ):
+        Model(Config("tiny", NETWORK, ESTIMATOR, card={"steps": steps})).save(run / "model")
+        code, _, _, (model, _) = estimated(run, *options)
+        assert (code, model.depth is not None) == (0, seen)
+
+
+def test_the_model_of_a_run_may_be_named_itself(estimated, tmp_path):
+    Model(Config("tiny", NETWORK)).save(tmp_path / "model")
+    assert estimated(tmp_path / "model", "--json")[0] == 0
+    assert "estimator" in read_model_config(tmp_path / "model").card
+
+
+def test_what_would_fail_after_the_learning_is_refused_before_it(estimated, tmp_path):
+    Model(Config("tiny", NETWORK)).save(tmp_path / "tiny")
+    for options, said in ((["--out", tmp_path], "other things"), (["--width", 12], "a multiple of 8, got 12")):
+        code, _, err, seen = estimated(tmp_path / "tiny", "--out", tmp_path / "out", *options)
+        assert (code, said in err, seen) == (2, True, [])
 
 
 def test_an_estimator_is_learned_from_photographs_too(run, tmp_path):
