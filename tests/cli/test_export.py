@@ -1,5 +1,6 @@
 """argan export: files, what it prints, exit codes."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from argan.cli import main
 from argan.config import ModelConfig
+from argan.export.compare import Difference
+from argan.export.run import Exported
 from argan.export.targets import GeneratorTarget
 from argan.models.hub import Config, Model
 
@@ -31,11 +34,12 @@ def checkpoint(tmp_path):
 
 
 def test_writes_the_file_and_says_what_to_run_next(run, checkpoint, tmp_path):
-    code, out, err = run(checkpoint, "--format", "torchscript", "--output", tmp_path / "out")
+    folder = tmp_path / "new" / "out"
+    code, out, err = run(checkpoint, "--format", "torchscript", "--output", folder)
     assert code == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["generator.pt", "render.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["generator.pt", "render.pt"]
     assert "generator.pt" in out
-    assert "next: argan info" in out
+    assert f"next: argan info {folder / 'render.pt'}" in out
     assert "verified on: cpu" in err
 
 
@@ -47,7 +51,26 @@ def test_json_is_all_of_stdout(run, checkpoint, tmp_path):
     assert file["target"] == "generator"
     assert file["path"] == str(tmp_path / "out" / "generator.pt")
     assert file["relative"] <= 1e-3
+    assert file["sha256"] == hashlib.sha256((tmp_path / "out" / "generator.pt").read_bytes()).hexdigest()
     assert {row["output"] for row in file["differences"]} == {"deep", "shallow", "disparity"}
+
+
+def test_files_are_verified_on_the_device_that_is_asked_for_and_the_table_says_how_far_they_are(
+    run, checkpoint, tmp_path, monkeypatch
+):
+    found = [Difference(name, "case", 0.25, 0.125, 0.5, 0.75, 0.0625, 42.0) for name in ("deep", "shallow")]
+    seen = []
+
+    def export_instead(target, format, folder, device):
+        seen.append(device)
+        return Exported(target.name, format, "fp32", "any", folder / "render.pt", 7000, 9, "", found)
+
+    monkeypatch.setattr("argan.devices.resolve_device", lambda name: name)
+    monkeypatch.setattr("argan.export.export_target", export_instead)
+    code, out, _ = run(checkpoint, "--target", "render", "--device", "cuda:7", "--output", tmp_path / "out")
+    assert (code, seen) == (0, ["cuda:7"])
+    assert out.splitlines()[0].split() == ["file", "kB", "nodes", "max", "error", "relative"]
+    assert out.splitlines()[1].split()[1:] == ["7", "9", "0.25", "0.5"]
 
 
 class Broken(torch.nn.Module):
@@ -109,6 +132,7 @@ def test_what_all_leaves_out_is_said(run, checkpoint, tmp_path):
     code, out, err = run(checkpoint, "--size", "48x32", "--output", tmp_path / "out", "--json")
     assert code == 0
     assert "left out: generator: its size is the model's own" in err
+    assert "export: tiny to onnx fp32 48x32; verified on: cpu" in err
     (file,) = json.loads(out)
     assert (file["target"], file["precision"], file["size"]) == ("render", "fp32", "48x32")
     assert file["nodes"] > 100
@@ -120,6 +144,10 @@ def test_the_list_of_what_goes_with_what(run, tmp_path, monkeypatch):
     code, out, _ = run("--list")
     assert code == 0
     assert "any, fixed" in out and "no render, int8: " in out
+    assert "no torchscript or pt2, int8: " in out
+    cells = [line.split() for line in out.replace("any, fixed", "both").splitlines()]
+    assert ["render", "onnx", "both", "both", "-"] in cells
+    assert ["generator", "pt2", "any", "any", "-"] in cells
     code, out, _ = run("--list", "--json")
     rows = {(row["target"], row["format"], row["precision"], row["size"]): row["why_not"] for row in json.loads(out)}
     assert len(rows) == 4 * 3 * 3 * 2
@@ -140,3 +168,5 @@ def test_an_output_folder_that_cannot_be_made(run, checkpoint, tmp_path):
     assert (code, out) == (1, "")
     assert "error: " in err
     assert "Traceback" not in err
+    code, _, err = run(checkpoint, "--output", tmp_path / "file")
+    assert (code, "a folder is expected" in err) == (2, True)

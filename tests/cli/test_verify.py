@@ -1,7 +1,10 @@
 """argan verify and argan info: what they print, and exit codes for files that are not what they should be."""
 
+import hashlib
 import io
 import json
+import os
+import sys
 import zipfile
 
 import onnx
@@ -9,9 +12,13 @@ import pytest
 import torch
 
 from argan.cli import main
-from argan.export import export_target, targets_of
+from argan.errors import VerificationError
+from argan.export import export_target, targets_of, verify
+from argan.export.compare import Difference
+from argan.export.metadata import metadata
 from argan.export.onnx import CONTENT, content_checksum
-from argan.models.hub import Config, DepthInfo, Model
+from argan.export.verify import Report
+from argan.models.hub import Config, DepthInfo, Model, load
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +59,10 @@ def test_a_good_file_of_any_version_is_proven_at_every_level_of_optimisation(run
     assert {way["provider"] for way in report["ways"]} == {"CPUExecutionProvider"}
     assert len(report["differences"]) == 4 * len({one["case"].split(",")[0] for one in report["differences"]})
     assert max(one["relative"] for one in report["differences"]) <= 1e-3
+    assert 30 < report["peak_mb"] < 100_000
+    nodes = {way["way"]: sum(way["nodes"].values()) for way in report["ways"] if way["nodes"]}
+    if nodes:  # not every ONNX Runtime says
+        assert len(model.graph.node) == nodes["as written"] > nodes["all"]
 
 
 def test_a_changed_weight_is_found(run, folder, tmp_path):
@@ -107,9 +118,48 @@ def test_a_damaged_or_foreign_file_is_found(run, folder, tmp_path, name, damage)
 def test_half_precision_is_said(run, folder):
     code, out, _ = run("verify", folder / "depth.pt", "--model", folder / "tiny", "--json")
     assert code == 0
-    assert (json.loads(out)["precision"], json.loads(out)["size"]) == ("fp16", "any")
+    report = json.loads(out)
+    assert (report["format"], report["precision"], report["size"]) == ("torchscript", "fp16", "any")
     code, out, _ = run("info", folder / "depth.pt")
     assert code == 0 and "precision: fp16" in out.splitlines() and "size: any" in out.splitlines()
+
+
+def test_people_read_how_far_it_is_from_pytorch_and_what_ran_it(run, folder, monkeypatch):
+    one = Difference("disparity", "batch 1, all", 0.25, 0.125, 0.5, 0.75, 0.0625, 42.0)
+    ways = [{"way": "all", "nodes": {"CPUExecutionProvider": 7}}, {"way": "basic", "nodes": None}]
+    for size, ending in (("48x32", "depth of tiny, 48x32 px"), ("any", "depth of tiny")):
+        report = Report("depth", "tiny", "onnx", "fp32", size, [one], ways, 100)
+        monkeypatch.setattr("argan.export.verify_file", lambda *given, report=report: report)
+        code, out, _ = run("verify", folder / "depth.onnx")
+        assert code == 0
+        assert out.splitlines()[0].split() == ["output", "case", "max", "error", "mean", "relative", "L2", "dB"]
+        assert out.splitlines()[1].split()[-4:] == ["0.25", "0.125", "0.0625", "42"]
+        assert "7 on CPUExecutionProvider" in out and "not said" in out
+        assert out.splitlines()[-1].endswith(ending)
+
+
+def test_a_file_is_run_on_the_device_that_is_asked_for(run, folder, monkeypatch):
+    ran = []
+    monkeypatch.setattr("argan.devices.resolve_device", lambda name: torch.device(name))
+    monkeypatch.setattr(verify, "_run_alone", lambda target, arguments: ran.append(arguments) or sys.exit(9))
+    assert run("verify", folder / "depth.onnx", "--model", folder / "tiny", "--device", "cuda:7")[0] == 9
+    assert "cuda:7" in ran[0]
+
+
+def test_a_file_names_the_shipped_model_that_it_came_from():
+    (target,) = targets_of(load("birds"), "render")
+    assert verify.target_of(metadata(target), None).model_config.name == target.model_config.name
+    with pytest.raises(VerificationError, match="no target of this argan, but 'bokeh'"):
+        verify.target_of(metadata(target) | {"argan.target": "bokeh"}, None)
+
+
+def test_a_runtime_imports_its_own_modules_and_its_last_words_are_what_is_said(run, folder, tmp_path, monkeypatch):
+    """Not argan/export/onnx.py, which lies beside the script that runs it."""
+    broken = "import onnx, sys\nprint('a warning', file=sys.stderr)\nraise OSError(f'stopped\\nin {onnx.__file__}')\n"
+    (tmp_path / "onnxruntime.py").write_text(broken)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    code, _, err = run("verify", folder / "depth.onnx", "--model", folder / "tiny")
+    assert (code, err.splitlines()[0]) == (3, f"error: depth does not run: stopped in {onnx.__file__}")
 
 
 def test_another_models_file_is_found(run, folder, tmp_path):
@@ -143,7 +193,14 @@ def test_info_says_what_the_file_is(run, folder):
     assert facts["target"] == "depth" and facts["model"] == "tiny" and facts["format"] == "onnx"
     assert set(facts["tensors"]) == {"image", "disparity"}
     assert "nearer" in facts["conventions"]["disparity"]
-    assert facts["bytes"] == (folder / "depth.onnx").stat().st_size
+    data = (folder / "depth.onnx").read_bytes()
+    assert (facts["bytes"], facts["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert json.loads(run("info", folder / "depth.pt", "--json")[1])["format"] == "torchscript"
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(run, folder, tmp_path):
+    (tmp_path / "DEPTH.ONNX").write_bytes((folder / "depth.onnx").read_bytes())
+    assert run("info", tmp_path / "DEPTH.ONNX")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,23 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import onnx
 import onnxruntime
 import pytest
 import torch
 
+import argan
 from argan.errors import UsageError, VerificationError
 from argan.export import FORMATS, PRECISIONS, TARGETS, combinations, export_target, plan, targets_of, verify_file
-from argan.export.compare import check, compare
+from argan.export.compare import Difference, check, compare
 from argan.export.formats import why_not
+from argan.export.int8 import calibration
+from argan.export.metadata import metadata
 from argan.export.precision import Half
 from argan.export.reading import read_metadata
+from argan.export.run import Exported
 from argan.export.targets import picture
 from argan.models.hub import Config, Model
 
@@ -123,6 +128,39 @@ def test_each_precision_has_its_limits(model):
     everywhere = [compare("disparity", "case", expected + 5e-3, expected)]
     with pytest.raises(VerificationError, match="on average"):
         check(targets_of(model, "depth", "fp16")[0], everywhere)
+    with pytest.raises(VerificationError, match="on average"):
+        check(targets_of(model, "depth", "int8")[0], [compare("disparity", "case", expected + 0.05, expected)])
+
+
+def test_one_bad_output_among_good_ones_is_named(model):
+    (target,), one = targets_of(model, "generator"), torch.ones(1, 1, 4, 4)
+    found = [compare(output, "batch 1", one + error, one) for output, error in (("deep", 0), ("disparity", 0.1))]
+    with pytest.raises(VerificationError, match=r"disparity by 0\.1 at batch 1"):
+        check(target, found)
+
+
+def test_what_a_file_costs_is_the_worst_of_all_cases():
+    found = [
+        Difference("deep", "batch 1", 0.1, 0.01, 0.2, 0.02, 0.3, 50.0),
+        Difference("deep", "batch 4", 0.4, 0.04, 0.5, 0.05, 0.6, 30.0),
+        Difference("deep", "batch 2", 0.2, 0.02, 0.3, 0.03, 0.4, 40.0),
+    ]
+    file = Exported("generator", "onnx", "fp16", "any", Path("generator.onnx"), 1, 1, "", found)
+    assert (file.max_abs, file.relative) == (0.4, 0.5)
+    costs = {"max error": 0.4, "mean error": 0.04, "relative": 0.5, "dB": 30.0}
+    assert file.losses == [{"target": "generator", "output": "deep", **costs}]
+
+
+def test_a_file_says_its_version_and_claims_no_licence_that_is_not_recorded(model):
+    said = metadata(targets_of(Model(replace(model.config, card={})), "render")[0])
+    assert said["argan.version"] == argan.__version__
+    assert said["argan.licence"] == said["argan.training_data"] == "not recorded"
+
+
+def test_int8_sees_the_same_pictures_every_time(model):
+    (target,) = targets_of(model, "depth", "int8", SIZE)
+    first, again = (next(calibration(target))["image"] for _ in range(2))
+    assert (first == again).all()
 
 
 def test_without_blur_the_last_bit_counts(model):
@@ -159,6 +197,7 @@ def test_what_there_is_not_says_why(model):
         assert "--list" in str(raised.value.hint)
     with pytest.raises(UsageError, match="15x64"):
         plan(model, "onnx", "depth", "fp32", (15, 64))
+    assert [one.size for one in plan(model, "onnx", "depth", "fp32", (16, 16))[0]] == [(16, 16)]
 
 
 def test_all_leaves_out_what_there_is_not_and_says_so(model):
