@@ -126,12 +126,12 @@ def refuse_impossible(model: Model, data: str, masks: Path | None, truth: Path |
     if data != "synthetic":
         with open_source(data):  # a wrong path is an error now, also where nothing would read it
             pass
-    if truth is not None:
-        depth_maps(truth)  # so is a folder without any, which would be read after a thousand synthetic photographs
     if model.depth is None and (masks or truth or surrogate):
         raise UsageError("this model estimates no depth", hint="learn it first: argan train-depth RUN")
     if data == "synthetic" and (masks or surrogate):
         raise UsageError("--masks and --surrogate go with photographs", hint="give their folder or zip with --data")
+    if truth is not None:
+        depth_maps(truth)  # there are some: they would be read after a thousand synthetic photographs only
 
 
 def choose_extractor(features: str, device: torch.device) -> tuple[FeatureExtractor | None, dict[str, str]]:
