@@ -9,7 +9,8 @@ from PIL import Image
 
 from argan.deep_colour import has_16_bit_colour, read_16_bit_colour
 from argan.errors import ArganError, UsageError
-from argan.images import reading, upright, writing
+from argan.exif import upright
+from argan.images import reading, writing
 from argan.views import depth_view
 
 ARRAYS = (".npy", ".npz")

@@ -25,7 +25,8 @@ from PIL import Image, UnidentifiedImageError
 
 from argan.depth_maps import DepthMap, from_distance
 from argan.errors import ArganError
-from argan.images import reading, upright
+from argan.exif import upright
+from argan.images import reading
 
 DEPTH = "{http://ns.google.com/photos/1.0/depthmap/}"
 ITEM = "{http://ns.google.com/photos/1.0/container/item/}"

@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from argan.color import FULL_SCALE
+from argan.light import FULL_SCALE
 
 BLOCK = 8  # noise is measured in squares of this side
 BLOCKS = 12_000  # at most so many of them

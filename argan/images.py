@@ -7,10 +7,9 @@ thumbnail inside EXIF (it shows the picture before; MakerNotes stay), and EXIF o
 hold. Refused, in one line: CMYK without a profile, Lab, 32-bit, grey of 16 bits with alpha, animations.
 """
 
-import re
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import SEEK_CUR, BytesIO
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from argan.deep_colour import has_16_bit_colour, png_16_bit_colour, read_16_bit_colour, tiff_16_bit_colour
 from argan.errors import ArganError, MissingReaderError, UsageError
+from argan.exif import EXIF_DIRECTORIES, exif_of, tiff_tags, upright, upright_exif, upright_xmp
 from argan.files import atomic_file
 
 WRITES = {
@@ -40,23 +40,6 @@ PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Sof
 WEBP_SIDE = 16_383  # px
 SEGMENT = 65_533  # bytes that fit into one segment of a JPEG
 SEGMENTS = {"exif": SEGMENT, "xmp": SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")}
-
-EXIF_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-INTEROPERABILITY = int(ExifTags.IFD.Interop)  # a directory inside the first of these
-ORIENTATION = int(ExifTags.Base.Orientation)
-# What to do with the pixel array for each EXIF orientation.
-UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: np.fliplr,
-    3: lambda a: np.rot90(a, 2),
-    4: np.flipud,
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
-    8: np.rot90,
-}
-# Tags of a TIFF file that describe how its pixels are laid out, or that are written from elsewhere (XMP, ICC, IPTC).
-LAYOUT_TAGS = {254, 255, *range(256, 267), 269, 273, 274, *range(277, 282), 284, 292, 293, 297, 301, 317, 318, 319}
-LAYOUT_TAGS |= {*range(320, 326), 330, *range(332, 348), *range(512, 522), *range(529, 533), 700, 33723, 34377, 34675}
 
 
 @dataclass
@@ -154,7 +137,7 @@ def encode(photo: Photo, suffix: str) -> bytes:
         photo = photo.with_pixels(((photo.pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if photo.pixels.dtype == np.uint16 and photo.pixels.shape[2] > 1:
         if kind == "TIFF":
-            tags = _tiff_tags(photo) or Image.Exif()
+            tags = tiff_tags(photo.exif, photo.xmp) or Image.Exif()
             directories = {int(pointer): tags.get_ifd(pointer) for pointer in EXIF_DIRECTORIES if pointer in tags}
             return tiff_16_bit_colour(photo.pixels, dict(tags) | directories, photo.icc, photo.dpi)
         return png_16_bit_colour(photo.pixels, _png_chunks(photo))
@@ -175,7 +158,7 @@ def _save_options(photo: Photo, kind: str) -> dict[str, Any]:
         options["pnginfo"] = _png_info(photo)
     else:
         # Not compressed: Pillow hands compressed files to libtiff, which takes no EXIF directory.
-        options |= {"compression": "raw", "exif": _tiff_tags(photo)}
+        options |= {"compression": "raw", "exif": tiff_tags(photo.exif, photo.xmp)}
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -239,15 +222,15 @@ def _describe(image: Image.Image) -> Photo:
     if image.format == "PNG":
         image.load()  # its metadata may stand behind the pixels; a TIFF's must be read before them
     info = image.info
-    exif, xmp = _exif(image), info.get("xmp")
+    exif, xmp = exif_of(image), info.get("xmp")
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     text = {key: str(value) for key, value in getattr(image, "text", {}).items() if key in PNG_TEXT}
     return Photo(
         pixels=np.empty((0, 0, 0), np.uint8),
         format="JPEG" if image.format == "MPO" else image.format or "",  # MPO: a JPEG with further pictures behind it
         icc=info.get("icc_profile") or None,
-        exif=_upright_exif(exif) if exif else None,
-        xmp=_as_pixels_are(xmp) if xmp else None,
+        exif=upright_exif(exif) if exif else None,
+        xmp=upright_xmp(xmp) if xmp else None,
         dpi=_dpi(info.get("dpi")),
         text=text,
         jpeg=_jpeg_options(image),
@@ -322,75 +305,6 @@ def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
         raise ArganError("its CMYK colour profile is damaged", hint="save it as RGB") from None
     assert converted is not None
     return converted
-
-
-def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """Pixels (H, W, ...) turned as an image's EXIF orientation says."""
-    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    return np.ascontiguousarray(turn(pixels)) if turn else pixels
-
-
-def _as_pixels_are(xmp: bytes) -> bytes:
-    """XMP of pixels that are upright, without what it says of a depth map, a video or a gain map kept beside them."""
-    xmp = re.sub(rb'(tiff:Orientation(?:="|>)\s*)\d', rb"\g<1>1", xmp)
-    beside = rb"(?:GDepth|GImage|DepthMap|hdrgm|xmpNote|GCamera):\w+"
-    xmp = re.sub(rb"\s" + beside + rb"""=("[^"]*"|'[^']*')""", b"", xmp)
-    return re.sub(rb"<(Container:Directory|" + beside + rb")\b(?:[^>]*/>|.*?</\1>)", b"", xmp, flags=re.DOTALL)
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    """EXIF as in a JPEG, byte for byte where the file has it so; a TIFF's from those of its tags that describe."""
-    exif = image.info.get("exif")
-    if exif:
-        return exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
-    found = image.getexif()
-    kept = _copy_exif(found)
-    return kept.tobytes() if len(kept) else None
-
-
-def _copy_exif(exif: Image.Exif) -> Image.Exif:
-    """EXIF without the tags of a file's layout."""
-    kept = Image.Exif()
-    kept.update({tag: value for tag, value in exif.items() if tag not in LAYOUT_TAGS and tag not in EXIF_DIRECTORIES})
-    for pointer in EXIF_DIRECTORIES:
-        if directory := exif.get_ifd(pointer):
-            kept.get_ifd(pointer).update(directory)
-            kept[int(pointer)] = 0  # its offset; Pillow writes a directory only where there is one
-    inner = kept.get_ifd(ExifTags.IFD.Exif)
-    if inner.pop(INTEROPERABILITY, None) and (directory := exif.get_ifd(INTEROPERABILITY)):
-        inner[INTEROPERABILITY] = directory  # itself instead of its offset in what is left behind
-    return kept
-
-
-def _upright_exif(exif: bytes) -> bytes | None:
-    """The same bytes with orientation 1 and without the thumbnail, which shows the picture as it was.
-
-    Written in place, so that nothing moves: MakerNotes hold absolute offsets and do not survive a new layout. None for
-    what is not EXIF, or damaged.
-    """
-    data, start = bytearray(exif), len(b"Exif\0\0")
-    try:
-        order = {b"II*\0": "<", b"MM\0*": ">"}[exif[start : start + 4]]
-        directory = start + struct.unpack_from(order + "I", data, start + 4)[0]
-        (count,) = struct.unpack_from(order + "H", data, directory)
-        end = directory + 2 + 12 * count
-        for entry in range(directory + 2, end, 12):
-            if struct.unpack_from(order + "H", data, entry)[0] == ORIENTATION:
-                struct.pack_into(order + "HIHH", data, entry + 2, 3, 1, 1, 0)  # one SHORT: 1
-        struct.pack_into(order + "I", data, end, 0)  # no second directory: that is the thumbnail's
-    except (KeyError, struct.error):
-        return None
-    return bytes(data)
-
-
-def _tiff_tags(photo: Photo) -> Image.Exif | None:
-    tags = Image.Exif()
-    if photo.exif:
-        tags.load(photo.exif)
-        tags = _copy_exif(tags)
-    if photo.xmp:
-        tags[700] = photo.xmp
-    return tags if len(tags) else None
 
 
 def _png_info(photo: Photo) -> PngImagePlugin.PngInfo:

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from argan import views
-from argan.color import FULL_SCALE, from_linear, to_linear
 from argan.curves import SRGB, STRAIGHT, Curve, curve_of
 from argan.depth_maps import check_proportions, check_shape, in_own_byte_order, values_of
 from argan.devices import resolve_device
@@ -36,6 +35,7 @@ from argan.kernels import render_bokeh
 from argan.kernels.backend import full_precision
 from argan.kernels.bokeh import Aperture, develop_bokeh
 from argan.kernels.bokeh.areas import Area
+from argan.light import FULL_SCALE, from_linear, to_linear
 from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model, load
 from argan.models.onnx_depth import OnnxDepth

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 import argan
-from argan.color import to_linear
 from argan.evaluation.truth import masked_photos, some_photos
+from argan.light import to_linear
 from argan.metrics import gradient_energy, mean_interval
 from argan.models.hub import load
 from argan.models.resize import resize

@@ -6,9 +6,9 @@ import torch
 
 import argan
 from argan import grain as module
-from argan.color import FULL_SCALE
 from argan.errors import UsageError
 from argan.grain import LEVELS, TILE, Finish, measure_grain, no_grain
+from argan.light import FULL_SCALE
 
 
 def ramp(height: int = 240, width: int = 320, low: float = 0.25, high: float = 0.75) -> torch.Tensor:

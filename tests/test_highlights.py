@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import argan
-from argan.color import to_linear
 from argan.errors import UsageError
+from argan.light import to_linear
 
 SIDE = 240  # px, with a background at disparity 0 and a subject at 1 in its right half
 

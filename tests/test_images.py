@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 from argan import files, images
 from argan.deep_colour import png_16_bit_colour
 from argan.errors import ArganError, MissingError, UsageError
+from argan.exif import ORIENTATION, UPRIGHT
 from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -783,8 +784,8 @@ def test_turned_tiffs_without_compression(tmp_path: Path, mode: str, orientation
     pixels = pixels.squeeze(2) if pixels.shape[2] == 1 else pixels
     image = Image.fromarray(pixels.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(pixels, mode)
     exif = Image.Exif()
-    exif[images.ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation
     image.save(tmp_path / "turned.tif", exif=exif)
     image.save(tmp_path / "straight.tif")
     straight = read_photo(tmp_path / "straight.tif").pixels
-    assert np.array_equal(read_photo(tmp_path / "turned.tif").pixels, images.UPRIGHT[orientation](straight))
+    assert np.array_equal(read_photo(tmp_path / "turned.tif").pixels, UPRIGHT[orientation](straight))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageCms
 
-from argan.color import from_linear, quantise, to_linear
 from argan.curves import SRGB, STRAIGHT, Curve, Parametric, Sampled, curve_of
+from argan.light import from_linear, quantise, to_linear
 
 ADOBE = Parametric("Adobe RGB", g=563 / 256)
 A, B = 1.09929682680944, 0.018053968510807  # Rec. 2020's exact constants: its two branches meet

@@ -1,0 +1,95 @@
+"""What a photo says of itself beside its pixels, EXIF and XMP, made true of pixels that were turned upright."""
+
+import re
+import struct
+from collections.abc import Callable
+
+import numpy as np
+from PIL import ExifTags, Image
+
+EXIF_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+INTEROPERABILITY = int(ExifTags.IFD.Interop)  # a directory inside the first of these
+ORIENTATION = int(ExifTags.Base.Orientation)
+# What to do with the pixel array for each EXIF orientation.
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+# Tags of a TIFF file that describe how its pixels are laid out, or that are written from elsewhere (XMP, ICC, IPTC).
+LAYOUT_TAGS = {254, 255, *range(256, 267), 269, 273, 274, *range(277, 282), 284, 292, 293, 297, 301, 317, 318, 319}
+LAYOUT_TAGS |= {*range(320, 326), 330, *range(332, 348), *range(512, 522), *range(529, 533), 700, 33723, 34377, 34675}
+
+
+def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Pixels (H, W, ...) turned as an image's EXIF orientation says."""
+    turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    return np.ascontiguousarray(turn(pixels)) if turn else pixels
+
+
+def exif_of(image: Image.Image) -> bytes | None:
+    """EXIF as in a JPEG, byte for byte where the file has it so; a TIFF's from those of its tags that describe."""
+    exif = image.info.get("exif")
+    if exif:
+        return exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
+    found = image.getexif()
+    kept = copied(found)
+    return kept.tobytes() if len(kept) else None
+
+
+def copied(exif: Image.Exif) -> Image.Exif:
+    """EXIF without the tags of a file's layout."""
+    kept = Image.Exif()
+    kept.update({tag: value for tag, value in exif.items() if tag not in LAYOUT_TAGS and tag not in EXIF_DIRECTORIES})
+    for pointer in EXIF_DIRECTORIES:
+        if directory := exif.get_ifd(pointer):
+            kept.get_ifd(pointer).update(directory)
+            kept[int(pointer)] = 0  # its offset; Pillow writes a directory only where there is one
+    inner = kept.get_ifd(ExifTags.IFD.Exif)
+    if inner.pop(INTEROPERABILITY, None) and (directory := exif.get_ifd(INTEROPERABILITY)):
+        inner[INTEROPERABILITY] = directory  # itself instead of its offset in what is left behind
+    return kept
+
+
+def upright_exif(exif: bytes) -> bytes | None:
+    """The same bytes with orientation 1 and without the thumbnail, which shows the picture as it was.
+
+    Written in place, so that nothing moves: MakerNotes hold absolute offsets and do not survive a new layout. None for
+    what is not EXIF, or damaged.
+    """
+    data, start = bytearray(exif), len(b"Exif\0\0")
+    try:
+        order = {b"II*\0": "<", b"MM\0*": ">"}[exif[start : start + 4]]
+        directory = start + struct.unpack_from(order + "I", data, start + 4)[0]
+        (count,) = struct.unpack_from(order + "H", data, directory)
+        end = directory + 2 + 12 * count
+        for entry in range(directory + 2, end, 12):
+            if struct.unpack_from(order + "H", data, entry)[0] == ORIENTATION:
+                struct.pack_into(order + "HIHH", data, entry + 2, 3, 1, 1, 0)  # one SHORT: 1
+        struct.pack_into(order + "I", data, end, 0)  # no second directory: that is the thumbnail's
+    except (KeyError, struct.error):
+        return None
+    return bytes(data)
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """XMP of pixels that are upright, without what it says of a depth map, a video or a gain map kept beside them."""
+    xmp = re.sub(rb'(tiff:Orientation(?:="|>)\s*)\d', rb"\g<1>1", xmp)
+    beside = rb"(?:GDepth|GImage|DepthMap|hdrgm|xmpNote|GCamera):\w+"
+    xmp = re.sub(rb"\s" + beside + rb"""=("[^"]*"|'[^']*')""", b"", xmp)
+    return re.sub(rb"<(Container:Directory|" + beside + rb")\b(?:[^>]*/>|.*?</\1>)", b"", xmp, flags=re.DOTALL)
+
+
+def tiff_tags(exif: bytes | None, xmp: bytes | None) -> Image.Exif | None:
+    """Both as tags of a TIFF file; None: there is nothing to say."""
+    tags = Image.Exif()
+    if exif:
+        tags.load(exif)
+        tags = copied(tags)
+    if xmp:
+        tags[700] = xmp
+    return tags if len(tags) else None
