@@ -176,11 +176,9 @@ def _noted(photo: Path, rows: dict[Path, Row]) -> Iterator[None]:
     """What goes wrong with one photo becomes its row; what would go wrong with all of them is raised."""
     try:
         yield
-    except MissingReaderError as error:
-        rows[photo] = {"photo": photo, "error": f"{error} ({error.hint})"}
-    except MissingError:
-        raise
     except Exception as error:
-        if is_interrupt(error) or os.environ.get("ARGAN_DEBUG") == "1":
+        all_fail = isinstance(error, MissingError) and not isinstance(error, MissingReaderError)
+        if all_fail or is_interrupt(error) or os.environ.get("ARGAN_DEBUG") == "1":
             raise
-        rows[photo] = {"photo": photo, "error": str(explain(error))}
+        said = explain(error)
+        rows[photo] = {"photo": photo, "error": f"{said} ({said.hint})" if said.hint else str(said)}

@@ -227,6 +227,16 @@ def test_failures_in_json(tmp_path: Path, model: str, capsys: pytest.CaptureFixt
     assert "no such file" in bad["error"]
 
 
+def test_what_to_do_about_a_photo_that_fails_is_said_in_a_batch_too(
+    photo: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    assert argan("render", photo, tmp_path / "moving.gif", "--model", model) == 1
+    reason = "an animation is not a photograph (save one of its frames as a picture)"
+    assert f"failed: {tmp_path / 'moving.gif'}: {reason}" in " ".join(capsys.readouterr().err.split())
+
+
 def test_depth_maps_of_a_folder(tmp_path: Path, model: str) -> None:
     photos, maps = tmp_path / "photos", tmp_path / "maps"
     photos.mkdir()
