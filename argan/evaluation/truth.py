@@ -26,6 +26,7 @@ from argan.models.resize import resize
 # Which masks say something: a sure one, with enough of both figure and ground.
 MIN_CONFIDENCE = 0.9
 FIGURE_SHARE = (0.08, 0.85)
+MOST_GREY = 0.5  # of a mask: outlines may be soft, and unsure
 DEPTH_ENDINGS = (".inv.png", ".depth.png")
 
 
@@ -104,7 +105,7 @@ def masked_photos(data: str | Path, masks: Path) -> Iterator[tuple[Tensor, Tenso
     whose confidence is above 0.9.
 
     Raises:
-        UsageError: there is no usable mask, or a mask has no photograph.
+        UsageError: there is no usable mask, a mask has no photograph, or is none: grey in most places.
     """
     found = False
     with open_source(data) as source:
@@ -115,7 +116,10 @@ def masked_photos(data: str | Path, masks: Path) -> Iterator[tuple[Tensor, Tenso
         for file in confident_masks(masks):
             with Image.open(file) as image:
                 size = min(image.size)
-            mask = torch.from_numpy(load_square(file, size)[..., 0] > 127)
+            brightness = load_square(file, size)[..., 0]
+            if ((brightness > 63) & (brightness < 192)).mean() > MOST_GREY:
+                raise UsageError(f"{file.name} is no mask", hint="white on the figure, black elsewhere")
+            mask = torch.from_numpy(brightness > 127)
             if not FIGURE_SHARE[0] <= mask.float().mean() <= FIGURE_SHARE[1]:
                 continue
             if file.stem in ambiguous:

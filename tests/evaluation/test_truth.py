@@ -116,6 +116,14 @@ def test_masks_that_cannot_be_used_are_an_error(flowers, tmp_path):
         list(masked_photos(data, masks))
 
 
+def test_a_photograph_is_no_mask(flowers):
+    data, masks = flowers
+    grey = np.linspace(30, 220, 32 * 32).reshape(32, 32).astype(np.uint8)
+    Image.fromarray(grey).save(masks / "00001.png")
+    with pytest.raises(UsageError, match=r"00001\.png is no mask"):
+        list(masked_photos(data, masks))
+
+
 def test_confidence_that_is_no_number_is_an_error(flowers):
     _, masks = flowers
     for line in ("00000.png\tna", "00000.png"):
