@@ -26,15 +26,19 @@ MAY_CHANGE = {
 }
 
 
-def save(run: Path, players: Players, config: TrainConfig, step: int) -> Path:
-    """Write `run`/checkpoints/step-N and forget the oldest beyond `config.keep_checkpoints`."""
+def save(run: Path, players: Players, config: TrainConfig, step: int, photographs: int) -> Path:
+    """Write `run`/checkpoints/step-N and forget the oldest beyond `config.keep_checkpoints`.
+
+    `photographs`: how many there are to learn from.
+    """
     target = folder(run, step)
     with atomic_folder(target) as temporary:
         card = {"data": config.data, "steps": str(step), "seed": str(config.seed)}
         model, weights = players.shown_model()
         hub.write_model(temporary, replace(model, card=card), _contiguous(weights))
         save_file(_contiguous(collect(players)), temporary / "state.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": step, "train": to_dict(config)}, indent=2) + "\n")
+        state = {"step": step, "photographs": photographs, "train": to_dict(config)}
+        (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
     for old in hub.checkpoints(run)[: -config.keep_checkpoints]:
         gone = old.with_name(f".{old.name}.old")  # first out of sight: being killed here leaves no half of a checkpoint
         old.rename(gone)
@@ -89,6 +93,17 @@ def settings_of(run: Path, config: TrainConfig) -> TrainConfig:
     if config.loss.consistency and config.loss.consistency_start != start and distributed.is_main():
         warnings.warn(f"3D consistency sets in at step {start}, as it was to when this run began", stacklevel=2)
     return replace(config, loss=replace(config.loss, consistency_start=start))
+
+
+def warn_of_other_photographs(run: Path, count: int) -> None:
+    """Say that a run goes on with more or fewer photographs: it will not be the run that it was."""
+    newest = hub.newest_checkpoint(run)
+    if newest is None:
+        return
+    with readable(newest):
+        before = json.loads((newest / "state.json").read_text()).get("photographs", count)
+    if before != count:
+        warnings.warn(f"this run had {before} photographs, and goes on with {count}", stacklevel=2)
 
 
 @contextmanager

@@ -91,6 +91,8 @@ def train(
         if step >= config.steps:
             return hub.checkpoints(run)[-1]
         photos = open_photos(config, preparing)
+        if main:
+            checkpoint.warn_of_other_photographs(run, len(photos))
         with (
             open_run(run, config),
             Log(run, step, config.tensorboard, writes=main) as log,
@@ -120,7 +122,7 @@ def train(
                     refuse_not_finite(log.pending(), step, run)
                     damaged = dict.fromkeys(checkpoint.not_finite(players), math.nan)
                     refuse_not_finite(damaged, step, run)  # losses are of the weights before
-                    checkpoint.save(run, players, config, step)
+                    checkpoint.save(run, players, config, step, len(photos))
                 if stop:
                     break
     if stopped:

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import threading
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -166,6 +167,18 @@ def test_a_folder_of_photographs_written_otherwise_is_the_same(tmp_path, monkeyp
     for data in ("others", "synthetic", "./synthetic"):
         with pytest.raises(UsageError, match="other settings: data"):
             loop.train(replace(TINY, data=data, steps=5), tmp_path / "run", device="cpu")
+
+
+def test_photographs_that_came_later_are_named(tmp_path):
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    Image.effect_noise((40, 30), 20).convert("RGB").save(photos / "0.png")
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        for steps in (1, 2):
+            loop.train(replace(TINY, data=str(photos), steps=steps), run, device="cpu")
+    Image.effect_noise((40, 30), 30).convert("RGB").save(photos / "1.png")
+    with pytest.warns(UserWarning, match="had 1 photographs, and goes on with 2"):
+        loop.train(replace(TINY, data=str(photos), steps=3), run, device="cpu")
 
 
 def test_not_a_number_stops_with_its_cause_and_the_last_good_checkpoint(tmp_path, monkeypatch):
