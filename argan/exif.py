@@ -37,11 +37,11 @@ def exif_of(image: Image.Image) -> bytes | None:
     if exif:
         return exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
     found = image.getexif()
-    kept = copied(found)
+    kept = without_layout(found)
     return kept.tobytes() if len(kept) else None
 
 
-def copied(exif: Image.Exif) -> Image.Exif:
+def without_layout(exif: Image.Exif) -> Image.Exif:
     """EXIF without the tags of a file's layout."""
     kept = Image.Exif()
     kept.update({tag: value for tag, value in exif.items() if tag not in LAYOUT_TAGS and tag not in EXIF_DIRECTORIES})
@@ -89,7 +89,7 @@ def tiff_tags(exif: bytes | None, xmp: bytes | None) -> Image.Exif | None:
     tags = Image.Exif()
     if exif:
         tags.load(exif)
-        tags = copied(tags)
+        tags = without_layout(tags)
     if xmp:
         tags[700] = xmp
     return tags if len(tags) else None

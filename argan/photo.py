@@ -298,17 +298,16 @@ def _defocus_by_tiles(colour: Tensor, coc: Tensor, look: Look, curve: Curve, fin
     def stored(area: Area) -> Tensor:
         return to_linear(colour[area.index()], curve).expand(3, -1, -1)[None]
 
-    def lit(area: Area) -> Tensor:
-        return lamps.lit(stored(area), coc[area.index()], area) if lamps is not None else stored(area)
+    lamps = Lamps(stored, Area.of(coc), look.highlights) if look.highlights > 1 else None
 
-    lamps, white = None, math.inf
-    if look.highlights > 1:
-        lamps, white = Lamps(stored, Area.of(coc), look.highlights), 1.0
+    def lit(area: Area) -> Tensor:
+        return stored(area) if lamps is None else lamps.lit(stored(area), coc[area.index()], area)
 
     def develop(rendered: Tensor, area: Area) -> Tensor:
         place = finish.at(coc[0, 0][area.index()], area.top, area.left) if finish is not None else None
         return from_linear(rendered[0, : len(colour)], curve, colour.dtype, place)[None]
 
+    white = math.inf if lamps is None else 1.0
     return develop_bokeh(lit, coc, develop, aperture=look.aperture, white=white)[0]
 
 

@@ -14,7 +14,7 @@ from argan.export.targets import Target
 from argan.export.verify import verify
 from argan.files import atomic_file
 
-LEVELS = ("as written", "all")
+EXPORT_LEVELS = ("as written", "all")
 """Of ONNX Runtime's optimisation: each takes seconds, and `argan verify` runs all of them."""
 
 
@@ -78,7 +78,7 @@ def export_target(target: Target, format: str, folder: Path, device: torch.devic
     try:
         with atomic_file(path) as temporary:
             written.write(target, temporary)
-            report = verify(target, temporary, format, device, levels=LEVELS)
+            report = verify(target, temporary, format, device, levels=EXPORT_LEVELS)
     except VerificationError:
         path.unlink(missing_ok=True)
         raise

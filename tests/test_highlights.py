@@ -5,7 +5,10 @@ import pytest
 import torch
 
 import argan
+from argan import highlights
 from argan.errors import UsageError
+from argan.highlights import Lamps
+from argan.kernels.bokeh.areas import Area
 from argan.light import to_linear
 
 SIDE = 240  # px, with a background at disparity 0 and a subject at 1 in its right half
@@ -113,6 +116,17 @@ def test_lamps_are_where_they_are_in_every_tile():
     assert upright[23, 33].min() > 200
     plain = argan.render(photo, depth=np.zeros((1400, 80), np.float32), **options | {"highlights": 1})
     assert np.array_equal(upright[1312:], plain[1312:])
+
+
+def test_how_small_a_light_is_does_not_depend_on_what_is_looked_at_together(monkeypatch):
+    light = (torch.rand(1, 3, 700, 90, generator=torch.Generator().manual_seed(0)) > 0.8).float()
+    light[..., 300:360, 20:70] = 1  # a wall of light
+    whole, strips = [], []
+    for rows, found in ((64, whole), (7, strips)):
+        monkeypatch.setattr(highlights, "STRIP", rows)
+        found.append(Lamps(lambda area: light[area.index()], Area.of(light), 5).smallness)
+    assert whole[0].unique().numel() > 10
+    torch.testing.assert_close(whole[0], strips[0])
 
 
 def test_gradients_flow_through_lamps():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -73,7 +74,7 @@ def resume(run: Path, players: Players) -> int:
         return 0
     with readable(newest):
         restore(players, load_file(newest / "state.safetensors"))
-        return int(json.loads((newest / "state.json").read_text())["step"])
+        return int(_about(newest)["step"])
 
 
 def settings_of(run: Path, config: TrainConfig) -> TrainConfig:
@@ -87,7 +88,7 @@ def settings_of(run: Path, config: TrainConfig) -> TrainConfig:
     if newest is None:
         return config
     with readable(newest):
-        before = override(TrainConfig(), up_to_date(json.loads((newest / "state.json").read_text())["train"]))
+        before = override(TrainConfig(), up_to_date(_about(newest)["train"]))
     refuse_other_settings(before, config, run)
     start = before.loss.consistency_start
     if config.loss.consistency and config.loss.consistency_start != start and distributed.is_main():
@@ -101,7 +102,7 @@ def warn_of_other_photographs(run: Path, count: int) -> None:
     if newest is None:
         return
     with readable(newest):
-        before = json.loads((newest / "state.json").read_text()).get("photographs", count)
+        before = _about(newest).get("photographs", count)  # older ones did not count them
     if before != count:
         warnings.warn(f"this run had {before} photographs, and goes on with {count}", stacklevel=2)
 
@@ -155,6 +156,11 @@ def restore(players: Players, state: dict[str, Tensor]) -> None:
             index, moment = name.split(".")
             moments.setdefault(int(index), {})[moment] = x
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+
+
+def _about(checkpoint: Path) -> dict[str, Any]:
+    """What is said of a checkpoint beside its tensors: its step, how many photographs there were, the settings."""
+    return json.loads((checkpoint / "state.json").read_text())
 
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
