@@ -59,7 +59,7 @@ def measure_grain(pixels: Tensor) -> Grain:
     variance = residual.square().sum(-1) / (BLOCK * BLOCK - 3)
     usable = (blocks.amin(-1) > ENDS) & (blocks.amax(-1) < 1 - ENDS)
     sigma = torch.stack([_levels(mean[c][usable[c]], variance[c][usable[c]]) for c in range(channels)])
-    mixing, lag = torch.eye(channels), 0.0
+    mixing, lag = torch.eye(channels, device="cpu"), 0.0
     everywhere = usable.all(0)
     if bool((sigma > 0).any()) and int(everywhere.sum()) >= FEWEST:
         noise = residual[:, everywhere]
@@ -70,7 +70,7 @@ def measure_grain(pixels: Tensor) -> Grain:
 
 
 def no_grain(channels: int) -> Grain:
-    return Grain(torch.zeros(channels, LEVELS + 1), torch.eye(channels), 0.0)
+    return Grain(torch.zeros(channels, LEVELS + 1, device="cpu"), torch.eye(channels, device="cpu"), 0.0)
 
 
 class Finish:
@@ -82,7 +82,7 @@ class Finish:
     """
 
     def __init__(self, grain: Grain, strength: float, dtype: torch.dtype):
-        levels = torch.linspace(0, LEVELS, FINE + 1)
+        levels = torch.linspace(0, LEVELS, FINE + 1, device="cpu")
         low = levels.int().clamp(max=LEVELS - 1)
         between = grain.sigma[:, low] + (levels - low) * grain.sigma.diff()[:, low]
         self.sigma = between * strength  # (C, FINE + 1)
@@ -137,7 +137,7 @@ def _detrended(blocks: Tensor) -> tuple[Tensor, Tensor]:
 
 def _levels(mean: Tensor, variance: Tensor) -> Tensor:
     """Standard deviation at the levels 0, 1 / LEVELS, ..., 1 from blocks of a channel (n,)."""
-    sigma, known = torch.zeros(LEVELS), []
+    sigma, known = torch.zeros(LEVELS, device="cpu"), []
     for level in range(LEVELS):
         inside = variance[(mean * LEVELS).long() == level]
         if len(inside) >= FEWEST:
@@ -145,10 +145,10 @@ def _levels(mean: Tensor, variance: Tensor) -> Tensor:
             least, more = inside.quantile(QUIET / 2), inside.quantile(1.5 * QUIET)
             trust = ((least / more - TEXTURE[0]) / (TEXTURE[1] - TEXTURE[0])).clamp(0, 1)
             sigma[level] = trust * (least / QUIET_BIAS).sqrt() if least > LEAST**2 else 0
-    at_levels = torch.zeros(LEVELS + 1)
+    at_levels = torch.zeros(LEVELS + 1, device="cpu")
     if known:
         most = min(MOST[0], MOST[1] * float(sigma[known].quantile(0.25)))
-        at, values = torch.tensor(known) + 0.5, sigma[known].clamp(max=most)
+        at, values = torch.tensor(known, device="cpu") + 0.5, sigma[known].clamp(max=most)
         for level in range(1, LEVELS):
             right = int(torch.searchsorted(at, float(level)))
             low, high = max(right - 1, 0), min(right, len(at) - 1)
@@ -163,7 +163,7 @@ def _correlation(residual: Tensor) -> tuple[Tensor, float]:
     size = residual.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-9)
     unit = residual / size
     together = torch.einsum("inp,jnp->ij", unit, unit) / unit[0].numel()
-    together = 0.95 * together + 0.05 * torch.eye(channels).to(together)  # positive definite
+    together = 0.95 * together + 0.05 * torch.eye(channels, device="cpu").to(together)  # positive definite
     cells = unit.unflatten(-1, (BLOCK, BLOCK))
     lag = (cells[..., 1:] * cells[..., :-1]).mean() + (cells[..., 1:, :] * cells[..., :-1, :]).mean()
     return torch.linalg.cholesky(together).cpu(), float(lag / 2)
@@ -182,11 +182,16 @@ def _noise(grain: Grain) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _random() -> Tensor:
-    return torch.randn(3, TILE, TILE, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
+    return _drawn(torch.randn, seed=1)
 
 
 @lru_cache(maxsize=1)
 def _dither() -> Tensor:
     """Evenly distributed in (-1/2, 1/2): never reaches a level's other neighbour."""
-    even = torch.rand(3, TILE, TILE, generator=torch.Generator().manual_seed(2), dtype=torch.float32)
-    return (even - 0.5) * (1 - 1e-4)
+    return (_drawn(torch.rand, seed=2) - 0.5) * (1 - 1e-4)
+
+
+def _drawn(draw: Callable[..., Tensor], seed: int) -> Tensor:
+    """The same every time, whatever the default device and type of tensors."""
+    random = torch.Generator("cpu").manual_seed(seed)
+    return draw(3, TILE, TILE, generator=random, dtype=torch.float32, device="cpu")

@@ -49,13 +49,13 @@ def from_linear(
 @lru_cache(maxsize=8)
 def _decoded(curve: Curve, steps: int) -> Tensor:
     """Linear light of the stored values 0, 1, ... `steps`."""
-    return curve.decode(torch.arange(steps + 1, dtype=torch.float64) / steps).float()
+    return curve.decode(torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps).float()
 
 
 @lru_cache(maxsize=8)
 def _encoded(curve: Curve) -> Tensor:
     """Stored values in [0, 1] of light whose square root is 0, 1 / 65535, ... 1."""
-    root = torch.arange(65536, dtype=torch.float64) / 65535
+    root = torch.arange(65536, dtype=torch.float64, device="cpu") / 65535
     return curve.encode(root.square()).float()
 
 

@@ -248,7 +248,7 @@ def as_aperture(
     try:
         if isinstance(aperture, Aperture):
             return aperture
-        shape = torch.as_tensor(aperture) if isinstance(aperture, np.ndarray) else aperture
+        shape = torch.as_tensor(aperture, device="cpu") if isinstance(aperture, np.ndarray) else aperture
         return Aperture(shape, rotation, curvature, anamorphic, rim, cat_eye)
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None

@@ -9,10 +9,11 @@ import torch
 from PIL import Image, ImageCms
 
 import argan
-from argan import grain, photo
+from argan import grain, light, photo
 from argan.curves import SRGB
 from argan.errors import ArganError, MissingError, UsageError
 from argan.images import Photo
+from argan.kernels.bokeh.aperture import _outline, fitted_kernel
 from argan.models.hub import Config, DepthInfo, Model
 
 HEIGHT, WIDTH = 36, 48
@@ -450,6 +451,17 @@ def test_the_default_type_of_tensors_does_not_matter(model: Model, tmp_path: Pat
         assert np.array_equal(argan.render(image, blur=8, model=tmp_path / "tiny"), expected)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_the_default_device_of_tensors_does_not_matter(model: Model) -> None:
+    lens = argan.Aperture("pentagon", curvature=0.3, rim=0.5, cat_eye=0.5)
+    given = {"blur": 8, "model": model, "highlights": 4, "aperture": lens, "device": "cpu"}
+    image = as_kind(texture(), "uint8")
+    expected = argan.render(image, **given)
+    for cached in (grain._random, grain._dither, light._decoded, light._encoded, fitted_kernel, _outline):
+        cached.cache_clear()
+    with torch.device("meta"):  # which would keep no values
+        assert np.array_equal(argan.render(image, **given), expected)
 
 
 def test_devices_by_their_objects(model: Model) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor
 BLADES = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "heptagon": 7, "octagon": 8, "nonagon": 9}
 APERTURES = ("disk", *BLADES)
 FINE = 16  # kernels are drawn with so many samples from the centre to the edge, or one a pixel where that is more
+EXACT: dict[str, Any] = {"dtype": torch.float64, "device": torch.device("cpu")}  # what they are drawn in
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +132,9 @@ def fitted_kernel(aperture: Aperture, radius: float) -> tuple[Tensor, float]:
     """
     n, r = reach(aperture, abs(radius)), abs(radius)
     if n == 0:
-        return torch.ones(1, 1, dtype=torch.float64), 0.0
+        return torch.ones(1, 1, **EXACT), 0.0
     rim = math.copysign(1, -radius) * aperture.rim
-    square, at = _mean_square(aperture, rim), torch.arange(-n, n + 1, dtype=torch.float64).square()
+    square, at = _mean_square(aperture, rim), torch.arange(-n, n + 1, **EXACT).square()
     drawn = r
     for _ in range(8):
         kernel = _draw(aperture, drawn, rim, n)
@@ -163,7 +165,7 @@ def cat_eye_kernels(aperture: Aperture, kernel: Tensor, drawn: float, x: Tensor,
 
 def _passing(aperture: Aperture, radius: float, n: int, x: Tensor, y: Tensor) -> Tensor:
     """The part of each pixel of an aperture's picture that is within the rim, which lies by (-x, -y) beside it."""
-    at, (wide, high) = torch.arange(-n, n + 1).to(x), aperture.stretch
+    at, (wide, high) = torch.arange(-n, n + 1, device=x.device).to(x), aperture.stretch
     u, v = at / wide + x[..., None, None], at[:, None] / high + y[..., None, None]
     away = torch.hypot(u, v)
     slope = torch.hypot(u / wide, v / high) / away.clamp(min=1e-6)  # the stretch has changed distances
@@ -175,7 +177,7 @@ def _draw(aperture: Aperture, radius: float, rim: float, n: int) -> Tensor:
     """The aperture's picture, averaged over each pixel by `fine` x `fine` samples."""
     plain = aperture.shape == "disk" and aperture.anamorphic == 1 and not rim
     fine = 1 if plain else math.ceil(FINE / n) + (2 if isinstance(aperture.shape, Tensor) else 0)
-    at = (torch.arange((2 * n + 1) * fine, dtype=torch.float64) + 0.5) / fine - n - 0.5
+    at = (torch.arange((2 * n + 1) * fine, **EXACT) + 0.5) / fine - n - 0.5
     u, v = _on_aperture(aperture, at[None, :], at[:, None])
     if isinstance(aperture.shape, Tensor):
         samples = _sampled(aperture.shape, u, v, radius)
@@ -237,7 +239,7 @@ def _mean_square(aperture: Aperture, rim: float) -> float:
 
 def _moments(mask: Tensor, rim: float) -> tuple[float, float, float]:
     """Means of u^2, v^2 and u v over an aperture image that spans [-1, 1]."""
-    v, u = ((2 * torch.arange(n, dtype=torch.float64) + 1 - n) / max(mask.shape) for n in mask.shape)
+    v, u = ((2 * torch.arange(n, **EXACT) + 1 - n) / max(mask.shape) for n in mask.shape)
     v = v[:, None]
     light = mask.double() * _profile(torch.hypot(u, v), rim)
     uu, vv, uv = (float((light * product).sum() / light.sum()) for product in (u * u, v * v, u * v))
@@ -247,7 +249,7 @@ def _moments(mask: Tensor, rim: float) -> tuple[float, float, float]:
 
 def _farthest(mask: Tensor) -> float:
     """How far from the centre the open part of an aperture image reaches, which spans [-1, 1]."""
-    v, u = (((2 * torch.arange(n) + 1 - n).abs() + 1) / max(mask.shape) for n in mask.shape)
+    v, u = (((2 * torch.arange(n, device=mask.device) + 1 - n).abs() + 1) / max(mask.shape) for n in mask.shape)
     return float(torch.hypot(u, v[:, None])[mask > 0].max())
 
 
@@ -261,10 +263,10 @@ class _Outline:
     def __init__(self, blades: int, curvature: float):
         self.blades = blades
         if not blades:
-            self.circumradius, self.square = 1.0, torch.ones(1, dtype=torch.float64)
+            self.circumradius, self.square = 1.0, torch.ones(1, **EXACT)
             return
         self._set(1.0, curvature)
-        half_a_blade = (torch.arange(1024, dtype=torch.float64) + 0.5) / 1024 * math.pi / blades  # all are copies
+        half_a_blade = (torch.arange(1024, **EXACT) + 0.5) / 1024 * math.pi / blades  # all are copies
         square = self.ray(half_a_blade).square()
         self._set(1 / math.sqrt(float(square.mean())), curvature)
         self.square = square / square.mean()  # of distances of the outline, evenly over all directions

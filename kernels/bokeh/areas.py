@@ -247,8 +247,8 @@ def gathered(fine: Tensor, dim: int) -> Tensor:
 @torch.inference_mode(False)
 def shares(times: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Of its own cell, the one before and the one after in each of a cell's pixels, (t,3)."""
-    away = (torch.arange(times, dtype=dtype) + 0.5) / times - 0.5  # of the cell's middle
-    return torch.stack([1 - away.abs(), (-away).clamp(min=0), away.clamp(min=0)], 1).to(device)
+    away = (torch.arange(times, dtype=dtype, device=device) + 0.5) / times - 0.5  # of the cell's middle
+    return torch.stack([1 - away.abs(), (-away).clamp(min=0), away.clamp(min=0)], 1)
 
 
 def largest(x: Tensor, side: int) -> Tensor:

@@ -122,7 +122,7 @@ class Plan:
         finest = NOTCH * corner / 2**level / (self.aperture.cat_eye * self.aperture.lens_rim * abs(radius))
         block = min(max(4, 2 ** math.floor(math.log2(finest))), BLOCK, self.cell >> level) << level
         y, x = (
-            (torch.arange(start + block / 2, end, block) - size / 2).to(like) / corner
+            (torch.arange(start + block / 2, end, block, device=like.device) - size / 2).to(like) / corner
             for start, end, size in zip((area.top, area.left), (area.bottom, area.right), self.size, strict=True)
         )
         return cat_eye_kernels(
