@@ -141,28 +141,32 @@ def run_batch(
     """
     photos = list(photos)
     rows: dict[Path, Row] = {}
-    if len(photos) == 1:
-        arrived = first.result() if first is not None else read(photos[0])
-        rows[photos[0]] = write(photos[0], work(photos[0], arrived))
-    else:
 
-        def finish(photo: Path, done: Done) -> None:
-            with _noted(photo, rows):
-                rows[photo] = write(photo, done)
+    def finish(photo: Path, done: Done) -> None:
+        with _noted(photo, rows):
+            rows[photo] = write(photo, done)
 
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-            reading, writing = first or reader.submit(read, photos[0]), writer.submit(lambda: None)
-            for photo, following in zip(_output.track(photos, description), [*photos[1:], None], strict=True):
-                current = reading
-                if following is not None:
-                    reading = reader.submit(read, following)
-                with _noted(photo, rows):
-                    done = work(photo, current.result())
-                    writing.result()  # one photo at a time waits to be written
-                    writing = writer.submit(finish, photo, done)
-            writing.result()
-    written = [str(file) for photo in photos for file in rows[photo].get("files", [])]
-    _output.result([rows[photo] for photo in photos], as_json=as_json, human="\n".join(written))
+    try:
+        if len(photos) == 1:
+            arrived = first.result() if first is not None else read(photos[0])
+            rows[photos[0]] = write(photos[0], work(photos[0], arrived))
+        else:
+            with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+                reading, writing = first or reader.submit(read, photos[0]), writer.submit(lambda: None)
+                for photo, following in zip(_output.track(photos, description), [*photos[1:], None], strict=True):
+                    current = reading
+                    if following is not None:
+                        reading = reader.submit(read, following)
+                    with _noted(photo, rows):
+                        done = work(photo, current.result())
+                        writing.result()  # one photo at a time waits to be written
+                        writing = writer.submit(finish, photo, done)
+                writing.result()
+    finally:  # an interrupted batch says what it has done, too
+        finished = [rows[photo] for photo in photos if photo in rows]
+        if finished:
+            written = [str(file) for row in finished for file in row.get("files", [])]
+            _output.result(finished, as_json=as_json, human="\n".join(written))
     failures = {photo: str(row["error"]) for photo, row in rows.items() if "error" in row}
     for photo, reason in failures.items():
         reason = reason if reason.startswith(str(photo)) else f"{photo}: {reason}"

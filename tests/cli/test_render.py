@@ -19,6 +19,7 @@ from argan.cli import main
 from argan.cli._options import read_aperture
 from argan.cli._results import remove_longer_sweep
 from argan.depth_maps import read_depth, write_depth
+from argan.errors import ArganError
 from argan.images import Photo
 from argan.models.hub import Config, DepthInfo, Model
 from argan.sweep import small_frame, sweep_planes, write_animation
@@ -549,6 +550,29 @@ def test_an_interrupt_ends_a_batch_wherever_it_arrives() -> None:
 
     with pytest.raises(SystemError, match="exception set"):
         run_batch([Path("1"), Path("2")], "test", str, work, lambda *_: {}, True)
+
+
+def test_an_interrupted_batch_says_what_it_has_done(capsys: pytest.CaptureFixture[str]) -> None:
+    from argan.cli._batch import run_batch
+
+    def work(path: Path, item: str) -> str:
+        if item == "2":
+            raise ArganError("no picture")
+        if item == "3":
+            raise KeyboardInterrupt
+        return item
+
+    def write(path: Path, item: str) -> dict:
+        return {"photo": path, "files": [f"{path}.png"]}
+
+    def printed(as_json: bool) -> str:
+        with pytest.raises(KeyboardInterrupt):
+            run_batch([Path(name) for name in "1234"], "test", str, work, write, as_json)
+        return capsys.readouterr().out
+
+    assert printed(as_json=False) == "1.png\n"
+    first, second = json.loads(printed(as_json=True))
+    assert (first["photo"], second["photo"], second["error"]) == ("1", "2", "no picture")
 
 
 def test_a_lens_without_distances_is_refused_before_any_photo_is_looked_at(
