@@ -34,15 +34,16 @@ def is_main() -> bool:
 @contextmanager
 def process_group(device: str) -> Iterator[torch.device]:
     """This process's device, with all processes in touch (NCCL between GPUs, gloo between CPUs) for the block."""
-    if world() == 1:
-        yield resolve_device(device)
-        return
-    if device.startswith("cuda:"):
+    if world() > 1 and device.startswith("cuda:"):
         raise UsageError(f"torchrun gives each process its own GPU, not all {device}", hint="--device cuda")
     where = resolve_device(device)
-    if where.type == "cuda":
+    if world() > 1 and where.type == "cuda":
         where = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
-        torch.cuda.set_device(where)
+    if where.index is not None:
+        torch.cuda.set_device(where)  # CUDA graphs record, and streams belong to, the current one
+    if world() == 1:
+        yield where
+        return
     dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
     try:
         yield where

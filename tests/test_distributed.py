@@ -66,6 +66,15 @@ def test_one_process_needs_nobody(monkeypatch):
         assert device.type == "cpu"
 
 
+def test_a_gpu_by_number_becomes_the_current_one(monkeypatch):
+    """Or a CUDA graph would record what another GPU does, which is nothing."""
+    current = []
+    monkeypatch.setattr(distributed, "resolve_device", torch.device)
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
+    with distributed.process_group("cuda:1") as device:
+        assert current == [device] == [torch.device("cuda:1")]
+
+
 def test_shares_cover_the_batch(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     rows = []
