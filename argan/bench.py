@@ -74,8 +74,7 @@ def measure(operation: Operation, impl: str, repeats: int) -> dict[str, float | 
     if not error <= operation.tolerance:
         raise VerificationError(f"{operation.name}: {impl} is wrong by {error:.2g} relative, and was not timed")
     run = partial(operation.call, *operation.inputs, impl=impl)
-    on_gpu = operation.inputs[0].device.type == "cuda"
-    seconds, memory = _time(run, repeats, on_gpu)
+    seconds, memory = _time(run, repeats, operation.inputs[0].device)
     return {
         "operation": operation.name,
         "size": operation.size,
@@ -110,21 +109,22 @@ def _error(operation: Operation, impl: str) -> float:
     return (difference.norm() / truth.norm()).item()
 
 
-def _time(run: Callable[[], Tensor], repeats: int, on_gpu: bool) -> tuple[list[float], float | None]:
+def _time(run: Callable[[], Tensor], repeats: int, device: torch.device) -> tuple[list[float], float | None]:
     """Seconds of each of `repeats` runs after a first one, and the peak of GPU memory in MB."""
+    on_gpu = device.type == "cuda"
     run()
     if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
     seconds = []
     for _ in range(repeats):
         if on_gpu:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         start = time.perf_counter()
         run()
         if on_gpu:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return seconds, torch.cuda.max_memory_allocated() / 1e6 if on_gpu else None
+    return seconds, torch.cuda.max_memory_allocated(device) / 1e6 if on_gpu else None
 
 
 def _cpu_name() -> str:

@@ -26,10 +26,11 @@ def bench(
 
     where = resolve_device(device)
     described = machine(where)
-    for name, reason in back_ends(where).items():
+    reasons = back_ends(where)
+    for name, reason in reasons.items():
         if reason is not None:
             _output.info(f"{name} is not timed: {reason}")
-    usable = [name for name, reason in back_ends(where).items() if reason is None]
+    usable = [name for name, reason in reasons.items() if reason is None]
     work = [
         (operation, impl)
         for operation in operations(side, where)
