@@ -81,7 +81,7 @@ def read_photo(path: Path) -> Photo:
 
 def from_pil(image: Image.Image) -> Photo:
     """A Pillow image, turned upright by its EXIF orientation."""
-    if getattr(image, "is_animated", False) and image.format not in ("MPO", "TIFF"):
+    if getattr(image, "is_animated", False) and image.format not in ("MPO", "TIFF", "HEIF"):
         raise ArganError("an animation is not a photograph", hint="save one of its frames as a picture")
     photo = _describe(image)
     if image.mode == "CMYK":

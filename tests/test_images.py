@@ -702,6 +702,15 @@ def test_heic_is_turned_upright_once(tmp_path: Path, orientation: int) -> None:
     assert reopened(photo, ".jpg").getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
+def test_heic_of_a_burst_is_its_first_picture(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heic")
+    first = picture(size=(64, 48))
+    burst = pillow_heif.from_pillow(first)
+    burst.add_from_pillow(Image.new("RGB", (64, 48)))
+    burst.save(tmp_path / "burst.heic", quality=95)
+    assert np.abs(read_photo(tmp_path / "burst.heic").pixels.astype(int) - np.array(first)).mean() < 5
+
+
 def test_heic_with_a_profile(tmp_path: Path) -> None:
     image = picture(size=(64, 48))
     image.info["icc_profile"] = ICC
