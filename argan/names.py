@@ -7,11 +7,8 @@ SHOWS = ("depth", "coc", "layers", "focus")
 ENDINGS = (".bokeh", ".depth", SWEEP, *(f".{show}-view" for show in SHOWS))
 
 
-def is_own(name: str) -> bool:
-    """Whether a file, or a folder of a sweep's pictures, is called so by argan."""
-    return name.endswith(SWEEP) or bool(made_of(os.path.splitext(name)[0]))
-
-
-def made_of(stem: str) -> str:
-    """The stem of the photo that argan made a file of this stem from: "photo" of "photo.bokeh"; "" if it did not."""
+def made_of(name: str) -> str:
+    """The stem of the photo that argan made a file of this name from, or a sweep's folder: "photo" of
+    "photo.bokeh.jpg" and of "photo.sweep"; "" if it did not."""
+    stem = name if name.endswith(SWEEP) else os.path.splitext(name)[0]
     return next((stem.removesuffix(ending) for ending in ENDINGS if stem.endswith(ending)), "")

@@ -35,7 +35,7 @@ def find_photos(paths: Iterable[Path]) -> Photos:
     paths = list(paths)
     given = {path.parent / path.stem for path in paths}
     for path in paths:
-        if (source := made_of(path.stem)) and path.parent / source in given:
+        if (source := made_of(path.name)) and path.parent / source in given:
             continue
         if not path.is_dir():
             photos.setdefault(path, Path())

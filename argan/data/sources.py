@@ -11,7 +11,7 @@ from pathlib import Path
 
 from argan.errors import ArganError, UsageError
 from argan.images import READS
-from argan.names import is_own
+from argan.names import made_of
 
 Box = tuple[float, float, float, float]
 
@@ -118,4 +118,4 @@ def is_picture(name: str) -> bool:
 
 def is_beside(part: str) -> bool:
     """Whether a file or folder lies beside photographs and is none: hidden, an archiver's own, or made by argan."""
-    return part.startswith(".") or part == "__MACOSX" or is_own(part)
+    return part.startswith(".") or part == "__MACOSX" or bool(made_of(part))

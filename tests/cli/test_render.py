@@ -16,6 +16,7 @@ from PIL import Image
 
 import argan as library
 from argan.cli import main
+from argan.cli._batch import find_photos
 from argan.cli._options import read_aperture
 from argan.cli._results import remove_longer_sweep
 from argan.depth_maps import read_depth, write_depth
@@ -258,6 +259,14 @@ def test_every_file_of_a_folder_by_name_twice(photo: Path, model: str, tmp_path:
     assert names(tmp_path) == ["photo.bokeh.jpg", "photo.jpg"]
     assert argan("render", tmp_path / "photo.bokeh.jpg", "--model", model) == 0
     assert (tmp_path / "photo.bokeh.bokeh.jpg").exists()
+
+
+def test_everything_in_a_folder_by_name_but_the_pictures_of_a_sweep(photo: Path) -> None:
+    """As the shell's * has them."""
+    make_photo(photo.with_name("photo.sweep.webp"))
+    (photo.parent / "photo.sweep").mkdir()
+    make_photo(photo.parent / "photo.sweep" / "photo.001.jpg")
+    assert [*find_photos(sorted(photo.parent.iterdir()))] == [photo]
 
 
 def test_two_photos_for_one_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
