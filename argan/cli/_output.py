@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,45 +23,35 @@ def info(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def progress(*columns: Any) -> "Progress":
-    """A rich progress bar on stderr (a context manager), silent where stderr is not a terminal.
-
-    Without `columns`: description, bar, done of total, time left.
-    """
+def progress() -> "Progress":
+    """A rich progress bar on stderr (a context manager), silent where stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = columns or (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def line_a_minute(bar: "Progress", seconds: float = 60.0) -> Callable[[str], None]:
+def line_a_minute(bar: "Progress") -> Callable[[str], None]:
     """What says how far a long run is where there is no bar to see: in a log, from a job that runs by itself."""
     last = time.monotonic()
 
     def say(message: str) -> None:
         nonlocal last
-        if bar.disable and time.monotonic() - last >= seconds:
+        if bar.disable and time.monotonic() - last >= 60:
             info(message)
             last = time.monotonic()
 
     return say
 
 
-def track(items: Sequence[Item] | Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Iterate with a progress bar on stderr; `total` where `items` has no length. One item gets no bar."""
-    if total is None and isinstance(items, Sequence):
-        total = len(items)
-    if total == 1:
+def track(items: Sequence[Item], description: str) -> Iterator[Item]:
+    """Iterate with a progress bar on stderr. One item gets no bar."""
+    if len(items) == 1:
         yield from items
         return
     with progress() as bar:
-        yield from bar.track(items, description=description, total=total)
+        yield from bar.track(items, description=description)
 
 
 def result(data: Any, *, as_json: bool, human: str | None = None) -> None:
