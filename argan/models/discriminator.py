@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from argan.distributed import batch_std
-from argan.models.generator import channels_at
+from argan.models.generator import block_sizes, channels_at
 
 
 class ResidualDownBlock(nn.Module):
@@ -42,7 +42,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, resolution: int = 64, width: int = 64, blocks: str = "plain"):
         super().__init__()
-        sizes = [2**k for k in range(resolution.bit_length() - 2, 1, -1)]
+        sizes = [size // 2 for size in reversed(block_sizes(resolution))]
         channels = [3, *(channels_at(size, width) for size in sizes)]
         # Named by their output size, so that a larger discriminator can take a smaller one's blocks over.
         halvings = [down_block(blocks, i, o) for i, o in itertools.pairwise(channels)]

@@ -20,6 +20,13 @@ def channels_at(resolution: int, width: int) -> int:
     return min(32 * width // resolution, 4 * width)
 
 
+def block_sizes(resolution: int) -> list[int]:
+    """Sides that blocks double 4 px to, from 8 px to `resolution`. ValueError for what is not reached."""
+    if resolution < 8 or resolution & (resolution - 1):
+        raise ValueError(f"resolution must be a power of two from 8 up, got {resolution}")
+    return [2**k for k in range(3, resolution.bit_length())]
+
+
 class AdaIN(nn.Module):
     """Adaptive instance normalisation (Huang and Belongie 2017): the style z sets each channel's scale and offset."""
 
@@ -99,8 +106,7 @@ class Generator(nn.Module):
         aperture_step: float = 0.05,
     ):
         super().__init__()
-        if resolution < 8 or resolution & (resolution - 1):
-            raise ValueError(f"resolution must be a power of two from 8 up, got {resolution}")
+        sizes = block_sizes(resolution)
         if max_disparity <= 0:
             raise ValueError(f"max_disparity must be above 0, got {max_disparity}")
         self.resolution, self.z_dim = resolution, z_dim
@@ -112,7 +118,6 @@ class Generator(nn.Module):
         block = UP_BLOCKS[blocks]
         self.constant = nn.Parameter(torch.randn(channels_at(4, width), 4, 4))
         self.input_norm = AdaIN(channels_at(4, width), posed_dim)
-        sizes = [2**k for k in range(3, resolution.bit_length())]
         # Named by their output size, so that a larger generator can take a smaller one's blocks over.
         self.blocks = nn.ModuleDict(
             {

@@ -177,6 +177,7 @@ def test_dry_run_prints_the_settings(tmp_path):
         (["train", "--data", "ffhq:nowhere", "--out", "OUT"], 4, "Flickr-Faces-HQ is not in nowhere"),
         (["train", "--set", "accumulate=5", "--out", "OUT"], 2, "a batch of 16"),
         (["train", "--set", "model.resolution=48", "--out", "OUT"], 2, "a power of two"),
+        (["train", "--preset", "cyclegan", "--set", "model.resolution=96", "--out", "OUT"], 2, "a power of two"),
         (["train", "--device", "cuda:99", "--out", "OUT"], 4, "cuda:99"),
         (["train-depth", "nowhere"], 2, "no model nowhere"),
         (["sample", "nowhere"], 2, "no model nowhere"),
