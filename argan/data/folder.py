@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -23,12 +23,13 @@ from typing import IO, NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from argan.data.batch import gather
 from argan.data.datasets import open_source
 from argan.data.sources import Box, Source
 from argan.distributed import is_main
-from argan.errors import ArganError, UsageError
+from argan.errors import ArganError
 from argan.files import atomic_file
 from argan.images import register_heif
 
@@ -44,7 +45,6 @@ class PhotoFolder:
         path: a folder, a `.zip` file, or a published set (NAME or NAME:FOLDER, see `argan.data.datasets`).
         resolution: S, the side of the square that every photograph is brought to, in pixels.
         cache: True keeps the decoded bytes below `cache_directory()`, a path keeps them there, False keeps none.
-        workers: threads that decode; by default one per core that this process may use, 8 at most.
         progress: called as `progress(done, total)` after every photograph that was decoded.
 
     Attributes:
@@ -53,7 +53,7 @@ class PhotoFolder:
         skipped: (name, reason) of every file that has a picture's suffix and could not be read.
 
     Raises:
-        UsageError: `path` does not exist or is not a folder or zip archive, or `resolution` is not positive.
+        UsageError: `path` does not exist or is not a folder or zip archive.
         MissingError: the published set is not here.
         ArganError: not one picture can be read.
 
@@ -67,16 +67,12 @@ class PhotoFolder:
         resolution: int,
         *,
         cache: bool | str | os.PathLike[str] = True,
-        workers: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ):
-        if resolution < 1:
-            raise UsageError(f"resolution must be at least 1 pixel, not {resolution}")
-        self.resolution = resolution
         with open_source(path, resolution) as source:
             entry = CacheEntry(source.path, source.fingerprint(), resolution, cache) if cache else None
             stored = entry.load() if entry else None
-            images, names, skipped, lasting = stored or decode_all(source, resolution, workers, progress)
+            images, names, skipped, lasting = stored or decode_all(source, resolution, progress)
         if skipped and is_main():  # others have skipped the same
             listed = ", ".join(f"{name} ({reason})" for name, reason in skipped[:5])
             more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
@@ -95,26 +91,8 @@ class PhotoFolder:
     def __len__(self) -> int:
         return len(self.names)
 
-    def batch(
-        self,
-        indices: torch.Tensor | Sequence[int],
-        flips: torch.Tensor | Sequence[bool],
-        device: torch.device | str = "cpu",
-    ) -> torch.Tensor:
-        """Photographs as the networks take them.
-
-        Args:
-            indices: (B,) which photographs.
-            flips: (B,) true where the photograph is mirrored left to right.
-            device: where they are wanted.
-
-        Returns:
-            (B, 3, S, S) float32 in [0, 1], on the device.
-        """
-        indices = torch.as_tensor(indices, dtype=torch.long)
-        flips = torch.as_tensor(flips, dtype=torch.bool)
-        if indices.ndim != 1 or indices.shape != flips.shape:
-            raise ValueError(f"indices and flips must be (B,), not {tuple(indices.shape)} and {tuple(flips.shape)}")
+    def batch(self, indices: Tensor, flips: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        """indices (B,), flips (B,) bool -> photographs (B, 3, S, S) float32 in [0, 1], mirrored where asked."""
         return gather(self.images, indices, flips, device)
 
 
@@ -182,9 +160,7 @@ class Decoded(NamedTuple):
     """Whether these files will never be read, as they are: not if the disk or memory failed, or reading was denied."""
 
 
-def decode_all(
-    source: Source, resolution: int, workers: int | None, progress: Callable[[int, int], None] | None
-) -> Decoded:
+def decode_all(source: Source, resolution: int, progress: Callable[[int, int], None] | None) -> Decoded:
     """Every picture of a source."""
 
     def decode(name: str) -> np.ndarray | Exception:
@@ -199,7 +175,7 @@ def decode_all(
     skipped: list[tuple[str, str]] = []
     lasting = True
     # Threads are enough: Pillow decodes without holding the interpreter's lock.
-    with ThreadPoolExecutor(workers or min(8, usable_cores())) as pool:
+    with ThreadPoolExecutor(min(8, usable_cores())) as pool:
         for done, (name, result) in enumerate(zip(candidates, pool.map(decode, candidates), strict=True), 1):
             if isinstance(result, Exception):
                 skipped.append((name, reason(result)))

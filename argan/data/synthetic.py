@@ -36,14 +36,12 @@ class SyntheticPhotos:
 
     Args:
         resolution: side S of the square photographs, px.
-        count: how many; take a larger one where drawing is cheap beside training.
-        seed: photographs of different seeds are independent; training uses 0
+        count: how many.
+        seed: photographs of different seeds are independent; training uses 0.
         progress: called as `progress(drawn, count)` after every photograph.
     """
 
-    def __init__(
-        self, resolution: int, count: int = 8192, seed: int = 0, progress: Callable[[int, int], None] | None = None
-    ):
+    def __init__(self, resolution: int, count: int, seed: int = 0, progress: Callable[[int, int], None] | None = None):
         self.resolution, self.seed = resolution, seed
         self.images = torch.empty(count, 3, resolution, resolution, dtype=torch.uint8)
         for index in range(count):

@@ -165,14 +165,6 @@ def test_an_archive_equals_the_folder_that_it_holds(photos, tmp_path):
     assert torch.equal(a.images, b.images)
 
 
-def test_many_workers_give_what_one_gives(photos):
-    for index in range(20):
-        write(photos, f"many/{index}.png", encode(Image.new("RGB", (5, 5), (index, 0, 0))))
-    one, many = (PhotoFolder(photos, 4, cache=False, workers=workers) for workers in (1, 4))
-    assert one.names == many.names
-    assert torch.equal(one.images, many.images)
-
-
 def test_what_could_not_be_read_is_read_when_it_can_be(photos, monkeypatch, tmp_path):
     """HEIC, once pillow-heif is installed."""
     write(photos, "d.heic", encode(Image.new("RGB", (5, 5))))
@@ -264,8 +256,6 @@ def test_what_cannot_be_used_at_all_is_an_error(tmp_path, photos):
         PhotoFolder(tmp_path / "nowhere", 4)
     with pytest.raises(UsageError, match="neither a folder nor a zip"):
         PhotoFolder(write(tmp_path, "cut.zip", b"PK\x03\x04 and no more"), 4)
-    with pytest.raises(UsageError, match="resolution"):
-        PhotoFolder(photos, 0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArganError, match="holds no pictures"):
         PhotoFolder(tmp_path / "empty", 4)
@@ -362,9 +352,3 @@ def test_batch_gathers_flips_and_scales(photos):
     assert torch.equal(batch[1], batch[0].flip(-1))
     assert not torch.equal(batch[1], batch[0])
     assert 0 <= batch.min() < batch.max() <= 1
-
-
-@pytest.mark.parametrize(("indices", "flips"), [([0, 1], [True]), ([[0]], [[True]])])
-def test_batch_refuses_what_is_not_a_batch(photos, indices, flips):
-    with pytest.raises(ValueError, match="indices and flips"):
-        PhotoFolder(photos, 4, cache=False).batch(indices, flips)
