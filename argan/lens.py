@@ -26,16 +26,12 @@ class ThinLens:
             if not 0 < value < math.inf:
                 raise UsageError(f"{name} is a number above 0, not {value}")
 
-    def circle_of_confusion(self, dioptres: float, focus: float) -> float:
-        """Signed diameter in mm on the sensor of a point at inverse distance `dioptres`, focused at `focus` dioptres.
+    def spread(self, focus: float) -> float:
+        """mm of blur on the sensor for each dioptre from the focus, which is given in dioptres (0: infinity).
 
         A point at distance z is imaged at distance v with 1/f = 1/z + 1/v, one in focus at s on the sensor. Similar
         triangles over the aperture f/N give f/N (v - v_s) / v = f^2 / N (1/z - 1/s) s / (s - f): linear in 1/z.
         """
-        return self.spread(focus) * (dioptres - focus)
-
-    def spread(self, focus: float) -> float:
-        """mm of blur on the sensor for each dioptre from the focus, which is given in dioptres (0: infinity)."""
         focal = self.focal / 1000  # m
         if not 0 <= focus * focal < 1:
             raise UsageError(

@@ -7,8 +7,6 @@ increasing function. Where a figure hangs on a choice (a margin, a positive mapp
 stated, and the extractor's name belongs in every report of KID and FID.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -258,8 +256,6 @@ def kid(
         - 2 * _mean_kernel(a, b, weights_a, weights_b, itself=False)
     )
     value = estimates[:subsets].mean()
-    if not bootstrap:
-        return Interval(float(value), float("nan"), float("nan"))
     low, high = estimates[subsets:].nanquantile(QUANTILES.to(estimates))
     return Interval(float(value), float(low), float(high))
 

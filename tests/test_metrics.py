@@ -205,12 +205,6 @@ def test_kid_of_few_samples_has_an_interval(count):
     assert -math.inf < kid.low <= kid.high < math.inf
 
 
-def test_kid_without_bootstrap_gives_no_interval():
-    kid = metrics.kid(random_map(0, 8, 3), random_map(1, 8, 3), bootstrap=0)
-    assert math.isnan(kid.low)
-    assert math.isnan(kid.high)
-
-
 def test_fid_equals_the_matrix_square_root_form():
     a, b = random_map(0, 40, 6, dtype=torch.float64), random_map(1, 30, 6, dtype=torch.float64) * 1.5 + 1
     cov_a, cov_b = np.cov(a.T), np.cov(b.T)

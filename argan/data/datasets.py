@@ -4,8 +4,6 @@
 `--data NAME:FOLDER` it is that one. argan downloads nothing: the sets have terms of use to agree to.
 """
 
-from __future__ import annotations
-
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

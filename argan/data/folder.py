@@ -7,8 +7,6 @@ The decoded bytes are also kept on disk, memory-mapped when they are needed agai
 several processes share one copy.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

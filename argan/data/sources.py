@@ -1,7 +1,5 @@
 """Where photographs come from: folders and zip archives."""
 
-from __future__ import annotations
-
 import os
 import zipfile
 from abc import ABC, abstractmethod
