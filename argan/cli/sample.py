@@ -66,7 +66,8 @@ def sample(
     images, disparity = pictures.generate_apertures(model, noise, scales, camera)
     depth = pictures.depth_picture(disparity)
     if in_one:
-        written = pictures.save_picture([*images, depth], out, views if views > 1 else columns or 8)
+        pictures.save_picture([*images, depth], out, views if views > 1 else columns or 8)
+        written = [out]
     else:
         middle = [f"aperture-{number}" for number in range(1, apertures - 1)]
         names = ["deep", *middle, "shallow", "depth"]

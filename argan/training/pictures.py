@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from argan.files import atomic_file
+from argan.images import writing
 
 BATCH = 50  # samples that are made at a time
 
@@ -31,9 +31,8 @@ def generate_apertures(
     device = next(model.generator.parameters()).device
     made = []
     for rows in torch.arange(len(noise)).split(BATCH):
-        deep, disparity = model.generator(
-            noise[rows].to(device), *(() if camera is None else (camera[rows].to(device),))
-        )
+        place = None if camera is None else camera[rows].to(device)
+        deep, disparity = model.generator(noise[rows].to(device), place)
         images = [
             model.renderer(deep, disparity, torch.full((len(rows),), scale, device=device)) if scale else deep
             for scale in scales
@@ -80,19 +79,15 @@ def save_samples(model: Generates, noise: Tensor, path: Path) -> None:
     save_picture([*images, depth_picture(disparity)], path)
 
 
-def save_picture(rows: Sequence[Tensor], path: Path, columns: int | None = None) -> list[Path]:
-    """Rows of images (N, 3, S, S) as one picture; with `columns`, that many of the N beside each other, then the next.
-
-    Returns the path that was written, as a list.
-    """
+def save_picture(rows: Sequence[Tensor], path: Path, columns: int | None = None) -> None:
+    """Rows of images (N, 3, S, S) as one picture; with `columns`, that many of the N side by side, then the next."""
     blocks = [sheet(part) for part in zip(*(row.split(columns or len(row)) for row in rows), strict=True)]
     picture = Image.new("RGB", (blocks[0].width, sum(block.height for block in blocks)))
     for index, block in enumerate(blocks):
         picture.paste(block, (0, index * block.height))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as temporary:
+    with writing(path) as temporary:
         picture.save(temporary)
-    return [path]
 
 
 def save_singles(images: dict[str, Tensor], folder: Path) -> list[Path]:
@@ -102,6 +97,6 @@ def save_singles(images: dict[str, Tensor], folder: Path) -> list[Path]:
     for name, batch in images.items():
         for index, image in enumerate(batch):
             paths.append(folder / f"{index:05d}.{name}.png")
-            with atomic_file(paths[-1]) as temporary:
+            with writing(paths[-1]) as temporary:
                 to_image(image).save(temporary)
     return sorted(paths)
