@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from argan.light import FULL_SCALE
+from argan.light import FULL_SCALE, Finisher
 
 BLOCK = 8  # noise is measured in squares of this side
 BLOCKS = 12_000  # at most so many of them
@@ -89,7 +89,7 @@ class Finish:
         self.noise = _noise(grain)
         self.dither = _dither() / FULL_SCALE[dtype] if dtype == torch.uint8 else None
 
-    def at(self, coc: Tensor, top: int = 0, left: int = 0) -> Callable[[Tensor, int], Tensor]:
+    def at(self, coc: Tensor, top: int = 0, left: int = 0) -> Finisher:
         """For the part of a picture with signed blur radii `coc` (h, w) in pixels, which begins at `top` and `left`:
         a channel's stored values (h, w) in [0, 1], and its number -> the values to round."""
         lost = (1 - 1 / (math.pi * coc.detach().square()).clamp_(min=1)).sqrt_()

@@ -65,7 +65,7 @@ def settle(disparity: Tensor, colour: Tensor) -> Tensor:
     pixels around that are sure and look like it: a joint bilateral filter with a confidence, as the fast bilateral
     solver has one (Barron and Poole, "The Fast Bilateral Solver", ECCV 2016). Returns (B, 1, h, w).
     """
-    rise = F.max_pool2d(disparity, 3, 1, 1) + F.max_pool2d(-disparity, 3, 1, 1)
+    rise = _greatest_around(disparity) + _greatest_around(-disparity)
     sure = torch.exp((rise / RISE).square().neg())
     return torch.lerp(_joint_bilateral(disparity, sure + UNSURE, colour, colour, SETTLING), disparity, sure)
 

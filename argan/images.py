@@ -9,6 +9,7 @@ hold. Refused, in one line: CMYK without a profile, Lab, 32-bit, grey of 16 bits
 
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -318,8 +319,6 @@ def _png_info(photo: Photo) -> PngImagePlugin.PngInfo:
 
 def _png_chunks(photo: Photo) -> list[tuple[bytes, bytes]]:
     """Profile, resolution, text, XMP and EXIF as PNG chunks, as Pillow would write them."""
-    import zlib
-
     chunks: list[tuple[bytes, bytes]] = []
     if photo.icc:
         chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc)))

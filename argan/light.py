@@ -10,7 +10,6 @@ from argan.curves import SRGB, Curve
 
 FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
 
-
 Finisher = Callable[[Tensor, int], Tensor]  # stored values (H, W) in [0, 1] of a channel -> the same, with grain
 
 

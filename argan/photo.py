@@ -35,6 +35,7 @@ from argan.kernels import render_bokeh
 from argan.kernels.backend import full_precision
 from argan.kernels.bokeh import Aperture, develop_bokeh
 from argan.kernels.bokeh.areas import Area
+from argan.kernels.bokeh.plan import Plan
 from argan.light import FULL_SCALE, from_linear, to_linear
 from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model, load
@@ -184,9 +185,12 @@ def photo_disparity(photo: Photo, source: Model | np.ndarray | None, device: tor
 def predict(pixels: Tensor, model: Model) -> Tensor:
     """The model's disparity (1, 1, H, W) for pixels (C, H, W) of any type."""
     depth = estimator_of(model)
-    if min(pixels.shape[1:]) < 16:
-        raise UsageError(f"a photo needs 16 pixels each way to estimate depth, not {_size(pixels)}", hint="use --depth")
-    check_proportions(*pixels.shape[1:])
+    height, width = pixels.shape[1:]
+    if min(height, width) < 16:
+        raise UsageError(
+            f"a photo needs 16 pixels each way to estimate depth, not {width} x {height}", hint="use --depth"
+        )
+    check_proportions(height, width)
     cudnn = torch.backends.cudnn  # which would convolve with 10 bits on GPUs: discs would differ from the CPU's
     exact = cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
     with torch.no_grad(), exact, torch.autocast(pixels.device.type, enabled=False):
@@ -222,8 +226,6 @@ def learned_range(model: Model | None) -> float | None:
 
 def show(what: str, photo: Photo, disparity: Tensor, look: Look, band: Band) -> Image.Image:
     """A picture to judge by (argan/views.py): "depth", "coc", "layers" or "focus"."""
-    from argan.kernels.bokeh.plan import Plan
-
     pixels = _to_tensor(photo.pixels).to(disparity.device)
     coc = look.coc(disparity, band)
     radii, colour = coc[0, 0].cpu().numpy(), _display_rgb(pixels)[0].permute(1, 2, 0).cpu().numpy()
@@ -423,7 +425,3 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
 
 def _loaded(model: Model | str | Path | None, device: torch.device) -> Model:
     return (load(model) if model is None or isinstance(model, str | Path) else model).to(device)
-
-
-def _size(pixels: Tensor) -> str:
-    return f"{pixels.shape[2]} x {pixels.shape[1]}"

@@ -28,8 +28,8 @@ def draw_scale(batch: int, mixture: Mixture, generator: torch.Generator) -> Tens
 def draw_cameras(batch: int, model: ModelConfig, generator: torch.Generator) -> Tensor:
     """Pairs of viewpoints, one after the other: (B, 2), pitch and yaw in rad.
 
-    RGBD-GAN: the first is uniform over the range, the second turned towards the front, and
-    perhaps past it, by at most half of the range and 0.5 rad.
+    RGBD-GAN: the first is uniform over the range, the second turned towards the front, and perhaps past it, by at most
+    half of the range and 0.5 rad.
     """
     limits = torch.tensor([model.pitch, model.yaw])
     first = (2 * torch.rand(batch // 2, 2, generator=generator) - 1) * limits
@@ -116,9 +116,8 @@ def consistency_loss(
     visible = (inside & (found_depth > (1 - OCCLUSION_MARGIN) * moved_depth)).to(deep.dtype)
     color_error = (visible * (deep - found[:, :3]).abs()).mean()
     depth_error = (visible * (moved_depth - found_depth).abs()).mean()
-    return 2 * (
-        color_error + geometry * depth_error
-    ), visible.mean()  # a mean over both directions: twice it is the sum
+    error = 2 * (color_error + geometry * depth_error)  # a mean over both directions: twice it is the sum
+    return error, visible.mean()
 
 
 def _swap_pairs(pairs: Tensor) -> Tensor:

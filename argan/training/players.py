@@ -2,7 +2,7 @@
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -91,14 +91,11 @@ class Players(ABC, Generic[Made, Judge]):
     def play(
         self, step: int, turns: Callable[..., dict[str, Tensor]], *inputs: Input, **options: bool
     ) -> dict[str, Tensor]:
-        """`turns(*inputs, **options)`, then the average of the weights."""
-        stats = self.run(tuple(options.values()), functools.partial(turns, **options), *inputs)
+        """`turns(*inputs, **options)`, as a CUDA graph where steps are recorded; then the average of the weights."""
+        kind, run = tuple(options.values()), functools.partial(turns, **options)
+        stats = self.graphs.run(kind, run, *inputs) if self.graphs else run(*inputs)
         self.average.update(self.generator, self.config.batch, step)
         return stats
-
-    def run(self, kind: Hashable, function: Callable[..., dict[str, Tensor]], *inputs: Input) -> dict[str, Tensor]:
-        """`function(*inputs)`, as a CUDA graph where steps are recorded (`Graphs.run`)."""
-        return self.graphs.run(kind, function, *inputs) if self.graphs else function(*inputs)
 
     def take_turns(self, judged: Iterable[Terms], made: Iterable[Terms]) -> dict[str, Tensor]:
         """The discriminator learns, then the generator, judged by what has just learned.
