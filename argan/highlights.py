@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argan.kernels.bokeh.areas import Area
+from argan.light import luminance
 
-LUMINANCE = 0.2126, 0.7152, 0.0722  # of linear RGB (ITU-R BT.709)
 CUT_OFF = 0.85, 0.97  # linear light from which the brightest channel may have been cut off, and was (ramp)
 BRIGHT = 0.15, 0.35  # luminance from which a pixel may be a lamp's, and is: red ones are half sure (ramp)
 AROUND = 0.04  # of the photo's long side: the square around a pixel that says how small a light is
@@ -58,9 +58,7 @@ class Lamps:
 
 def _brilliance(light: Tensor) -> Tensor:
     """How surely pixels (1, 3, h, w) were brighter than is stored: (1, 1, h, w)."""
-    red, green, blue = light.split(1, 1)
-    luminance = LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue
-    return _ramp(light.amax(1, keepdim=True), CUT_OFF) * _ramp(luminance, BRIGHT)
+    return _ramp(light.amax(1, keepdim=True), CUT_OFF) * _ramp(luminance(light), BRIGHT)
 
 
 def _cells(x: Tensor, cell: int) -> Tensor:

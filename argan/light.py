@@ -58,6 +58,12 @@ def _encoded(curve: Curve) -> Tensor:
     return curve.encode(root.square()).float()
 
 
+def luminance(rgb: Tensor) -> Tensor:
+    """Of linear RGB (…, 3, H, W), by ITU-R BT.709; of display-encoded RGB it is luma, where detail is compared."""
+    red, green, blue = rgb.split(1, -3)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 def quantise(stored: Tensor, dtype: torch.dtype) -> Tensor:
     """[0, 1] -> the nearest value of an integer dtype."""
     steps = FULL_SCALE[dtype]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from argan.light import luminance
 from argan.models.aperture import SHARP
 
 QUANTILES = torch.tensor([0.025, 0.975], dtype=torch.double)
@@ -383,10 +384,9 @@ def sharpness_consistency(deep: Tensor, shallow: Tensor, disparity: Tensor) -> S
 
 def gradient_energy(image: Tensor) -> Tensor:
     """Squared luminance gradient at the inner pixels of (3, H, W): (H - 2, W - 2), float64."""
-    red, green, blue = image.double()
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    dx = (luminance[1:-1, 2:] - luminance[1:-1, :-2]) / 2
-    dy = (luminance[2:, 1:-1] - luminance[:-2, 1:-1]) / 2
+    y = luminance(image.double())[0]
+    dx = (y[1:-1, 2:] - y[1:-1, :-2]) / 2
+    dy = (y[2:, 1:-1] - y[:-2, 1:-1]) / 2
     return dx.square() + dy.square()
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from argan.data.batch import gather
 from argan.errors import ArganError
+from argan.light import luminance
 
 SHARE = 1 / 3  # of the photographs in each domain; the third in between is in neither
 CENTER = 0.25  # of the width: within this distance of the middle there is subject, not background
@@ -22,10 +23,10 @@ def background_sharpness(images: Tensor) -> Tensor:
 
 def _sharpness(images: Tensor) -> Tensor:
     scale = 1 / 255 if images.dtype == torch.uint8 else 1.0
-    luminance = torch.einsum("nchw,c->nhw", images.float() * scale, torch.tensor([0.2126, 0.7152, 0.0722]))
-    inner = luminance[:, 1:-1, 1:-1]
-    around = luminance[:, :-2, 1:-1] + luminance[:, 2:, 1:-1] + luminance[:, 1:-1, :-2] + luminance[:, 1:-1, 2:]
-    size = luminance.shape[-1]
+    y = luminance(images.float() * scale)[:, 0]
+    inner = y[:, 1:-1, 1:-1]
+    around = y[:, :-2, 1:-1] + y[:, 2:, 1:-1] + y[:, 1:-1, :-2] + y[:, 1:-1, 2:]
+    size = y.shape[-1]
     offset = torch.arange(1, size - 1) - (size - 1) / 2
     background = torch.hypot(offset[None, :], offset[:, None]) > CENTER * size
     detail = (around - 4 * inner)[:, background].square().mean(dim=1)
