@@ -28,19 +28,15 @@ def doctor(
 
     report: dict[str, object] = {"versions": examine.installed()}
     faults = examine.package_faults()
-    missing: MissingError | None = None
     if not faults:  # what follows imports the packages
         faults = [*examine.device_faults(), *examine.model_faults()]
         report["devices"] = examine.devices()
         try:
             report["commands"] = examine.uses(device)
         except MissingError as error:
-            missing = error
-            faults.append(examine.Fault(str(error), "argan doctor lists the devices that are here"))
+            faults.insert(0, examine.Fault(str(error), "argan doctor lists the devices that are here"))
     report["faults"] = [asdict(fault) for fault in faults]
     _output.result(report, as_json=as_json, human=_describe(report))
-    if missing is not None:
-        raise MissingError(str(missing), hint="argan doctor lists the devices that are here")
     if faults:
         raise MissingError(faults[0].fault, hint=faults[0].mend)
 
