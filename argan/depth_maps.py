@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from argan.deep_colour import has_16_bit_colour, read_16_bit_colour
-from argan.errors import ArganError, UsageError
+from argan.errors import ArganError, UsageError, lower_first
 from argan.exif import upright
 from argan.images import reading, writing
 from argan.views import depth_view
@@ -139,7 +139,7 @@ def _read_array(path: Path, kind: str) -> np.ndarray:
                 raise ArganError(f"{path}: holds {', '.join(names) or 'nothing'}", hint=f"name the array {kind!r}")
             return loaded[names[0]]
     except OSError as error:
-        raise ArganError(f"{path}: {(error.strerror or 'damaged or cut short').lower()}") from error
+        raise ArganError(f"{path}: {lower_first(error.strerror or 'damaged or cut short')}") from error
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ArganError(f"{path}: not a numpy array file, or cut short") from error
 

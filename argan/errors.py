@@ -37,3 +37,8 @@ class Interrupted(ArganError):
     """Ctrl-C or SIGTERM arrived. `argan train` writes a checkpoint first."""
 
     exit_code = 130
+
+
+def lower_first(text: str) -> str:
+    """What others begin with a capital, to go on a line after a colon."""
+    return text[:1].lower() + text[1:]

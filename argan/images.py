@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from argan.deep_colour import has_16_bit_colour, png_16_bit_colour, read_16_bit_colour, tiff_16_bit_colour
-from argan.errors import ArganError, MissingReaderError, UsageError
+from argan.errors import ArganError, MissingReaderError, UsageError, lower_first
 from argan.exif import EXIF_DIRECTORIES, exif_of, tiff_tags, upright, upright_exif, upright_xmp
 from argan.files import atomic_file
 
@@ -191,9 +191,9 @@ def reading(path: Path) -> Iterator[Image.Image]:
         empty = path.stat().st_size == 0
         raise ArganError(f"{path}: {'an empty file' if empty else 'not an image that argan can read'}") from error
     except OSError as error:
-        raise ArganError(f"{path}: {_lower(error.strerror or f'damaged or cut short ({error})')}") from error
+        raise ArganError(f"{path}: {lower_first(error.strerror or f'damaged or cut short ({error})')}") from error
     except (SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, struct.error) as error:
-        raise ArganError(f"{path}: damaged or cut short ({_lower(str(error))})") from error
+        raise ArganError(f"{path}: damaged or cut short ({lower_first(str(error))})") from error
 
 
 def register_heif() -> bool:
@@ -215,7 +215,7 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         folder_missing = isinstance(error, FileNotFoundError) and not path.parent.exists()
         reason = "its folder does not exist" if folder_missing else error.strerror or str(error)
-        raise ArganError(f"{path}: cannot be written: {_lower(reason)}") from error
+        raise ArganError(f"{path}: cannot be written: {lower_first(reason)}") from error
 
 
 def _describe(image: Image.Image) -> Photo:
@@ -328,7 +328,3 @@ def _png_chunks(photo: Photo) -> list[tuple[bytes, bytes]]:
     if photo.exif:
         chunks.append((b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
     return chunks
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -1,6 +1,5 @@
 """What the commands on photographs share: which files, which outputs, and one bad file that does not stop the rest."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from argan.cli import _output
-from argan.cli._errors import explain, is_interrupt
-from argan.errors import ArganError, MissingError, MissingReaderError, UsageError
+from argan.cli._errors import debugging, explain, is_interrupt
+from argan.errors import ArganError, MissingError, MissingReaderError, UsageError, lower_first
 from argan.names import made_of
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ArganError(f"{path}: cannot make this folder: {reason}") from error
+        raise ArganError(f"{path}: cannot make this folder: {lower_first(error.strerror or str(error))}") from error
 
 
 def depth_file(option: Path, photo: Path, place: Path) -> Path:
@@ -182,7 +180,7 @@ def _noted(photo: Path, rows: dict[Path, Row]) -> Iterator[None]:
         yield
     except Exception as error:
         all_fail = isinstance(error, MissingError) and not isinstance(error, MissingReaderError)
-        if all_fail or is_interrupt(error) or os.environ.get("ARGAN_DEBUG") == "1":
+        if all_fail or is_interrupt(error) or debugging():
             raise
         said = explain(error)
         rows[photo] = {"photo": photo, "error": f"{said} ({said.hint})" if said.hint else str(said)}

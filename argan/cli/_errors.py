@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from argan.errors import ArganError, Interrupted, MissingError, UsageError
+from argan.errors import ArganError, Interrupted, MissingError, UsageError, lower_first
 
 DEBUG_HINT = "ARGAN_DEBUG=1 shows the traceback"
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")  # what PyTorch says of the CPU's
@@ -28,11 +28,16 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get("ARGAN_DEBUG") == "1":
+        if debugging():
             raise
         failure = explain(error)
         print_failure(str(failure), failure.hint)
         return failure.exit_code
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return os.environ.get("ARGAN_DEBUG") == "1"
 
 
 def explain(error: BaseException) -> ArganError:
@@ -71,7 +76,7 @@ def _usage(error: Any) -> ArganError:
     if not message:  # no command was given: typer has printed the help
         return UsageError("a command is needed", hint="argan --help lists the commands")
     path = context.command_path if context is not None else "argan"
-    return UsageError(message[0].lower() + message[1:].rstrip("."), hint=f"{path} --help lists what it takes")
+    return UsageError(lower_first(message).rstrip("."), hint=f"{path} --help lists what it takes")
 
 
 def _is_backend_unavailable(error: BaseException) -> bool:
@@ -94,7 +99,7 @@ def _os_message(error: OSError) -> str:
     if error.strerror is None:
         return str(error)
     where = error.filename2 or error.filename
-    reason = error.strerror[0].lower() + error.strerror[1:]
+    reason = lower_first(error.strerror)
     return f"{where}: {reason}" if where is not None else reason
 
 
