@@ -83,7 +83,7 @@ class LossConfig:
     consistency: float = 0.0
     """Weight of the 3D consistency between two viewpoints."""
     geometry: float = 3.0
-    """Weight of depth beside colour in it."""
+    """Weight of depth in it, colour having 1."""
     consistency_start: int = 0
     """Steps before it sets in."""
     cycle: float = 10.0
@@ -105,7 +105,7 @@ class TrainConfig:
     """How many of the built-in photographs are drawn."""
     steps: int = 100_000
     max_minutes: float = 0.0
-    """End well after that many, with a checkpoint to go on from; 0 is no limit."""
+    """Stop after that many, with a checkpoint to go on from; 0 is no limit."""
     batch: int = 32
     """Photographs a step, over all processes."""
     accumulate: int = 1
@@ -244,7 +244,7 @@ def refuse_impossible(config: TrainConfig) -> None:
     loss = config.loss
     for name in ("adversarial", "r2", "augment"):
         if config.players == "cycle" and getattr(loss, name) != getattr(LossConfig(), name):
-            raise UsageError(f"CycleGAN's players know no loss.{name}")
+            raise UsageError(f"CycleGAN has no loss.{name}")
     if config.model.viewpoints and loss.consistency and loss.consistency_start >= config.steps:
         raise UsageError(
             f"3D consistency would set in at step {loss.consistency_start}, after the run's end",

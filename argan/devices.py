@@ -33,7 +33,5 @@ def resolve_device(name: "str | torch.device" = "auto") -> "torch.device":
     if kind == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if kind == "cuda" and (count := torch.cuda.device_count()) <= index:
-        raise MissingError(
-            f"{name} was asked for, and there are {count} CUDA devices", hint="--device cpu, or: argan doctor"
-        )
+        raise MissingError(f"{name} was asked for; CUDA devices here: {count}", hint="--device cpu, or: argan doctor")
     return torch.device(name)

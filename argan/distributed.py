@@ -93,7 +93,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def agree(wish: bool, now: bool) -> bool:
-    """Whether all stop here: at once in one process; in several where `now` is true everywhere and one has the wish."""
+    """Whether to stop: one process whenever it wishes to; several at steps where all say `now`, if any wishes to."""
     if world() == 1 or not now:
         return wish and world() == 1
     return _sums([float(wish)])[0] > 0

@@ -1,4 +1,4 @@
-"""What a photo says of itself beside its pixels, EXIF and XMP, made true of pixels that were turned upright."""
+"""What a photo says of itself besides its pixels, EXIF and XMP, made true of pixels that were turned upright."""
 
 import re
 import struct

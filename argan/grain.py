@@ -19,7 +19,7 @@ from torch import Tensor
 from argan.light import FULL_SCALE, Finisher
 
 BLOCK = 8  # noise is measured in squares of this side
-BLOCKS = 12_000  # at most so many of them
+BLOCKS = 12_000  # at most this many of them
 QUIET = 0.1  # the quietest tenth of the blocks of a brightness are taken to be even
 QUIET_BIAS = 0.72  # their median variance over the true one: the 5 % quantile of chi^2 / 61, 61 degrees of freedom
 LEVELS = 16  # brightness classes that noise is measured in

@@ -1,7 +1,7 @@
 """Bring a coarse disparity map to the photo's full size, with its edges on the photo's edges.
 
 `settle` makes steps of the ramps that a small network draws for edges. `guided_upsample` goes on from there, or from
-anybody's map, on a grid of FINE x FINE cells per coarse pixel, so that the cost hardly depends on the photo's size:
+any other map, on a grid of FINE x FINE cells per coarse pixel, so that the cost hardly depends on the photo's size:
 
 1. Joint bilateral upsampling (Kopf et al., "Joint Bilateral Upsampling", SIGGRAPH 2007): every cell takes the disparity
    of those coarse pixels around it that look like it. This moves an edge to where the photo has it.

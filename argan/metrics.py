@@ -92,7 +92,7 @@ def area_under_roc(score: Tensor, mask: Tensor) -> float:
 
 
 def rim(disparity: Tensor, mask: Tensor) -> float:
-    """How much nearer a figure's contour is than its inside, as a part of what it stands out from the ground by.
+    """How much nearer a figure's contour is than its inside, as a fraction of how far it stands out from the ground.
 
     0: solid; positive: a rim, what is inside lies back; negative: a bulge. Contour and inside are pixels by their
     (chessboard) distance from the ground: up to a quarter of the largest, less 2 px where masks are unsure, and beyond
@@ -123,7 +123,7 @@ def rim(disparity: Tensor, mask: Tensor) -> float:
 
 
 def spill(disparity: Tensor, mask: Tensor) -> float:
-    """How far beside a figure's outline either side's disparity is on its way to the other's, as a part of the step.
+    """How far each side's disparity leans towards the other's near a figure's outline, as a fraction of the step.
 
     0: a step on the outline; nearly 1/4: a ramp as wide as what is judged, 1/32 of the short side on either side, less
     1 px where masks are unsure. Each side's own disparity is its mean beyond that, up to three times as far.
@@ -159,9 +159,9 @@ def spill(disparity: Tensor, mask: Tensor) -> float:
 def ordinal_accuracy(estimate: Tensor, truth: Tensor, *, pairs: int = 50_000, margin: float = 0.05) -> float:
     """The fraction of random pixel pairs whose near/far order is right; a tie in the estimate counts half.
 
-    Asked are only pairs whose true disparities differ by more than `margin` of the truth's range, so that noise and
-    flat regions are not asked about (after the ordinal error of Chen et al. 2016, "Single-Image Depth Perception in the
-    Wild", with a margin on disparity in place of their ratio of depths). 0.5 is chance.
+    Only pairs whose true disparities differ by more than `margin` of the truth's range count, so that noise and flat
+    regions do not (after the ordinal error of Chen et al. 2016, "Single-Image Depth Perception in the Wild", with a
+    margin on disparity in place of their ratio of depths). 0.5 is chance.
 
     NaN where no pair of the sample differs by more than the margin. ValueError: the shapes differ.
     """
@@ -367,9 +367,9 @@ class Sharpness(NamedTuple):
 def sharpness_consistency(deep: Tensor, shallow: Tensor, disparity: Tensor) -> Sharpness:
     """Has the shallow image lost detail exactly where its disparity says so?
 
-    Sharpness of a region is the mean squared gradient of the luminance (central differences) over its pixels. Returned
-    is sharpness(shallow) / sharpness(deep) where |D| <= SHARP (in focus: 1 is right) and where |D| > SHARP (out of
-    focus: below 1 is right, the smaller the more blur).
+    Sharpness of a region is the mean squared gradient of the luminance (central differences) over its pixels. The
+    answers are sharpness(shallow) / sharpness(deep) where |D| <= SHARP (in focus: 1 is right) and where |D| > SHARP
+    (out of focus: below 1 is right, the smaller the more blur).
 
     Args:
         deep, shallow: (3, H, W), display-encoded RGB in [0, 1].

@@ -1,4 +1,4 @@
-"""What the commands call what they write beside a photo. None of it is a photograph when a folder is searched."""
+"""What the commands call what they write beside a photo. None of it counts as a photograph."""
 
 import os
 

@@ -366,7 +366,7 @@ def _as_photo(image: Any) -> Photo:
         raise UsageError(f"a numpy picture is (H, W) or (H, W, C), not {image.shape}")
     _check_channels(pixels.shape[2], image.shape)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise UsageError("a picture's values are finite")
+        raise UsageError("a picture's values must be finite")
     return Photo(pixels)
 
 
@@ -378,7 +378,7 @@ def _as_batch(image: Tensor) -> Tensor:
     if image.dtype not in FULL_SCALE and not image.is_floating_point():
         raise UsageError(f"pixels are uint8, uint16 or floats, not {image.dtype}")
     if image.is_floating_point() and not bool(torch.isfinite(image.detach()).all()):
-        raise UsageError("a picture's values are finite")
+        raise UsageError("a picture's values must be finite")
     return image if image.ndim == 4 else image[None]
 
 

@@ -138,5 +138,5 @@ def test_what_is_no_number_and_no_name(setting, said):
 
 @pytest.mark.parametrize("setting", ["loss.r2=0.5", "loss.augment=0.5", "loss.adversarial=relativistic"])
 def test_settings_that_cyclegan_has_no_use_for(setting):
-    with pytest.raises(UsageError, match=r"CycleGAN's players know no loss\."):
+    with pytest.raises(UsageError, match=r"CycleGAN has no loss\."):
         resolve_config("cyclegan", None, [setting], {})

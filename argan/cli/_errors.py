@@ -19,7 +19,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         returned = command()
-        if sys.stdout is not None:  # None: closed by who started us
+        if sys.stdout is not None:  # None: closed by whoever started us
             sys.stdout.flush()
         if returned == Interrupted.exit_code:  # typer has caught Ctrl-C
             print_failure("interrupted")

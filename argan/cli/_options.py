@@ -52,7 +52,7 @@ def parse_range(focus_range: str, focus: Any) -> str | float | tuple[float, floa
     if len(numbers) not in (1, 2):
         raise UsageError(f"--focus-range {focus_range}: auto, a width such as 0.1, or LOW,HIGH such as 0.4,0.6")
     if len(numbers) == 2 and focus != "auto":
-        raise UsageError("--focus-range LOW,HIGH is the focus: give a width to have it about another")
+        raise UsageError("--focus-range LOW,HIGH is itself the focus: with another one, give a width")
     wanted = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
     focus_band(0.5, wanted)  # raises for what is out of range
     return wanted

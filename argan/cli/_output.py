@@ -1,7 +1,7 @@
 """The one place where commands speak: results on stdout (for people, or as JSON), everything else on stderr.
 
-Facts about the run (`info`) and progress (`progress`, `track`) are not results: who reads stdout never
-sees them. Every command that reports something takes `--json` and ends in one call of `result`.
+Facts about the run (`info`) and progress (`progress`, `track`) are not results: whoever reads stdout
+never sees them. Every command that reports something takes `--json` and ends in one call of `result`.
 """
 
 import json

@@ -23,13 +23,13 @@ def depth(
     ] = None,
     model_input: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="How a depth model of somebody else's takes a picture: size=384, …"),
+        typer.Option(metavar="KEY=VALUE", help="How a third-party depth model takes a picture: size=384, …"),
     ] = None,
     depth_kind: Annotated[
         Literal["disparity", "distance"] | None,
         typer.Option(
-            help="What FILE.onnx gives: large is near, or far. Default: disparity; distance where its output is called "
-            "so, or metric."
+            help="What FILE.onnx gives: large is near, or far. Default: disparity; distance where its output's name "
+            "says so, or says metric."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,

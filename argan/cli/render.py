@@ -58,7 +58,7 @@ def render(
         typer.Option(
             min=2,
             max=500,
-            help="So many pictures, focused from far to near, and PHOTO.sweep.webp.",
+            help="This many pictures, focused from far to near, and PHOTO.sweep.webp.",
             rich_help_panel=FOCUS,
         ),
     ] = None,
@@ -107,7 +107,7 @@ def render(
     focal: Annotated[float, typer.Option(help="Focal length in mm.", rich_help_panel=LENS)] = 50.0,
     sensor: Annotated[float, typer.Option(help="Long side of the sensor in mm.", rich_help_panel=LENS)] = 36.0,
     focus_distance: Annotated[
-        float | None, typer.Option(help="Focus at so many metres, in place of --focus.", rich_help_panel=LENS)
+        float | None, typer.Option(help="Focus at this distance in metres, in place of --focus.", rich_help_panel=LENS)
     ] = None,
     depth: Annotated[
         Path | None,
@@ -121,7 +121,7 @@ def render(
         Literal["disparity", "distance"] | None,
         typer.Option(
             help="What --depth stores, or FILE.onnx gives: large is near, or far. Default: disparity; distance where "
-            "the output of FILE.onnx is called so, or metric.",
+            "the name of FILE.onnx's output says so, or says metric.",
             rich_help_panel=DEPTH,
         ),
     ] = None,
@@ -139,7 +139,7 @@ def render(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="How a depth model of somebody else's takes a picture: size=384, …",
+            help="How a third-party depth model takes a picture: size=384, …",
             rich_help_panel=DEPTH,
         ),
     ] = None,
@@ -179,7 +179,7 @@ def render(
 
         argan render photo.jpg --model argan-export/render.onnx   what was exported, without PyTorch
 
-        argan render photo.jpg --model midas_small.onnx       depth by a model of somebody else's
+        argan render photo.jpg --model midas_small.onnx       depth by a third-party model
     """
     from argan.cli import _results
     from argan.errors import UsageError

@@ -23,9 +23,9 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with the run in that folder, or refuse if there is one.")
     ] = True,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those of earlier lives included.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, those already done included.")] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="End well after that time, with a checkpoint to go on from.")
+        float | None, typer.Option(min=0, help="Stop after that many minutes, with a checkpoint to go on from.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -24,8 +24,8 @@ def train_depth(
         typer.Option(
             metavar="DATA",
             help="Photographs (folder, zip or data set) to learn from as well, with the depth that an estimator sees "
-            "in them: the first model's, or if it has none, one that is learned from samples before. Repeatable: "
-            "each is drawn from as often.",
+            "in them: the first model's, or if it has none, one that is learned from samples first. Repeatable: "
+            "each is drawn from equally often.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first run.")] = None,
@@ -150,4 +150,4 @@ def model_folder(given: Path) -> Path:
         return given / "model"
     if given.name == "model" and given.is_dir():
         return given
-    raise UsageError(f"{given} is no run: where is the model to go?", hint="--out FOLDER")
+    raise UsageError(f"{given} is not a run: where should the model go?", hint="--out FOLDER")

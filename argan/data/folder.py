@@ -155,7 +155,7 @@ class Decoded(NamedTuple):
     skipped: list[tuple[str, str]]
     """(name, reason) of those that could not be read."""
     lasting: bool = True
-    """Whether these files will never be read, as they are: not if the disk or memory failed, or reading was denied."""
+    """Whether another try would skip the same files: not if the disk or memory failed, or reading was denied."""
 
 
 def decode_all(source: Source, resolution: int, progress: Callable[[int, int], None] | None) -> Decoded:

@@ -109,11 +109,11 @@ def open_files(path: Path) -> Iterator[Source]:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a path within a folder or an archive is called as a photograph may be: not hidden, nor made by argan."""
+    """Whether a path within a folder or an archive has a photograph's name, and is neither hidden nor made by argan."""
     parts = name.split("/")
     return not any(map(is_beside, parts)) and os.path.splitext(parts[-1])[1].lower() in READS
 
 
 def is_beside(part: str) -> bool:
-    """Whether a file or folder lies beside photographs and is none: hidden, an archiver's own, or made by argan."""
+    """Whether a file or folder among photographs is no photograph: hidden, an archiver's own, or made by argan."""
     return part.startswith(".") or part == "__MACOSX" or bool(made_of(part))

@@ -48,7 +48,7 @@ def photo_batches(data: str, resolution: int, count: int, seed: int, cache: bool
     else:
         photos = PhotoFolder(data, resolution, cache=cache)
     if len(photos) < 2:
-        raise UsageError(f"{data} has one photograph: KID and FID take two at least", hint="--features none")
+        raise UsageError(f"{data} has one photograph: KID and FID need at least two", hint="--features none")
     chosen = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))[:count]
     return (photos.batch(part, torch.zeros(len(part), dtype=torch.bool)) for part in chosen.split(BATCH))
 

@@ -100,9 +100,9 @@ def masked_photos(data: str | Path, masks: Path) -> Iterator[tuple[Tensor, Tenso
     """Photographs with a usable figure mask: (3, S, S) float in [0, 1] and (S, S) bool, S the mask's side.
 
     Masks are PNG files, white on the figure. A mask belongs to the photograph of the same name; one that is named by a
-    number n, to the n-th photograph in order, counted from 0. Both are cropped to the centre square. Used are masks
-    whose figure covers 8 to 85 % and, where the folder has a `manifest.tsv` with the columns `name` and `confidence`,
-    whose confidence is above 0.9.
+    number n, to the n-th photograph in order, counted from 0. Both are cropped to the centre square. A mask
+    counts if its figure covers 8 to 85 % and, where the folder has a `manifest.tsv` with the columns `name` and
+    `confidence`, its confidence is above 0.9.
 
     Raises:
         UsageError: there is no usable mask, a mask has no photograph, or is none: grey in most places.
@@ -123,7 +123,7 @@ def masked_photos(data: str | Path, masks: Path) -> Iterator[tuple[Tensor, Tenso
             if not FIGURE_SHARE[0] <= mask.float().mean() <= FIGURE_SHARE[1]:
                 continue
             if file.stem in ambiguous:
-                raise UsageError(f"mask {file.name} may be of several photographs of {data} that are called so")
+                raise UsageError(f"mask {file.name} could belong to any of several photographs of that name in {data}")
             numbered = file.stem.isdecimal() and int(file.stem) < len(names)
             name = by_stem.get(file.stem) or (names[int(file.stem)] if numbered else None)
             if name is None:

@@ -131,7 +131,7 @@ class DepthPredictor(nn.Module):
     def focus_range(self) -> float:
         """How wide in disparity, about the focal plane, the generator's images are sharp: |D| up to `SHARP`.
 
-        Nothing has told it apart: photographs of its size show no blur there. A larger one would.
+        Training could not tell depths within it apart: images of the generator's size show no blur there.
         """
         return min(1.0, 2 * SHARP / (self.near - self.far))
 

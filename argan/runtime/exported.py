@@ -107,7 +107,7 @@ class RenderFile:
         plane = resolve_focus(at_face(focus, photo.pixels), disparity, learned_focus)
         if blur == 0:
             return Rendering(photo, disparity, plane)
-        # The graph has a plane alone in focus: what else is sharp is moved onto it, and the rest with its ends.
+        # The graph keeps one plane sharp: the band is shrunk onto it, and what lies beyond its ends moves along.
         band = focus_band(plane, resolve_range("auto", focus, learned_range))
         moved = disparity + (plane - disparity.clip(*band))
         pixels = np.empty_like(photo.pixels)
@@ -151,7 +151,7 @@ class RenderFile:
 class PipelineFile:
     """pipeline.onnx: depth, focus and blur in one graph, for photos up to `PIPELINE_PIXELS`.
 
-    Of what the model has learned to see sharp it knows about the learned plane alone: about others the plane is.
+    The range that the model has learned to see sharp holds about its learned plane alone; others have none.
     """
 
     def __init__(self, session: Session):

@@ -57,7 +57,7 @@ def _unit(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype.kind == "u":
         return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
     if not np.isfinite(pixels).all():
-        raise UsageError("a picture's values are finite")
+        raise UsageError("a picture's values must be finite")
     return np.clip(pixels.astype(np.float32), 0, 1)
 
 

@@ -131,10 +131,10 @@ def samples_of_each(config: DepthConfig, generators: int, photographs: bool) -> 
     Raises UsageError if there is no room for all.
     """
     if photographs and config.batch < 2:
-        raise UsageError("samples and photographs take a batch of at least 2")
+        raise UsageError("samples and photographs need a batch of at least 2")
     samples = config.batch - round(PHOTOS * config.batch) if photographs else config.batch
     if samples < generators:
-        raise UsageError(f"a batch of {config.batch} has {samples} samples, and {generators} generators to show")
+        raise UsageError(f"a batch of {config.batch} has {samples} samples, too few for {generators} generators")
     return [len(range(first, samples, generators)) for first in range(generators)]
 
 

@@ -16,7 +16,7 @@ LARGEST_ZOOM = 1.25
 def draw(batch: int, probability: float, generator: torch.Generator) -> Tensor:
     """What to do to each image, (B, DRAWS) in [0, 1]: its zoom and shifts, then its colours.
 
-    Framing and colours are each changed with that `probability`; 0 is no zoom, 0.5 no change of any other.
+    Framing and colours are each changed with that `probability`; 0 is no zoom, and 0.5 no change of anything else.
     """
     wanted = torch.rand(batch, 2, generator=generator) < probability
     changes = torch.rand(batch, DRAWS, generator=generator)

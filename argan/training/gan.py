@@ -41,7 +41,7 @@ class Draws(NamedTuple):
     augment_real: Tensor | None = None
 
     def part(self, rows: slice, device: torch.device, least: int = 0) -> "Part":
-        """Of some samples, on the device, of which at least so many are rendered."""
+        """Of some samples, on the device; at least `least` of them are rendered."""
         own = Draws(*(None if x is None else x[rows] for x in self))  # type: ignore[arg-type]
         opened = self.scale > 0
         share = opened[rows].float().mean() / opened.float().mean() if opened.any() else torch.ones(())

@@ -767,7 +767,7 @@ def test_heic_without_its_extra_does_not_stop_the_rest(
     (tmp_path / "c.jpg").mkdir()  # no photo, whatever its name
     assert argan("render", tmp_path, "--model", model, "--json") == 1
     bad, good = json.loads(capsys.readouterr().out)
-    assert "a.heic: HEIC photos take pillow-heif" in bad["error"]
+    assert "a.heic: HEIC photos need pillow-heif" in bad["error"]
     assert good["files"] == [str(tmp_path / "b.bokeh.jpg")]
 
 

@@ -102,7 +102,7 @@ def test_a_mask_of_one_number_too_many_and_one_of_two_photographs_are_errors(flo
         list(masked_photos(data, masks))
     (masks / "00004.png").unlink()
     Image.new("RGB", (64, 64)).save(data / "image_00004.jpg")
-    with pytest.raises(UsageError, match=r"image_00004\.png may be of several photographs"):
+    with pytest.raises(UsageError, match=r"image_00004\.png could belong to any of several photographs"):
         list(masked_photos(data, masks))
 
 
