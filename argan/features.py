@@ -12,7 +12,6 @@ class FeatureExtractor(Protocol):
     """What turns pictures into the features that KID and FID compare."""
 
     name: str  # belongs in every report
-    dimensions: int
 
     def __call__(self, images: Tensor) -> Tensor:
         """Features (B, d) of (B, 3, H, W) display-encoded RGB in [0, 1], H and W free."""
@@ -28,7 +27,6 @@ class EfficientNetLite0:
     """
 
     name = "efficientnet-lite0"
-    dimensions = 1280
 
     def __init__(self, device: torch.device | str = "cpu"):
         try:
@@ -57,7 +55,6 @@ class Inception:
     """
 
     name = "inception"
-    dimensions = 2048
 
     def __init__(self, device: torch.device | str = "cpu"):
         try:

@@ -45,11 +45,6 @@ class Grain:
     mixing: Tensor
     lag: float
 
-    @property
-    def mean(self) -> float:
-        """Standard deviation, in fractions of full scale, averaged over channels and levels."""
-        return float(self.sigma[:, 1:-1].mean())
-
 
 def measure_grain(pixels: Tensor) -> Grain:
     """The noise of pixels (C, H, W), uint8, uint16 or floats in [0, 1], without alpha."""

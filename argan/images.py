@@ -48,7 +48,6 @@ class Photo:
     """An upright photograph as it is stored: `pixels` (H, W, C), C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA."""
 
     pixels: np.ndarray  # uint8, uint16, or float in [0, 1]
-    format: str = ""  # Pillow's name of the format it came in
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
@@ -82,6 +81,7 @@ def read_photo(path: Path) -> Photo:
 
 def from_pil(image: Image.Image) -> Photo:
     """A Pillow image, turned upright by its EXIF orientation."""
+    # These hold several pictures: the photo, and others behind it.
     if getattr(image, "is_animated", False) and image.format not in ("MPO", "TIFF", "HEIF"):
         raise ArganError("an animation is not a photograph", hint="save one of its frames as a picture")
     photo = _describe(image)
@@ -228,7 +228,6 @@ def _describe(image: Image.Image) -> Photo:
     text = {key: str(value) for key, value in getattr(image, "text", {}).items() if key in PNG_TEXT}
     return Photo(
         pixels=np.empty((0, 0, 0), np.uint8),
-        format="JPEG" if image.format == "MPO" else image.format or "",  # MPO: a JPEG with further pictures behind it
         icc=info.get("icc_profile") or None,
         exif=upright_exif(exif) if exif else None,
         xmp=upright_xmp(xmp) if xmp else None,

@@ -244,7 +244,6 @@ def test_other_formats_become_good_jpegs() -> None:
 def test_a_phones_multi_picture_jpeg_is_a_jpeg(tmp_path: Path) -> None:
     picture().save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[picture(seed=1)])
     photo = read_photo(tmp_path / "photo.jpg")
-    assert photo.format == "JPEG"
     assert reopened(photo, ".jpg").format == "JPEG"
 
 
@@ -682,7 +681,6 @@ def heic(path: Path, image: Image.Image, **options: object) -> None:
 def test_heic_is_read(tmp_path: Path) -> None:
     heic(tmp_path / "photo.HEIC", picture(size=(64, 48)), exif=exif_with(1))
     photo = read_photo(tmp_path / "photo.HEIC")
-    assert photo.format == "HEIF"
     assert photo.size == (64, 48)
     assert np.abs(photo.pixels.astype(int) - np.asarray(picture(size=(64, 48)))).mean() < 4
     with_metadata = reopened(photo, ".jpg")

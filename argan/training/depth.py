@@ -86,7 +86,7 @@ def train_depth(
             if not math.isfinite(shown) or (last and not all(bool(x.isfinite().all()) for x in learned)):
                 raise ArganError(f"the estimator is not finite at step {step + 1}")
             if report is not None:
-                report(Progress(step + 1, config.steps, {"error": shown}))
+                report(Progress(step + 1, {"error": shown}))
     depth = DepthInfo(config.width, resolution, *ranges[0], levels, config.encoder)
     return with_estimator(model, estimator, depth)
 

@@ -43,7 +43,6 @@ class Progress:
     """What a progress bar shows."""
 
     step: int
-    steps: int
     stats: dict[str, float]
 
 
@@ -115,7 +114,7 @@ def train(
                     means = log.write(step)
                     refuse_not_finite(means, step, run)
                     if main and report is not None:
-                        report(Progress(step, config.steps, means))
+                        report(Progress(step, means))
                 if main and (step % config.sample_every == 0 or last):
                     players.save_samples(run / "samples" / f"step-{step:07d}.png")
                 if main and (step % config.checkpoint_every == 0 or last):
