@@ -14,13 +14,12 @@ Through = Callable[[np.ndarray], np.ndarray]
 
 def display_rgb(photo: Photo) -> np.ndarray:
     """What depth models look at: the photo's colours as they are stored, without alpha."""
-    return _as_rgb(_unit(photo.pixels[:, :, : photo.pixels.shape[2] - photo.has_alpha]))
+    return _as_rgb(_colour(photo))
 
 
 def srgb(photo: Photo) -> np.ndarray:
     """What graphs that decode sRGB are given, without alpha: the photo's light as that curve stores it."""
-    stored = _unit(photo.pixels[:, :, : photo.pixels.shape[2] - photo.has_alpha])
-    return _as_rgb(_exchange(stored, curve_of(photo.icc), SRGB))
+    return _as_rgb(_exchange(_colour(photo), curve_of(photo.icc), SRGB))
 
 
 def seen_through(photo: Photo, lens: Through) -> Photo:
@@ -31,11 +30,11 @@ def seen_through(photo: Photo, lens: Through) -> Photo:
     """
     curve, pixels = curve_of(photo.icc), photo.pixels
     count = pixels.shape[2] - photo.has_alpha
-    alpha = _unit(pixels[:, :, count:])
-    if not photo.has_alpha or bool((alpha == 1).all()):
+    if not has_transparency(photo):
         blurred = _exchange(lens(srgb(photo)), SRGB, curve)
         return photo.with_pixels(np.dstack([_quantise(_as_pixels(blurred, count), pixels.dtype), pixels[:, :, count:]]))
-    light = curve.decode(_unit(pixels[:, :, :count])) * alpha
+    alpha = _unit(pixels[:, :, count:])
+    light = curve.decode(_colour(photo)) * alpha
     coverage = SRGB.decode(lens(_as_rgb(SRGB.encode(alpha))))
     light = SRGB.decode(lens(_as_rgb(SRGB.encode(light)))) / np.maximum(coverage, 1e-4)
     colour, coverage = _as_pixels(curve.encode(light), count), _as_pixels(coverage, 1)
@@ -45,6 +44,11 @@ def seen_through(photo: Photo, lens: Through) -> Photo:
 def has_transparency(photo: Photo) -> bool:
     """Whether any pixel lets something through."""
     return photo.has_alpha and bool((_unit(photo.pixels[:, :, -1:]) < 1).any())
+
+
+def _colour(photo: Photo) -> np.ndarray:
+    """Pixels without alpha, as `_unit` has them."""
+    return _unit(photo.pixels[:, :, : photo.pixels.shape[2] - photo.has_alpha])
 
 
 def _exchange(stored: np.ndarray, old: Curve, new: Curve) -> np.ndarray:
