@@ -15,7 +15,7 @@ def parse_device(name: "str | torch.device") -> tuple[str, int]:
         UsageError: there is no such kind of device.
     """
     kind, _, index = (name := str(name)).partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (":" in name and (kind != "cuda" or not index.isdigit())):
+    if kind not in ("auto", "cpu", "cuda") or (":" in name and (kind != "cuda" or not index.isdecimal())):
         raise UsageError(f"no device {name!r}", hint="auto, cpu, cuda or cuda:N")
     return kind, int(index or 0)
 

@@ -221,12 +221,12 @@ def _is_map(value: np.ndarray) -> bool:
 def _setting(key: str, text: str) -> dict[str, Any]:
     """One setting as fields of a Convention. ValueError, which says what it takes, for what it does not take."""
     if key == "size":
-        numbers = [int(part) for part in text.split("x") if part.isdigit() and int(part) > 0]
+        numbers = [int(part) for part in text.split("x") if part.isdecimal() and int(part) > 0]
         if len(numbers) != len(text.split("x")) or len(numbers) > 2:
             raise ValueError("px of the short side, or WIDTHxHEIGHT")
         return {"size": numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])}
     if key == "multiple":
-        if not text.isdigit() or int(text) < 1:
+        if not text.isdecimal() or int(text) < 1:
             raise ValueError("a whole number from 1 up")
         return {"multiple": int(text)}
     if key == "normalise":
