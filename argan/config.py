@@ -18,7 +18,7 @@ Mixture = Literal["bernoulli", "uniform", "deep", "shallow"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The networks; `argan.models` explains each term."""
+    """The networks; `argan.models.generator` and `argan.models.aperture` explain each term."""
 
     resolution: int = 64
     z_dim: int = 128

@@ -92,7 +92,7 @@ def held_out(resolution: int, count: int, seed: int = 0) -> Iterable[tuple[Tenso
 
 
 def synthetic_photos(resolution: int, count: int, seed: int) -> SyntheticPhotos:
-    """Synthetic photographs for evaluation: training uses small seeds, evaluation starts at a million."""
+    """Synthetic photographs for evaluation, of seeds that training, which has 0, never uses."""
     return SyntheticPhotos(resolution, count, seed=1_000_000 + seed)
 
 
