@@ -75,11 +75,12 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, TextIOWrapper):  # names of files are bytes, and need not be text
         utf_8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
         sys.stdout.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")
-    sys.exit(exit_code_of(lambda: run(sys.argv[1:] if arguments is None else arguments)))
+    sys.exit(exit_code_of(lambda: run(arguments)))
 
 
-def run(arguments: list[str]) -> int | None:
-    if "" in arguments:  # as a path it would be the current folder, and all that is in it
+def run(arguments: list[str] | None) -> int | None:
+    """None: those of the process, in which typer does for Windows' shells what others do: `*.jpg` becomes names."""
+    if "" in (sys.argv[1:] if arguments is None else arguments):  # as a path it would be the current folder
         raise UsageError("an empty argument", hint="a variable of the shell that is not set?")
     return build_app()(arguments, prog_name="argan", standalone_mode=False)
 

@@ -211,6 +211,16 @@ def test_an_empty_argument_is_no_folder(run):
     assert (code, err.splitlines()[0]) == (2, "error: an empty argument")
 
 
+def test_the_arguments_of_the_process_are_left_to_typer(monkeypatch):
+    """Windows' shells hand on `*.jpg` as it is; typer makes names of it, in arguments that it has read itself."""
+    seen = []
+    monkeypatch.setattr("argan.cli.build_app", lambda: lambda arguments, **_: seen.append(arguments))
+    for given in (None, ["--version"]):
+        with pytest.raises(SystemExit):
+            main(given)
+    assert seen == [None, ["--version"]]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii"])
 def test_names_that_stdout_cannot_say(encoding, tmp_path):
