@@ -6,6 +6,7 @@ through `argan.cli._output` and raises `argan.errors`, which `argan.cli._errors`
 
 import atexit
 import gc
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -72,6 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(NEW_OBJECTS)
     atexit.register(leave)
     warnings.formatwarning = lambda message, *_where, **_line: f"warning: {message}\n"  # no line of source
+    if sys.stderr is None:  # closed by who started us: print would take stdout in its place
+        sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):  # names of files are bytes, and need not be text
         utf_8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
         sys.stdout.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")

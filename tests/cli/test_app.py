@@ -246,6 +246,13 @@ def test_a_reader_that_has_gone_is_no_traceback():
     assert done.returncode == 1
 
 
+def test_nothing_but_results_goes_to_stdout_where_stderr_is_closed():
+    program = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", program, "cli.py", "render", "surely-not-there.jpg", "nor-this.jpg"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
 def test_launcher_runs_the_same_commands():
     done = subprocess.run([sys.executable, "cli.py", "--version"], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
