@@ -154,7 +154,8 @@ def restore(players: Players, state: dict[str, Tensor]) -> None:
         moments: dict[int, dict[str, Tensor]] = {}
         for name, x in under(part).items():
             index, moment = name.split(".")
-            moments.setdefault(int(index), {})[moment] = x
+            # A copy: Adam keeps what it is given, a part of the mapped file, which Windows then could not remove.
+            moments.setdefault(int(index), {})[moment] = x.clone()
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
 
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,6 +69,15 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path):
     assert_same(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
     steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list what is mapped")
+def test_a_resumed_run_holds_no_checkpoint_open(tmp_path):
+    """Windows removes no file that is mapped into memory, and old checkpoints are removed."""
+    loop.train(replace(TINY, steps=2), tmp_path, device="cpu")
+    players = make_players(TINY, torch.device("cpu"))
+    assert checkpoint.resume(tmp_path, players) == 2
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
