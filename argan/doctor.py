@@ -58,7 +58,7 @@ def package_faults() -> list[Fault]:
         if importlib.util.find_spec(MODULES.get(name, name)) is None
     ]
     faults += [
-        Fault(f"{name} {found} is older than {floor}", f"pip install '{name}>={floor}'")
+        Fault(f"{name} {found} is older than {floor}", f'pip install "{name}>={floor}"')
         for name, floor in floors().items()
         if (found := _version(name)) is not None and _numbers(found) < _numbers(floor)
     ]

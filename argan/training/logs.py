@@ -81,5 +81,5 @@ def _tensorboard(run: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise MissingError("tensorboard is not installed", hint="pip install 'argan[tensorboard]'") from error
+        raise MissingError("tensorboard is not installed", hint='pip install "argan[tensorboard]"') from error
     return SummaryWriter(run / "tensorboard", purge_step=step + 1)

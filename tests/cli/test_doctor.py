@@ -102,7 +102,7 @@ def test_finds_a_missing_package(monkeypatch):
 def test_finds_a_package_that_is_too_old(monkeypatch):
     monkeypatch.setattr(doctor, "floors", lambda: {"numpy": "999.0", "torch": "1.0"})
     (fault,) = [fault for fault in doctor.package_faults() if "older" in fault.fault]
-    assert fault.mend == "pip install 'numpy>=999.0'"
+    assert fault.mend == 'pip install "numpy>=999.0"'
 
 
 def test_finds_an_onnx_runtime_without_cuda_beside_a_gpu(monkeypatch):
