@@ -145,7 +145,7 @@ def read_confidence(manifest: Path) -> dict[str, float]:
     """The columns `name` and `confidence` of a tab-separated file; nothing where there is none, or no such columns."""
     if not manifest.exists():
         return {}
-    with manifest.open(newline="") as lines:
+    with manifest.open(newline="", encoding="utf-8-sig") as lines:
         rows = [row for row in csv.DictReader(lines, delimiter="\t") if {"name", "confidence"} <= row.keys()]
     try:
         return {row["name"]: float(row["confidence"]) for row in rows}

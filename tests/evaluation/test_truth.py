@@ -85,6 +85,14 @@ def test_unsure_masks_and_those_without_figure_or_ground_are_left_out(flowers):
     assert len(list(masked_photos(data, masks))) == 1
 
 
+def test_a_manifest_that_a_spreadsheet_wrote(flowers):
+    """In UTF-8 with a mark in front, whatever this system's own encoding is."""
+    _, masks = flowers
+    (masks / "00000.png").rename(masks / "blüte.png")
+    (masks / "manifest.tsv").write_text("name\tconfidence\nblüte.png\t0.2", encoding="utf-8-sig")
+    assert masks / "blüte.png" not in confident_masks(masks)
+
+
 def test_masks_of_too_little_figure_and_those_that_the_manifest_does_not_name(flowers):
     data, masks = flowers
     (masks / "manifest.tsv").write_text("name\tconfidence\n00000.png\t0.2")
