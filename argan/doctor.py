@@ -92,11 +92,10 @@ def device_faults() -> list[Fault]:
     if shutil.which("nvidia-smi") is None:
         return []
     if torch.version.cuda is None:
-        return [
-            Fault(
-                "there is an NVIDIA driver, and this torch is built without CUDA", "pip install --force-reinstall torch"
-            )
-        ]
+        mend = "pip install --force-reinstall torch"
+        if sys.platform == "win32":  # for which PyPI has torch without CUDA only
+            mend += " with the --index-url that pytorch.org gives for CUDA"
+        return [Fault("there is an NVIDIA driver, and this torch is built without CUDA", mend)]
     return [Fault(f"torch for CUDA {torch.version.cuda} finds no device", "nvidia-smi, and update the driver")]
 
 

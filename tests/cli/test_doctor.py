@@ -115,6 +115,16 @@ def test_finds_an_onnx_runtime_without_cuda_beside_a_gpu(monkeypatch):
     assert doctor.device_faults() == []
 
 
+@pytest.mark.parametrize(("system", "where"), [("linux", ""), ("win32", " with the --index-url")])
+def test_finds_a_torch_without_cuda_beside_a_driver(monkeypatch, system, where):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.version.cuda", None)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr("sys.platform", system)
+    (fault,) = doctor.device_faults()
+    assert fault.mend.startswith(f"pip install --force-reinstall torch{where}")
+
+
 def test_finds_missing_weights(monkeypatch):
     monkeypatch.setattr("argan.models.hub.shipped", list)
     (fault,) = doctor.model_faults()
