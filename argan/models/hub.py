@@ -121,7 +121,8 @@ def write_model(folder: Path, config: Config, state: dict[str, Tensor]) -> None:
     """The three files of a model, into an existing folder."""
     save_file(state, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"format": FORMAT, **to_dict(config)}, indent=2) + "\n")
-    (folder / "README.md").write_text(model_card(config), encoding="utf-8")
+    card = model_card(config).encode(errors="backslashreplace")  # names of folders are bytes, and need not be text
+    (folder / "README.md").write_bytes(card)
 
 
 def model_card(config: Config) -> str:

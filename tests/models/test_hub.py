@@ -33,6 +33,13 @@ def test_a_saved_model_loads_as_it_was(tmp_path):
     assert "Apache-2.0" in (tmp_path / "tiny" / "README.md").read_text()
 
 
+def test_a_card_says_names_that_are_no_text_as_it_can(tmp_path):
+    card = {"data": "photos\udce9/Blüten"}  # a folder's, as Linux gives it
+    hub.Model(hub.Config("tiny", SMALL, card=card)).save(tmp_path / "tiny")
+    assert hub.load(tmp_path / "tiny").config.card == card
+    assert r"photos\udce9/Blüten" in (tmp_path / "tiny" / "README.md").read_text(encoding="utf-8")
+
+
 def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path):
     model = make_model()
     model.save(tmp_path / "full")
