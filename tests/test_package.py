@@ -1,6 +1,7 @@
 """The house's layout: what is installed, what the wheel holds, and who may import whom."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def test_listed_packages_are_those_of_the_tree():
     assert sorted(SETUP["tool"]["setuptools"]["packages"]) == packages
 
 
+@pytest.mark.skipif(os.name == "nt" and (ROOT / "argan" / "kernels").is_file(), reason="git made no links here")
 def test_links_lead_to_their_folders():
     for name, folder in LINKS.items():
         link = ROOT / "argan" / name

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import threading
 import warnings
@@ -86,7 +85,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
 
     def interrupt(progress: loop.Progress) -> None:
         if progress.step == 2:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=signal.Signals(number).name) as caught:
@@ -151,7 +150,7 @@ def test_photographs_are_mirrored_half_of_the_time():
 def test_a_second_signal_acts_as_it_would_have():
     before = signal.getsignal(signal.SIGTERM)
     with loop.stop_signals() as received:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is before
     assert received == ["SIGTERM"]
 
@@ -254,6 +253,6 @@ def test_signals_are_restored_outside_the_main_flow():
     assert threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGINT)
     with loop.stop_signals() as received:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert received == ["SIGINT"]
     assert signal.getsignal(signal.SIGINT) is before
