@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written under a temporary name, flushed to the disk, then renamed."""
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -50,14 +51,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder cannot replace another in one step: an existing one is moved aside for the moment in between.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.mkdir()  # mkdtemp makes folders for their owner alone, on Windows for good
     try:
         yield temporary
         for file in temporary.iterdir():
             file.chmod(0o666 & ~UMASK)
             flush(file)
         flush(temporary)
-        temporary.chmod(0o777 & ~UMASK)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
             os.replace(path, old / path.name)
