@@ -21,7 +21,7 @@ def parse_device(name: "str | torch.device") -> tuple[str, int]:
 
 
 def resolve_device(name: "str | torch.device" = "auto") -> "torch.device":
-    """ "auto" is PyTorch's first GPU, else the CPU; "cpu", "cuda" and "cuda:N" are taken at their word.
+    """ "auto" is the first CUDA device, else the CPU, as on a Mac; "cpu", "cuda" and "cuda:N" are taken at their word.
 
     Raises:
         MissingError: a GPU was asked for that is not here.
