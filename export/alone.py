@@ -113,12 +113,13 @@ def on_torch(module: Any, device: str) -> Run:
 
 def peak_memory() -> int | None:
     """The most memory that this process has held, in MB; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
+    else:  # mypy reads this on the other systems alone
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return round(peak / (1e6 if sys.platform == "darwin" else 1e3))
 
 
 if __name__ == "__main__":
