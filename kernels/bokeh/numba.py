@@ -58,8 +58,9 @@ def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     if len(rows):
         pixels, colours = (light, coc, mixed, rows, columns, near, far), np.empty((6, len(rows)), light.dtype)
         first, second = np.empty_like(coc), np.empty_like(coc)
-        find_shares(pixels, MIXED[0], first[:0], first, colours)
-        find_shares(pixels, MIXED[1], first, second, colours)
+        white = light.dtype.type(plan.white)
+        find_shares(pixels, white, MIXED[0], first[:0], first, colours)
+        find_shares(pixels, white, MIXED[1], first, second, colours)
         share_out(pixels, second, colours, rgba[0].numpy(), far_rgba)
         find_places(far, cuts, far_place)
         find_places(near, cuts, near)
@@ -113,7 +114,7 @@ def find_edges(highest, lowest, mixed):
 
 
 @compiled
-def find_shares(pixels, trust, known, shares, colours):
+def find_shares(pixels, white, trust, known, shares, colours):
     """The near surface's `shares` (h,w) of mixed pixels, and both surfaces' colours (6,N): a round of the reference's.
 
     Where `known` (h,w), unless it is empty, has shares of mixed pixels around, these are taken.
@@ -132,9 +133,9 @@ def find_shares(pixels, trust, known, shares, colours):
         a, aa = a / total, aa / total
         fit, contrast, doubt = 0.0, 0.0, 0.0
         for c in range(3):
-            one, other = two_colours(light[c], at, share, weight, total, a, aa)
+            one, other = two_colours(light[c], white, at, share, weight, total, a, aa)
             colours[c, i], colours[3 + c, i] = one, other
-            fit += (min(light[c, y, x], 1) - other) * (one - other)
+            fit += (min(light[c, y, x], white) - other) * (one - other)
             contrast += (one - other) ** 2
             doubt += DOUBT * (one**2 + other**2)
         side = side_of(coc[y, x], near[i], far[i])
@@ -163,11 +164,11 @@ def side_of(coc, near, far):
 
 
 @compiled
-def two_colours(light, at, share, weight, total, a, aa):
+def two_colours(light, white, at, share, weight, total, a, aa):
     """The reference's, of one channel."""
     colour, product, darkest, brightest = 0.0, 0.0, np.inf, -np.inf
     for n in range(25):
-        shown = min(light[at[n, 0], at[n, 1]], 1.0)
+        shown = float(min(light[at[n, 0], at[n, 1]], white))
         colour += weight[n] * shown
         product += weight[n] * share[n] * shown
         darkest, brightest = min(darkest, shown), max(brightest, shown)

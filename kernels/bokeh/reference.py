@@ -60,13 +60,13 @@ def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     image, coc, edge, near, far = (x[0].flatten(1) for x in (image, coc, edge, near, far))
     near, far = near[:, pixels], far[:, pixels]
     colours = image[:, square].view(3, -1, 25)
-    shown = colours.clamp(max=1)  # lights tell nothing about the mixture
+    shown = colours.clamp(max=plan.white)  # lamps tell nothing about the mixture
     side = (coc[:, square].view(1, -1, 25) - far[..., None]) / (near - far).clamp(min=EPS)[..., None]
     side, mixed = side.clamp(0, 1), edge[:, square].view(1, -1, 25)
     share = side
     for trust in MIXED:
         surfaces = two_colours(shown, share, nearness * (1 - (1 - trust) * mixed))
-        found = shares(image[:, pixels], side[..., 12], edge[:, pixels], *surfaces)
+        found = shares(image[:, pixels].clamp(max=plan.white), side[..., 12], edge[:, pixels], *surfaces)
         everywhere = side.new_zeros(1, height * width).index_copy(1, pixels, found)
         share = torch.where(mixed > 0, everywhere[:, square].view_as(side), side)
     near_rgba, far_rgba = apart(image[:, pixels], found, *surfaces, *variances(colours, share, nearness, *surfaces))
@@ -89,13 +89,13 @@ def two_colours(shown: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, T
     return near, far
 
 
-def shares(image: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor) -> Tensor:
-    """The near surface's share (1,N) of mixed pixels (3,N).
+def shares(shown: Tensor, side: Tensor, edge: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    """The near surface's share (1,N) of mixed pixels, of which (3,N) is shown.
 
     Where the pixel's colour lies between the two surfaces', held near to the side that its own disparity names (0 far,
     1 near); `edge` says how surely the pixel is mixed.
     """
-    shown, contrast = image.clamp(max=1), near - far
+    contrast = near - far
     doubt = DOUBT * (near.square() + far.square()).sum(0, keepdim=True)
     share = ((shown - far) * contrast).sum(0, keepdim=True) + doubt * side
     share = share / (contrast.square().sum(0, keepdim=True) + doubt).clamp(min=EPS)

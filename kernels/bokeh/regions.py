@@ -129,7 +129,7 @@ def picture_light(image: Tensor) -> Light:
 def lamps_from(image: Tensor) -> float:
     """How bright light has to be to be a lamp's, `Plan.white`; infinite where nothing is brighter than white."""
     image = image.detach()
-    return max(1.0, 2 * float(image.mean())) if float(image.amax()) > 1 else math.inf
+    return max(1.0, 2 * float(image.amax(1).mean())) if float(image.amax()) > 1 else math.inf
 
 
 def wide_groups(
