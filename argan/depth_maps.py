@@ -168,6 +168,6 @@ def from_distance(values: np.ndarray, unit: float | None = None) -> DepthMap:
     disparity[known] = 1 / distance[known] - 1 / far
     disparity = np.clip(disparity / max(1 / near - 1 / far, np.finfo(np.float64).tiny), 0, 1)
     unknown = "" if known.all() else f"; {int((~known).sum())} pixels without a distance count as farthest"
-    note = f"distance from {near:.4g} to {far:.4g} became disparity 1 to 0{unknown}"
     metres = unit if unit is not None else 1.0 if values.dtype.kind == "f" else 0.001
+    note = f"distance from {near * metres:.4g} to {far * metres:.4g} m became disparity 1 to 0{unknown}"
     return DepthMap(disparity.astype(np.float32), note, (1 / (far * metres), 1 / (near * metres)))

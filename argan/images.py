@@ -2,9 +2,9 @@
 
 Kept: the ICC profile, EXIF and XMP (with the orientation set to upright, since the pixels are), resolution, PNG text,
 JPEG quantisation tables and chroma subsampling, lossless WebP, alpha, grey, 8 or 16 bits. Changed: palettes and 1-bit
-pictures become RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB through its profile. Dropped: the
+pictures become RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB, through its profile. Dropped: the
 thumbnail inside EXIF (it shows the picture before; MakerNotes stay), and EXIF or XMP that a JPEG's one segment cannot
-hold. Refused, in one line: CMYK without a profile, Lab, 32-bit, grey of 16 bits with alpha, animations.
+hold. Refused, in one line: Lab, 32-bit, grey of 16 bits with alpha, animations.
 """
 
 import struct
@@ -76,7 +76,10 @@ def read_photo(path: Path) -> Photo:
         photo = from_pil(image)
         if deep:
             photo.pixels = upright(_with_transparency(read_16_bit_colour(path), image), image)
-        return photo
+        guessed = image.mode == "CMYK" and _ink_transform(image) is None
+    if guessed:
+        warnings.warn(f"{path}: CMYK without a good colour profile: colours may be off", stacklevel=2)
+    return photo
 
 
 def from_pil(image: Image.Image) -> Photo:
@@ -294,17 +297,19 @@ def _with_transparency(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
 
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    icc = image.info.get("icc_profile")
-    if not icc:
-        raise ArganError("CMYK without a colour profile", hint="save it as RGB")
-    try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-        srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        raise ArganError("its CMYK colour profile is damaged", hint="save it as RGB") from None
+    """Through its profile; inks are taken to be ideal where it has no good one."""
+    transform = _ink_transform(image)
+    converted = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
     assert converted is not None
     return converted
+
+
+def _ink_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(image.info.get("icc_profile") or b""))
+        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
 
 
 def _png_info(photo: Photo) -> PngImagePlugin.PngInfo:

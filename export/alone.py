@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ def onnx(file: str, device: str, levels: Sequence[str]) -> Iterator[tuple[str, R
     # TF32 keeps 10 bits of mantissa: it would be measured as an error of the export.
     cuda = (wanted, {"device_id": device.partition(":")[2] or "0", "use_tf32": "0"})
     providers = ["CPUExecutionProvider"] if device == "cpu" else [cuda, "CPUExecutionProvider"]
+    if device != "cpu":
+        with redirect_stdout(sys.stderr):  # results alone go to stdout
+            onnxruntime.preload_dlls()  # from CUDA's Python packages, as torch would
     for name in levels:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{LEVELS[name]}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from argan.errors import ArganError
+from argan.errors import ArganError, UsageError
 from argan.export.formats import FORMATS
 from argan.export.metadata import METADATA_FILE
 
@@ -16,12 +16,13 @@ def read_metadata(path: Path) -> dict[str, str]:
     """What an exported file says of itself, and its `format`: "onnx", "torchscript" or "pt2".
 
     Raises:
+        UsageError: no exported file has such a suffix.
         ArganError: it is not a file that argan exported, or it is damaged.
     """
     formats = {format.suffix: name for name, format in FORMATS.items()}
     format = formats.get(path.suffix.lower())
     if format is None:
-        raise ArganError(f"{path}: exported files end in {', '.join(formats)}")
+        raise UsageError(f"{path}: exported files end in {', '.join(formats)}")
     if not path.is_file():
         raise ArganError(f"{path}: no such file", hint="argan export writes them")
     try:

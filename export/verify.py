@@ -58,6 +58,8 @@ def verify_file(path: Path, model: Model | None = None, device: torch.device | s
         raise ArganError(f"{path}: no such file", hint="argan export writes them")
     try:
         entries = read_metadata(path)
+    except UsageError:
+        raise
     except ArganError as error:
         raise VerificationError(str(error), hint=error.hint) from error
     target, format = target_of(entries, model), entries["format"]

@@ -215,6 +215,14 @@ def test_parts_of_a_picture_get_the_whole_picture_s_grain() -> None:
     assert whole.std() > 0.001
 
 
+@pytest.mark.parametrize("value", [10, 200, 255])
+def test_flat_colours_stay_as_they_are(value: int) -> None:
+    """What rounding puts beside a level is not dithered to its neighbour."""
+    image = np.full((240, 240, 3), value, np.uint8)
+    depth = np.random.default_rng(0).random((12, 12)).repeat(20, 0).repeat(20, 1).astype(np.float32)
+    assert (argan.render(image, blur=10, depth=depth, focus=0.5, grain=0) == value).all()
+
+
 def test_dither_never_reaches_beyond_the_next_level() -> None:
     finish = Finish(no_grain(3), 0, torch.uint8).at(torch.full((600, 700), 9.0))
     level = torch.full((600, 700), 100 / 255)

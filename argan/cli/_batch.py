@@ -1,6 +1,7 @@
 """What the commands on photographs share: which files, which outputs, and one bad file that does not stop the rest."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def find_photos(paths: Iterable[Path]) -> Photos:
 
     photos: Photos = {}
     paths = list(paths)
-    given = {path.parent / path.stem for path in paths}
+    given = {path.parent / name for path in paths for name in (path.stem, path.name)}
     for path in paths:
         if (source := made_of(path.name)) and path.parent / source in given:
             continue
@@ -59,8 +60,9 @@ def output_paths(
 ) -> dict[Path, Path]:
     """Where each photo's result goes: beside it as STEM + ending, into the folder `output`, or the file `output`.
 
-    A folder of results mirrors the folders that the photos came from. `output` is a file where it may be one, there is
-    one photo, it has a suffix, and no folder has its name. Raises UsageError when two results would be one file, and
+    A folder of results mirrors the folders that the photos came from. Photos that would share a result, as a.heic and
+    a.jpg, have all of their names in it: a.heic.depth.png. `output` is a file where it may be one, there is one photo,
+    it has a suffix, and no folder has its name. Raises UsageError when two results would be one file all the same, and
     when a folder is needed and `output` is a file, or is named as one.
     """
     if output is not None and not output.is_dir():
@@ -68,12 +70,21 @@ def output_paths(
             return dict.fromkeys(photos, output)
         if output.exists() or is_named_as_a_photo(output) or output.suffix.lower() in DEPTH_SUFFIXES:
             raise UsageError(f"the results cannot be one file {output}", hint="give a folder")
+
+    def named(photo: Path, name: str) -> Path:
+        return (photo.parent if output is None else output / photos[photo]) / (name + ending(photo))
+
+    wanted = Counter(str(named(photo, photo.stem)).casefold() for photo in photos)  # some file systems ignore case
     paths: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
-    for photo, place in photos.items():
-        path = (photo.parent if output is None else output / place) / (photo.stem + ending(photo))
+    for photo in photos:
+        path = named(photo, photo.stem)
+        if wanted[str(path).casefold()] > 1:
+            path = named(photo, photo.name)
         if path in taken:
-            raise UsageError(f"{taken[path]} and {photo} would both be written to {path}")
+            raise UsageError(
+                f"{taken[path]} and {photo} would both be written to {path}", hint="one folder at a time, or rename one"
+            )
         paths[photo], taken[path] = path, photo
     return paths
 
@@ -93,17 +104,20 @@ def make_folder(path: Path) -> None:
 
 
 def depth_file(option: Path, photo: Path, place: Path) -> Path:
-    """The depth map of a photo: `option` itself, or in the folder `option` STEM.depth.png (.tif, .npy, .npz).
+    """The depth map of a photo: `option` itself, or in the folder `option` NAME.depth.png (.tif, .npy, .npz).
+
+    NAME is the photo's, with its suffix or without.
 
     A folder may mirror the photos' own: `place` is where this photo belongs in it.
     """
     if not option.is_dir():
         return option
-    for folder in (option / place, option):
-        for suffix in DEPTH_SUFFIXES:
-            path = folder / f"{photo.stem}.depth{suffix}"
-            if path.exists():
-                return path
+    for name in (photo.name, photo.stem):
+        for folder in (option / place, option):
+            for suffix in DEPTH_SUFFIXES:
+                path = folder / f"{name}.depth{suffix}"
+                if path.exists():
+                    return path
     raise ArganError(f"{photo}: no depth map {photo.stem}.depth.png in {option}")
 
 

@@ -19,7 +19,7 @@ def depth(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos, or folders of photos.")],
     output: Annotated[Path | None, typer.Option(help="Folder for the results; default beside each photo.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="A model's name or folder, or FILE.onnx; default the shipped one.")
+        str | None, typer.Option(help="A model's name or folder, a run, or FILE.onnx; default flowers.")
     ] = None,
     model_input: Annotated[
         list[str] | None,

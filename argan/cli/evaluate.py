@@ -11,7 +11,7 @@ from argan.cli import _options, _output
 
 def evaluate(
     checkpoint: Annotated[
-        str | None, typer.Argument(help="A run, a checkpoint, or a model; default the shipped one.")
+        str | None, typer.Argument(help="A model's name or folder, a run, or a checkpoint; default flowers.")
     ] = None,
     data: Annotated[
         str,
@@ -23,7 +23,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of samples and photographs.")] = 0,
     features: Annotated[
         Literal["auto", "efficientnet-lite0", "inception", "none"],
-        typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 if 'metrics' is installed."),
+        typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 if argan[metrics] is installed."),
     ] = "auto",
     mixture: Annotated[
         Literal["auto", "bernoulli", "uniform", "deep", "shallow"],
@@ -83,11 +83,12 @@ def evaluate(
     from argan.models.hub import load
     from argan.models.onnx_depth import OnnxDepth
 
-    where = resolve_device(device)
+    where, model = resolve_device(device), load(checkpoint)
+    _output.info(f"measuring {model.config.name} on {where}")
     other = OnnxDepth(surrogate, settings) if surrogate is not None else None
     with _output.progress() as bar:
         report = evaluate_model(
-            load(checkpoint).to(where),
+            model.to(where),
             data,
             where,
             count=num,

@@ -10,7 +10,7 @@ from argan.cli import _output
 
 def export(
     checkpoint: Annotated[
-        str | None, typer.Argument(help="A model's name or folder, or a run; default the shipped one.")
+        str | None, typer.Argument(help="A model's name or folder, a run, or a checkpoint; default flowers.")
     ] = None,
     format: Annotated[
         Literal["onnx", "torchscript", "pt2"],
@@ -20,8 +20,8 @@ def export(
         Literal["generator", "depth", "render", "pipeline", "all"],
         typer.Option(
             help="generator: z, scale to deep, shallow, disparity. depth: image to disparity. "
-            "render: image, disparity, blur, focus to image. "
-            "pipeline: image, blur, focus to image, disparity. all: those the model has."
+            "render: image, disparity, blur, focus to rendered. "
+            "pipeline: image, blur, focus to rendered, disparity. all: those the model has."
         ),
     ] = "all",
     precision: Annotated[

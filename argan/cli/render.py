@@ -133,7 +133,7 @@ def render(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A model's name or folder, or FILE.onnx; default the shipped one.", rich_help_panel=DEPTH),
+        typer.Option(help="A model's name or folder, a run, or FILE.onnx; default flowers.", rich_help_panel=DEPTH),
     ] = None,
     model_input: Annotated[
         list[str] | None,

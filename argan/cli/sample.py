@@ -10,12 +10,12 @@ from argan.cli import _output
 
 def sample(
     checkpoint: Annotated[
-        str | None, typer.Argument(help="A run, a checkpoint, or a model; default the shipped one.")
+        str | None, typer.Argument(help="A model's name or folder, a run, or a checkpoint; default flowers.")
     ] = None,
     num: Annotated[
         int | None, typer.Option(min=1, help="How many samples; default 16, or 4 from several views.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the noise.")] = 0,
     out: Annotated[Path, typer.Option(help="A picture (grid of all), or a folder (single files).")] = Path(
         "samples.png"
     ),
@@ -34,7 +34,7 @@ def sample(
 
         argan sample runs/argan-64 --num 32 --out grid.png
 
-        argan sample runs/argan-rgbd-64 --views 5 --apertures 3     viewpoint from left to right
+        argan sample flowers-rgbd --views 5 --apertures 3   viewpoint from left to right
 
         argan sample --num 100 --out samples/               single files
     """
@@ -42,11 +42,11 @@ def sample(
 
     from argan.devices import resolve_device
     from argan.errors import UsageError
-    from argan.images import READS, check_suffix
+    from argan.images import check_suffix
     from argan.models.hub import load
     from argan.training import pictures
 
-    if in_one := out.suffix.lower() in READS:
+    if in_one := bool(out.suffix) and not out.is_dir():
         check_suffix(out)
     if views > 1 and columns is not None:
         raise UsageError("--columns goes without --views, whose grid has a row for each sample")
@@ -55,9 +55,10 @@ def sample(
     if generator is None or network is None:
         raise UsageError(f"{model.config.name} has no generator")
     if views > 1 and not network.yaw:
-        hint = "argan train --preset rgbd-64 or argan-rgbd-64 learns them"
+        hint = "flowers-rgbd does; argan train --preset argan-rgbd-64 learns it"
         raise UsageError(f"{model.config.name} does not turn from left to right", hint)
-    model = model.to(resolve_device(device))
+    model = model.to(where := resolve_device(device))
+    _output.info(f"{model.config.name} on {where}")
     count = num or (4 if views > 1 else 16)
     noise = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     noise = noise.repeat_interleave(views, dim=0)

@@ -27,7 +27,7 @@ def train(
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="Stop after that many minutes, with a checkpoint to go on from.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of all that is random in a run.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -74,7 +74,8 @@ def train(
 
         def show(progress: Progress) -> None:
             stats = progress.stats
-            text = f"train  d {stats['d']:.2f}  g {stats['g']:.2f}  {stats['steps_per_second']:.1f} steps/s"
+            pace = f"{stats['steps_per_second']:.1f} steps/s, {stats['images_per_second']:.0f} images/s"
+            text = f"train  d {stats['d']:.2f}  g {stats['g']:.2f}  {pace}"
             bar.update(training, completed=progress.step, description=text)
             log(f"{text}  step {progress.step} of {resolved.steps}")
 

@@ -29,11 +29,11 @@ def train_depth(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first run.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = DEFAULT.steps,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimizer.")] = DEFAULT.steps,
     width: Annotated[
         int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")
     ] = DEFAULT.width,
-    batch: Annotated[int, typer.Option(min=1)] = DEFAULT.batch,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = DEFAULT.batch,
     images: Annotated[
         Literal["both", "deep", "shallow"], typer.Option(help="What it sees of each sample; real photos are both.")
     ] = DEFAULT.images,
@@ -60,7 +60,7 @@ def train_depth(
     levels: Annotated[
         int, typer.Option(min=1, help="With no encoder: halvings of the U-Net, down to no less than 4 px.")
     ] = DEFAULT.levels,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = DEFAULT.seed,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of samples and first weights.")] = DEFAULT.seed,
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the network; auto: bfloat16 on GPUs.")
     ] = DEFAULT.precision,

@@ -218,7 +218,7 @@ def _onnx_model(path: Path, settings: Mapping[str, str] | None) -> Model:
 
 def read_model_config(folder: Path) -> Config:
     """`config.json` of a model folder."""
-    values: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    values: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
     version = values.get("format")
     if version != FORMAT:
         raise ValueError(f"format {version!r}, this argan reads {FORMAT}")

@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -218,10 +219,13 @@ def refuse_not_finite(means: dict[str, float], step: int, run: Path) -> None:
 def stop_signals() -> Iterator[list[str]]:
     """A list that receives the name of SIGINT or SIGTERM when it arrives, so that a step is finished first.
 
-    A second signal acts as it would have without argan.
+    A second signal acts as it would have without argan. Threads beside the main one receive none.
     """
     received: list[str] = []
     before: dict[int, Any] = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
 
     def note(number: int, frame: object) -> None:
         received.append(signal.Signals(number).name)

@@ -146,6 +146,11 @@ def test_no_command_shows_the_commands(run):
         (PermissionError(1, "Not permitted", ".b.tmp", None, "b.jpg"), 1, "error: b.jpg: not permitted\n"),
         (OSError(28, "No space left on device"), 1, "error: no space left on device\n"),
         (OSError("strange"), 1, "error: strange\n"),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            4,
+            "error: the package torch is not installed\n",
+        ),
         (MemoryError(), 1, "error: out of memory\n"),
         (torch.OutOfMemoryError("CUDA out of memory"), 1, "error: out of memory: CUDA out of memory\n"),
         (RuntimeError("alloc_cpu.cpp: can't allocate memory: you tried"), 1, "error: out of memory: alloc_cpu.cpp"),

@@ -269,6 +269,19 @@ def test_everything_in_a_folder_by_name_but_the_pictures_of_a_sweep(photo: Path)
     assert [*find_photos(sorted(photo.parent.iterdir()))] == [photo]
 
 
+@pytest.mark.parametrize("names", ["a.gif a.png", "a.bmp a.gif b.png", "A.gif a.png"])
+def test_photos_that_would_share_a_result_have_their_whole_names_in_it(tmp_path: Path, names: str) -> None:
+    for name in names.split():
+        make_photo(tmp_path / name)
+    make_photo(tmp_path / "c.png")
+    assert argan("depth", tmp_path, "--model", "flowers") == 0
+    results = {path.name for path in tmp_path.glob("*.depth.png")}
+    shared = {name for name in names.split() if name[0] in "Aa"}
+    assert results == {f"{name if name in shared else Path(name).stem}.depth.png" for name in [*names.split(), "c.png"]}
+    assert argan("render", tmp_path, "--depth", tmp_path, "--output", tmp_path / "out") == 0
+    assert {*find_photos([*tmp_path.glob("*.*")])} == {tmp_path / name for name in [*names.split(), "c.png"]}
+
+
 def test_two_photos_for_one_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()

@@ -5,6 +5,7 @@ import math
 import signal
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +154,12 @@ def test_a_second_signal_acts_as_it_would_have():
         signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is before
     assert received == ["SIGTERM"]
+
+
+def test_training_in_a_thread_is_training_without_signals(tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(loop.train, replace(TINY, steps=1), tmp_path, device="cpu").result()
+    assert hub.checkpoints(tmp_path)
 
 
 def test_other_settings_are_refused_with_a_list(tmp_path):
