@@ -75,6 +75,16 @@ def test_light_is_kept(radius):
     assert float(spot.sum()) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("focus", [0.0, 1.0])
+@pytest.mark.parametrize("radius", [5.0, 20.0])
+def test_light_before_another_surface_is_kept(radius, focus):
+    """Of a white square before black, blurred, or the black behind it."""
+    side, around = int(5 * radius), int(2 * radius) + 60
+    image = F.pad(torch.ones(1, 3, side, side), (around,) * 4)
+    blurred = render_bokeh(image, image[:, :1].contiguous(), radius, focus)
+    assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize("radius", [2.5, 3, 4.4, 7.7, 11.99, 12, 12.3, 17.5, 23.9, 24.1, 31, 47.9, 48.1, 64.2, 80])
 def test_a_point_becomes_a_centred_disc_of_the_right_radius(radius):
     size = 2 * math.ceil(1.3 * radius) + 13
