@@ -419,7 +419,10 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
     full_scale = FULL_SCALE.get(depth.dtype, 1)
     depth = depth.float() / full_scale
     if not bool(((depth >= 0) & (depth <= 1)).all()):
-        raise UsageError("depth is disparity in [0, 1], 1 = nearest; this map has other values")
+        raise UsageError(
+            "depth is disparity in [0, 1], 1 = nearest; this map has other values",
+            hint="(d - d.min()) / (d.max() - d.min()) of disparity; of distance, first 1 / d",
+        )
     return list(depth[:, None, None].unbind())
 
 
