@@ -28,6 +28,14 @@ def train_depth(
             "each is drawn from equally often.",
         ),
     ] = None,
+    defocus: Annotated[
+        bool,
+        typer.Option(
+            "--defocus",
+            help="The photographs have shallow depth of field: what is sharp in them is near, what is blurred far. "
+            "Seen in files of at least 6 times the generator's size.",
+        ),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="The model's folder; default RUN/model of the first run.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the optimizer.")] = DEFAULT.steps,
     width: Annotated[
@@ -77,8 +85,13 @@ def train_depth(
         argan train-depth runs/flowers runs/birds        from samples of both
 
         argan train-depth runs/argan-64 --photos photos/       then from photographs too
+
+        argan train-depth runs/argan-64 --photos portraits/ --defocus       and from their blur
     """
+    import torch
+
     from argan.config import to_dict
+    from argan.data.defocus import focus_maps
     from argan.data.folder import PhotoFolder
     from argan.devices import resolve_device
     from argan.errors import UsageError
@@ -89,6 +102,8 @@ def train_depth(
 
     if width % 8:
         raise UsageError(f"--width is a multiple of 8, got {width}")
+    if defocus and not photos:
+        raise UsageError("--defocus goes with --photos")
     newest = [str(newest_checkpoint(Path(name)) or name) for name in checkpoints]
     run = Path(checkpoints[0])
     if photos and (run / "model" / "config.json").is_file() and not is_outdated(run, run / "model"):
@@ -100,8 +115,13 @@ def train_depth(
     _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")
     if twice:
         _output.info(f"{model.config.name} has no estimator yet: first from samples alone, then from photographs too")
-    seen = {data: PhotoFolder(data, shared_resolution([model])).images for data in photos or ()}
+    resolution = shared_resolution([model])
+    seen = {data: PhotoFolder(data, resolution) for data in photos or ()}
     with _output.progress() as bar:
+        focus = [
+            torch.cat([*bar.track(focus_maps(data, found.names, resolution), len(found), description="blur")])
+            for data, found in (seen.items() if defocus else ())
+        ]
         task, log = bar.add_task("depth", total=steps), _output.line_a_minute(bar)
 
         def show(progress: Progress) -> None:
@@ -124,10 +144,14 @@ def train_depth(
             levels=levels,
             precision=precision,
         )
-        learned = learn(model, config, others=others, photos=[*seen.values()], device=device, report=show)
+        photographs = [found.images for found in seen.values()]
+        learned = learn(model, config, others=others, photos=photographs, focus=focus, device=device, report=show)
     names = " and ".join(
         [f"samples of {source.config.name}" for source in (model, *others)]
-        + [f"{len(found)} photographs of {Path(data).name}" for data, found in seen.items()]
+        + [
+            f"{len(found)} photographs of {Path(data).name}{' and their blur' * defocus}"
+            for data, found in seen.items()
+        ]
     )
     about = ", ".join(f"{name} {value}" for name, value in to_dict(config).items())
     card = {

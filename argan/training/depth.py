@@ -27,6 +27,7 @@ from argan.training.losses import draw_views
 from argan.training.players import use_bfloat16
 
 PHOTOS = 0.5  # the share of photographs in what an estimator sees, where there are any
+SHARPER = 0.3  # disparity by which a place is nearer that is sharper by a standard deviation
 RANGE_SAMPLES = 512
 RANGE_QUANTILES = 0.05, 0.95
 
@@ -37,6 +38,7 @@ def train_depth(
     *,
     others: Sequence[Model] = (),
     photos: Sequence[Tensor] = (),
+    focus: Sequence[Tensor] = (),
     device: str = "auto",
     report: Callable[[Progress], None] | None = None,
 ) -> Model:
@@ -45,7 +47,8 @@ def train_depth(
     The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D. An encoder that it
     starts from stays as it is. If there are sets of `photos`, each (N, 3, S, S), uint8, half of what it sees is
     photographs, from every set as often, with the disparity that the estimator of `model` sees in them; if that has
-    none yet, one is learned from samples first.
+    none yet, one is learned from samples first. Where the sets' `focus_maps` are given, (N, 1, S, S) each, what is
+    sharp is nearer than the estimator sees it, and what is blurred farther.
 
     Raises:
         UsageError: a model has no generator, or another resolution than the first; a batch without room for all.
@@ -59,7 +62,7 @@ def train_depth(
     resolution = shared_resolution(models)
     ranges = [disparity_range(each, config.seed) for each in models]
     spans = [near - far for far, near in ranges]
-    photographs = Photographs(photos, models[0]) if photos else None
+    photographs = Photographs(photos, models[0], focus) if photos else None
     torch.manual_seed(config.seed)
     levels = max(1, min(config.levels, resolution.bit_length() - 3))
     estimator = DepthEstimator(config.width, levels, config.encoder)
@@ -108,12 +111,14 @@ class Photographs:
     """Sets of photographs, each (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them.
 
     Every set is drawn from as often, however small. The estimator sees them as they are, looks twice, and its edges
-    are settled: what learns from it sees them blurred, lit and arranged anew.
+    are settled: what learns from it sees them blurred, lit and arranged anew. With `focus`, the sets'
+    `argan.data.defocus.focus_maps`, it learns from their blur, too, of which nothing is left at their small size.
     """
 
-    def __init__(self, sets: Sequence[Tensor], model: Model):
+    def __init__(self, sets: Sequence[Tensor], model: Model, focus: Sequence[Tensor] = ()):
         assert isinstance(model.depth, DepthPredictor)
         self.images, self.depth = torch.cat([*sets]), model.depth
+        self.focus = torch.cat([*focus]) if focus else None
         self.odds = torch.cat([torch.full((len(images),), 1 / len(images)) for images in sets])
 
     @torch.no_grad()
@@ -121,8 +126,14 @@ class Photographs:
         """Photographs (count, 3, S, S) in [0, 1] and signed disparity (count, 1, S, S), on the estimator's device."""
         rows = self.odds.multinomial(count, replacement=True, generator=rng)
         flips = torch.rand(count, generator=rng) < 0.5
-        image = gather(self.images, rows, flips, next(self.depth.parameters()).device)
-        return image, self.depth.far + (self.depth.near - self.depth.far) * self.depth.coarse(image)
+        where = next(self.depth.parameters()).device
+        image = gather(self.images, rows, flips, where)
+        disparity = self.depth.coarse(image)
+        if self.focus is not None:
+            focus = self.focus[rows]
+            focus = torch.where(flips[:, None, None, None], focus.flip(3), focus).to(disparity)
+            disparity = (disparity + SHARPER * focus).clamp(0, 1)
+        return image, self.depth.far + (self.depth.near - self.depth.far) * disparity
 
 
 def samples_of_each(config: DepthConfig, generators: int, photographs: bool) -> list[int]:

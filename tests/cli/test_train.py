@@ -180,6 +180,7 @@ def test_dry_run_prints_the_settings(tmp_path):
         (["train", "--preset", "cyclegan", "--set", "model.resolution=96", "--out", "OUT"], 2, "a power of two"),
         (["train", "--device", "cuda:99", "--out", "OUT"], 4, "cuda:99"),
         (["train-depth", "nowhere"], 2, "no model nowhere"),
+        (["train-depth", "flowers", "--defocus"], 2, "--defocus goes with --photos"),
         (["sample", "nowhere"], 2, "no model nowhere"),
         (["train-depth", "flowers", "--seed", "4294967296"], 2, "'--seed'"),
         (["sample", "--out", "OUT.heic"], 2, "cannot be written as .heic"),
@@ -332,6 +333,22 @@ def test_all_models_and_photographs_reach_the_estimator(estimated, tmp_path):
     assert out.splitlines()[1] == f"next: argan render photo.jpg --model {tmp_path / 'out'}"
     card = read_model_config(tmp_path / "out").card["estimator"]
     assert f"from samples of one and samples of two and 2 photographs of {tmp_path.name}, samples alone first" in card
+
+
+def test_the_blur_of_all_photographs_reaches_the_estimator(estimated, tmp_path):
+    Model(Config("one", NETWORK, ESTIMATOR)).save(tmp_path / "one")
+    striped = Image.new("L", (128, 128))
+    striped.paste(255, (0, 0, 64, 128))
+    for folder, count in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        for index in range(count):
+            striped.save(tmp_path / folder / f"{index}.png")
+    both = ["--photos", tmp_path / "a", "--photos", tmp_path / "b"]
+    for options, expected in ((["--defocus"], [(1, 1, 16, 16), (2, 1, 16, 16)]), ([], [])):
+        code, _, _, (_, given) = estimated(tmp_path / "one", *both, *options, "--out", tmp_path / "out")
+        assert (code, [tuple(maps.shape) for maps in given["focus"]]) == (0, expected)
+        assert all(maps.any() for maps in given["focus"])
+        assert ("of a and their blur" in read_model_config(tmp_path / "out").card["estimator"]) == bool(options)
 
 
 def test_photographs_are_seen_by_the_runs_own_estimator_unless_it_is_older_than_the_run(estimated, tmp_path):

@@ -152,6 +152,24 @@ def test_every_set_of_photographs_is_seen_as_often_however_small():
     assert 160 < image.mean((1, 2, 3)).round().sum() < 240
 
 
+def test_what_is_sharp_in_a_photograph_is_nearer_than_the_estimator_sees_it():
+    model = train_depth(make_model(), DepthConfig(width=8, steps=1, batch=4, encoder="none"), device="cpu")
+    photos = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=rng())
+    focus = torch.zeros(6, 1, 16, 16, dtype=torch.float16)
+    focus[..., 4:8], focus[..., 12:] = 1, -1  # mirrored with its photograph: the other way round
+    image, disparity = Photographs([photos], model, [focus]).draw(30, rng())
+    seen = model.depth.coarse(image)
+    inside = ((disparity - model.depth.far) / (model.depth.near - model.depth.far) - seen).mean((1, 2))
+    mirrored = (image[:, None] - photos / 255).abs().amax((2, 3, 4)).amin(1) > 1e-4
+    assert 5 < mirrored.sum() < 25
+    inside[mirrored] = inside[mirrored].flip(1)
+    assert (inside[:, 4:8] > 0.05).all()
+    assert (inside[:, 12:] < -0.05).all()
+    assert inside[:, :4].abs().max() < 1e-5
+    assert disparity.min() >= model.depth.far - 1e-6
+    assert disparity.max() <= model.depth.near + 1e-6
+
+
 def test_with_photographs_and_no_estimator_it_learns_twice():
     photos, reports = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=rng()), []
     config = DepthConfig(width=8, steps=2, batch=4, encoder="none")
