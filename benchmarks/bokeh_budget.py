@@ -5,9 +5,9 @@
 The steps of the Triton path are run on the CPU in the tiles of the GPU, and every tensor operation is counted: what it
 reads and writes once, one launch each, and a wait where the processor needs a result. What Triton's kernels do is done
 by the reference and counted as theirs. Instead of being spread, slabs stay where they are (what covers what is decided
-by them, about as it would be), and the taps are counted. Times are
-bounds by arithmetic for an NVIDIA H200 by its data sheet, not measurements: bytes at 4.8 TB/s, taps at one 128-byte
-line of level-1 cache a clock and multiprocessor, launches at LAUNCH each if the GPU waits for them.
+by them, about as it would be), and the taps are counted. Times are bounds by arithmetic for an NVIDIA H200 by its data
+sheet, not measurements: bytes at 4.8 TB/s, taps at one 128-byte line of level-1 cache a clock and multiprocessor,
+launches at LAUNCH each if the GPU waits for them.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from argan.kernels.bokeh import Aperture, aperture, reference
-from argan.kernels.bokeh.areas import Area, round_up, window
+from argan.kernels.bokeh.areas import Area, window
 from argan.kernels.bokeh.layers import Composite, Sheets
-from argan.kernels.bokeh.plan import BLOCK, Plan
-from argan.kernels.bokeh.regions import Steps, render_tiles
+from argan.kernels.bokeh.plan import BLOCK
+from argan.kernels.bokeh.regions import Steps, render
 from argan.kernels.bokeh.triton import TILE
 
 BANDWIDTH = 4.8e12  # bytes a second
@@ -158,12 +158,9 @@ def count(image: Tensor, coc: Tensor, lens: Aperture, tap_bytes: int) -> dict[st
             cost.tap_lines += taps * tap_bytes / 128
         return shown
 
-    plan = Plan.of(coc, lens)
-    tile = round_up(max(TILE, 2 * plan.margin), plan.cell)
+    steps = Steps(reference.unmix, weigh, partial(reference.fill, inpaint), spread, over, behind, TILE)
     with counter, torch.no_grad():
-        fill = partial(reference.fill, inpaint)
-        steps = Steps(reference.unmix, weigh, fill, spread, over, behind)
-        render_tiles(image, coc, plan, steps, tile)
+        render(image, coc, lens, steps)
     return dict(counter.costs)
 
 

@@ -1,6 +1,7 @@
 """argan.render and argan.estimate_depth: kinds, exactness, focus, depth, alpha, scale, gradients, devices."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from argan import grain, light, photo
 from argan.curves import SRGB
 from argan.errors import ArganError, MissingError, UsageError
 from argan.images import Photo
+from argan.kernels.bokeh import op
 from argan.kernels.bokeh.aperture import _outline, fitted_kernel
 from argan.models.hub import Config, DepthInfo, Model
 
@@ -224,7 +226,7 @@ def test_tiles_leave_no_seams_and_grain_does_not_repeat(monkeypatch: pytest.Monk
     image = (image * 255).astype(np.uint8)
     depth = np.zeros((80, 120), np.float32)
     whole = argan.render(image, blur=6, focus=1.0, depth=depth)
-    monkeypatch.setattr("argan.kernels.bokeh.regions.TILE", 32)
+    monkeypatch.setattr(op, "_steps", lambda *which, steps=op._steps: replace(steps(*which), tile=32))
     assert np.array_equal(argan.render(image, blur=6, focus=1.0, depth=depth), whole)
 
 

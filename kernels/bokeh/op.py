@@ -84,29 +84,25 @@ def develop_bokeh(
     impl, aperture = backend.resolve(impl, coc.device, numba=True), check_aperture(aperture)
     coc = coc.to(backend.compute_dtype(coc))
     with torch.no_grad(), backend.full_precision(coc.device):
-        if impl == "triton":
-            from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
-
-            return triton.render(light, coc, aperture, coc.dtype, develop, white)
-        return regions.render(light, coc, aperture, _steps(impl), develop=develop, white=white)
+        return regions.render(light, coc, aperture, _steps(impl, coc.dtype), develop, white)
 
 
 def _render(image: Tensor, coc: Tensor, aperture: Aperture, impl: str) -> Tensor:
     """One picture (1,3,H,W) with signed blur radii (1,1,H,W)."""
     if not bool(coc.detach().any()):
         return image + (0 * coc).to(image.dtype)  # the pixels as they are, and still differentiable
+    storage = torch.float16 if image.dtype in (torch.float16, torch.bfloat16) else coc.dtype
+    return regions.render(image.to(coc.dtype), coc, aperture, _steps(impl, storage)).to(image.dtype)
+
+
+def _steps(impl: str, storage: torch.dtype) -> regions.Steps:
+    """A back end's, imported no sooner than needed; Triton's stores what discs are gathered from as `storage`."""
     if impl == "triton":
-        from argan.kernels.bokeh import triton  # no Triton before a kernel is needed
+        from argan.kernels.bokeh import triton
 
-        storage = torch.float16 if image.dtype in (torch.float16, torch.bfloat16) else coc.dtype
-        return triton.render(image.to(coc.dtype), coc, aperture, storage).to(image.dtype)
-    return regions.render(image.to(coc.dtype), coc, aperture, _steps(impl)).to(image.dtype)
-
-
-def _steps(impl: str) -> regions.Steps:
-    """Of the back ends that work in the reference's tiles."""
+        return triton.steps(storage)
     if impl == "numba":
-        from argan.kernels.bokeh import numba  # takes a while: no sooner than needed
+        from argan.kernels.bokeh import numba
 
         return numba.STEPS
     return reference.STEPS

@@ -34,12 +34,11 @@ from argan.kernels.bokeh.plan import EPS, OWN, Plan
 Light = Callable[[Area], Tensor]  # an area of a picture -> its linear light (1,3,h,w)
 Develop = Callable[[Tensor, Area], Tensor]  # rendered light (1,3,h,w) of an area -> what is wanted of it (1,C,h,w)
 BESIDE = 2  # cells from which what shows in one is interpolated, or shifted to it
-TILE = 640  # photos are worked in tiles of this side, so that what is worked on stays in the cache; wider for wide blur
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps that every back end takes in its own way. All else is the same for all."""
+    """The steps that every back end takes in its own way, and the side of its tiles. All else is the same for all."""
 
     unmix: Callable[[Tensor, Tensor, Plan], Sheets]
     weigh: Callable[[Sheets, str, int, Area, int, Area | None], Tensor]
@@ -47,6 +46,7 @@ class Steps:
     spread: Callable[[Tensor, Area, Tensor, Tensor], Tensor]
     over: Callable[[Composite, Tensor, float, Area], None]
     behind: Callable[[Composite, Composite], None]
+    tile: int = 640  # what is worked on stays in a processor's cache; wider for wide blur
 
 
 def render(
@@ -54,17 +54,16 @@ def render(
     coc: Tensor,
     aperture: Aperture,
     steps: Steps,
-    tile: int | None = None,
     develop: Develop | None = None,
     white: float = math.inf,
 ) -> Tensor:
-    """Renders linear light (1,3,H,W) from signed blur radii (1,1,H,W) in pixels, not all of them 0.
+    """Renders linear light (1,3,H,W) from signed blur radii (1,1,H,W) in pixels, by a back end's steps.
 
     Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed
-    beside the input and the output does not grow with the photo. `steps` are a back end's, `tile` is the side to use.
+    beside the input and the output does not grow with the photo.
     """
     plan = Plan.of(coc, aperture)
-    tile = round_up(tile or max(TILE, 2 * plan.margin), plan.cell)
+    tile = round_up(max(steps.tile, 2 * plan.margin), plan.cell)
     return render_tiles(image, coc, plan, steps, tile, develop, white)
 
 

@@ -9,7 +9,6 @@ added atomically: results are the same every time.
 A slab's kernels run for tens of microseconds each, so what Python does between them matters as much as what they do.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -19,11 +18,10 @@ import triton.language as tl
 from torch import Tensor
 
 from argan.kernels.bokeh import reference
-from argan.kernels.bokeh.aperture import Aperture
-from argan.kernels.bokeh.areas import Area, folded, reduced, round_up, window
+from argan.kernels.bokeh.areas import Area, folded, reduced, window
 from argan.kernels.bokeh.layers import NOWHERE, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
-from argan.kernels.bokeh.regions import BESIDE, Develop, Light, Steps, render_tiles
+from argan.kernels.bokeh.regions import BESIDE, Steps
 from argan.kernels.launch import launch
 
 BLOCK_C = 256  # cells or pixels of a program of the other kernels
@@ -35,20 +33,10 @@ PER_THREAD = {4: 4, 8: 1}
 TILE = 4096
 
 
-def render(
-    image: Tensor | Light,
-    coc: Tensor,
-    aperture: Aperture,
-    storage: torch.dtype,
-    develop: Develop | None = None,
-    white: float = math.inf,
-) -> Tensor:
-    """The reference's `render`, in larger tiles; taps are stored as `storage`."""
-    plan = Plan.of(coc, aperture)
-    tile = round_up(max(TILE, 2 * plan.margin), plan.cell)
+def steps(storage: torch.dtype) -> Steps:
+    """In larger tiles than the reference's; taps are stored as `storage`."""
     fill, taps = partial(reference.fill, inpaint), partial(spread, storage=storage)
-    steps = Steps(unmix, weigh, fill, taps, over, behind)
-    return render_tiles(image, coc, plan, steps, tile, develop, white)
+    return Steps(unmix, weigh, fill, taps, over, behind, TILE)
 
 
 def blocks(count: int, size: int = BLOCK_C) -> int:

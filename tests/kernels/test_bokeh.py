@@ -23,6 +23,8 @@ from argan.kernels.bokeh.regions import render_tiles
 sys.path.insert(0, str(Path(__file__).parent))
 import truth
 
+LENS = Aperture()
+
 
 def picture(height: int, width: int, batch: int = 1, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """A colourful picture and a disparity with steps and slopes."""
@@ -31,6 +33,11 @@ def picture(height: int, width: int, batch: int = 1, dtype: torch.dtype = torch.
     figure = (torch.hypot(x - 0.1, y) < 0.5).to(dtype)
     disparity = 0.25 + 0.15 * y + figure * (0.5 - 0.1 * x)
     return image, disparity.to(dtype).expand(batch, 1, height, width)
+
+
+def in_tiles(image: Tensor | regions.Light, coc: Tensor, tile: int, develop: regions.Develop | None = None) -> Tensor:
+    """Rendered by the reference in tiles of this side, whole cells."""
+    return render_tiles(image, coc, Plan.of(coc, LENS), reference.STEPS, tile, develop)
 
 
 def point(radius: float, size: int, **options) -> Tensor:
@@ -148,7 +155,7 @@ def test_mixed_pixels_are_taken_apart():
     share[..., 9:13] = torch.tensor([0.5, 1, 1, 0.5])
     near, far = (torch.tensor(c).view(1, 3, 1, 1) for c in ([0.8, 0.3, 0.1], [0.1, 0.2, 0.4]))
     image, coc = share * near + (1 - share) * far, 6 * (share > 0.6).float()
-    sheets = reference.unmix(image, coc.expand(-1, 3, -1, -1), Plan.of(coc, "disk"))
+    sheets = reference.unmix(image, coc.expand(-1, 3, -1, -1), Plan.of(coc, LENS))
     torch.testing.assert_close(sheets.near[0, 3, 10, 9:13], torch.tensor([0.5, 1, 1, 0.5]), rtol=0, atol=0.1)
     whole = sheets.near[:, :3].sum((-1, -2)) + sheets.far[:3].sum(1)
     torch.testing.assert_close(whole, image.sum((-1, -2)))
@@ -370,7 +377,7 @@ def test_a_backdrop_shows_what_is_farthest_around():
     y, x = torch.meshgrid(*[torch.arange(200.0) - 100] * 2, indexing="ij")
     disc = (torch.hypot(x, y) < 50).float()[None, None]
     image = torch.cat([disc, torch.zeros_like(disc), 1 - disc], 1)
-    plan = Plan.of(30 * disc, "disk")
+    plan = Plan.of(30 * disc, LENS)
     found = backdrop(
         regions.extended(regions.picture_light(image), Area.of(image)), 30 * disc, plan, 64, recorded=False
     )
@@ -380,7 +387,7 @@ def test_a_backdrop_shows_what_is_farthest_around():
     reached = inside & (torch.hypot(x, y) > 20)
     assert float(rgba[0, 3, reached].min()) == 1
     assert float(rgba[0, 2, reached].min()) > 0.95 and float(rgba[0, 0, reached].max()) < 0.05
-    assert backdrop(lambda area: image[area.index()], 8 * disc, Plan.of(8 * disc, "disk"), 64, recorded=False) is None
+    assert backdrop(lambda area: image[area.index()], 8 * disc, Plan.of(8 * disc, LENS), 64, recorded=False) is None
 
 
 def test_what_is_behind_is_seen_past_a_blurred_edge():
@@ -438,7 +445,7 @@ def test_any_size(size):
 def test_tiles_have_no_seams():
     image, disparity = picture(150, 190)
     coc = 14 * (disparity - 0.4)
-    whole, tiles = (regions.render(image, coc, "disk", reference.STEPS, tile) for tile in (1024, 48))
+    whole, tiles = (in_tiles(image, coc, tile) for tile in (1024, 48))
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
 
@@ -447,18 +454,18 @@ def test_tiles_in_threads_are_the_same_tiles():
     coc, cores = 14 * (disparity - 0.4), torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = regions.render(image, coc, "disk", reference.STEPS, 48)
+        alone = in_tiles(image, coc, 48)
         torch.set_num_threads(3)
         with torch.inference_mode():
-            inferred = regions.render(image, coc, "disk", reference.STEPS, 48)
-        together = regions.render(image, coc, "disk", reference.STEPS, 48)
+            inferred = in_tiles(image, coc, 48)
+        together = in_tiles(image, coc, 48)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(cores)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
     torch.testing.assert_close(inferred, alone, rtol=0, atol=1e-6)
     wanted = image.clone().requires_grad_()
-    assert regions.render(wanted, coc, "disk", reference.STEPS, 48).requires_grad
+    assert in_tiles(wanted, coc, 48).requires_grad
 
 
 def test_tiles_are_developed_one_by_one():
@@ -474,7 +481,7 @@ def test_tiles_are_developed_one_by_one():
         developed[area.index()] += 1
         return 2 * rendered[:, :1] + coc[area.index()]
 
-    out = regions.render(light, coc, "disk", reference.STEPS, 32, develop)
+    out = in_tiles(light, coc, 32, develop)
     assert max(asked) < image[0, 0].numel()
     assert bool((developed == 1).all())
     expected = 2 * render_bokeh(image, disparity, 6.0, 0.4)[:, :1] + coc
@@ -492,10 +499,10 @@ def test_tiles_in_focus_are_taken_as_they_are():
         asked.append((area.left, area.right))
         return image[area.index()]
 
-    out = regions.render(light, coc, "disk", reference.STEPS, 32)
+    out = in_tiles(light, coc, 32)
     assert asked.count((32, 64)) == 3
     assert torch.equal(out[..., :160], image[..., :160])
-    torch.testing.assert_close(out, regions.render(image, coc, "disk", reference.STEPS, 256), rtol=0, atol=1e-5)
+    torch.testing.assert_close(out, in_tiles(image, coc, 256), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("radius", [0.0, -12.0])
@@ -503,7 +510,7 @@ def test_tiles_show_what_is_blurred_beyond_their_margin(radius):
     """Tiles in focus, and behind the focal plane: what is seen past something before it is seen shifted."""
     image, coc = torch.rand(1, 3, 32, 448), torch.full((1, 1, 32, 448), radius)
     coc[..., 320:] = 300
-    tiles, whole = (regions.render(image, coc, Aperture(), reference.STEPS, tile) for tile in (32, 448))
+    tiles, whole = (in_tiles(image, coc, tile) for tile in (32, 448))
     assert float((whole - image)[..., 128:160].abs().min()) > 0
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
@@ -511,7 +518,7 @@ def test_tiles_show_what_is_blurred_beyond_their_margin(radius):
 def test_levels_agree_with_full_size():
     image, disparity = truth.scenes()[0].all_in_focus()
     coc = 40 * (disparity - 0.1)
-    levels, full = (Plan.of(coc, "disk", full_size) for full_size in (False, True))
+    levels, full = (Plan.of(coc, LENS, full_size) for full_size in (False, True))
     assert max(levels.level(k) for k in range(len(levels.radii))) >= 2
     a, b = (render_tiles(image, coc, plan, reference.STEPS, 256) for plan in (levels, full))
     assert truth.psnr(a[0], b[0]) > 45
@@ -529,7 +536,7 @@ def test_wide_discs_from_smaller_photos_agree_with_full_size(scene, radius, focu
     """
     image, disparity = truth.scenes()[scene].all_in_focus()
     coc = radius * (disparity - focus)
-    levels, full = (Plan.of(coc, "disk", full_size) for full_size in (False, True))
+    levels, full = (Plan.of(coc, LENS, full_size) for full_size in (False, True))
     assert len(levels.own_slabs()) < len(levels.radii)
     a, b = (render_tiles(image, coc, plan, reference.STEPS, 512) for plan in (levels, full))
     assert truth.psnr(truth.crop(a)[0], truth.crop(b)[0]) > least
