@@ -100,9 +100,9 @@ def _named(name: str) -> Aperture:
     return Aperture(name)
 
 
-def reach(aperture: Aperture | str | Tensor, radius: float) -> int:
+def reach(aperture: Aperture, radius: float) -> int:
     """Half-width in pixels of the kernel of blur radius `radius`."""
-    return math.ceil(radius * check_aperture(aperture).extent + 0.5) if radius > 0 else 0
+    return math.ceil(radius * aperture.extent + 0.5) if radius > 0 else 0
 
 
 def aperture_kernel(aperture: Aperture | str | Tensor, radius: float) -> Tensor:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from argan.kernels.bokeh.aperture import Aperture, cat_eye_kernels, check_aperture, fitted_kernel, kernel_on, reach
+from argan.kernels.bokeh.aperture import Aperture, cat_eye_kernels, fitted_kernel, kernel_on, reach
 from argan.kernels.bokeh.areas import Area, round_up
 
 FINE = 6.0  # a slab is worked at the level where its radius is FINE to 2 FINE pixels (below 2 FINE: at full size)
@@ -33,12 +33,12 @@ class Plan:
     white: float = math.inf  # brighter light is a lamp's: it does not go on behind nearer things
 
     @classmethod
-    def of(cls, coc: Tensor, aperture: Aperture | str, full_size: bool = False) -> Plan:
+    def of(cls, coc: Tensor, aperture: Aperture, full_size: bool = False) -> Plan:
         """The slabs that all blur radii in `coc` lie between."""
         farthest, nearest = float(coc.detach().amin()), float(coc.detach().amax())
         behind, before = slab_radii(max(-farthest, 0.0)), slab_radii(max(nearest, 0.0))
         radii = [-r for r in reversed(behind[1:])] + before
-        return cls(radii, check_aperture(aperture), (coc.shape[-2], coc.shape[-1]), full_size)
+        return cls(radii, aperture, (coc.shape[-2], coc.shape[-1]), full_size)
 
     @property
     def largest(self) -> float:

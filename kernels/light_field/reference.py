@@ -29,9 +29,7 @@ def _sample_views(image: Tensor, rays: Tensor, views: Tensor) -> Tensor:
     batch, channels, height, width = image.shape
     count = rays.shape[1]
     if rays.device.type == "cpu" and (image.requires_grad or rays.requires_grad):
-        rays = rays.nan_to_num(
-            0, 1e30, -1e30
-        )  # of what is no number, the CPU's backward pass would write out of bounds
+        rays = rays.nan_to_num(0, 1e30, -1e30)  # else the CPU's backward pass would write out of bounds
     padded = _pad_to_power_of_two(image)
     # grid_sample without align_corners maps pixel p to the coordinate (2 p + 1) / size - 1.
     step_y, step_x = 2 / padded.shape[-2], 2 / padded.shape[-1]
