@@ -14,7 +14,6 @@ Floors are of bytes and of taps, for an H200: benchmarks/bokeh_budget.py. Times 
 import argparse
 import json
 import math
-import platform
 import resource
 import statistics
 import sys
@@ -26,6 +25,7 @@ import torch
 from scene import scene
 from torch import Tensor
 
+from argan import bench
 from argan.kernels import render_bokeh, resolve
 from argan.kernels.bokeh import Aperture
 
@@ -37,7 +37,7 @@ def main() -> None:
         "--radii", type=float, nargs="+", default=[10, 40, 100], help="blur radii in pixels at |d - f| = 1"
     )
     parser.add_argument("--focus", type=float, default=0.7)
-    parser.add_argument("--impl", default="auto", choices=["auto", "reference", "triton"])
+    parser.add_argument("--impl", default="auto", choices=["auto", "reference", "numba", "triton"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--photo", type=Path)
@@ -54,7 +54,7 @@ def main() -> None:
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    impl = resolve(options.impl, device)
+    impl = resolve(options.impl, device, numba=True)
     check(device, impl)
     image, disparity = read(options.photo, options.depth) if options.photo else scene(options.megapixels)
     if options.gpu:
@@ -124,13 +124,6 @@ def compare(image: Tensor, disparity: Tensor, options: argparse.Namespace, devic
 
 
 def both_passes(inputs: list[Tensor], radius: float, focus: float, impl: str, repeats: int) -> dict:
-    def seconds(work: Callable[[], object]) -> float:
-        synchronise(inputs[0])
-        start = time.perf_counter()
-        work()
-        synchronise(inputs[0])
-        return time.perf_counter() - start
-
     def forward() -> Tensor:
         return render_bokeh(*inputs, radius, focus, impl=impl)
 
@@ -143,16 +136,31 @@ def both_passes(inputs: list[Tensor], radius: float, focus: float, impl: str, re
     forward()
     if inputs[0].is_cuda:
         torch.cuda.reset_peak_memory_stats()
-    alone = statistics.median(seconds(forward) for _ in range(repeats))
-    peak = torch.cuda.max_memory_allocated() if inputs[0].is_cuda else _resident()
+    alone = statistics.median(seconds(forward, inputs[0]) for _ in range(repeats))
+    peak = peak_gib(inputs[0])
     both()
-    together = statistics.median(seconds(both) for _ in range(repeats))
-    return {"forward": alone, "backward": together - alone, "peak_gib": peak / 2**30}
+    together = statistics.median(seconds(both, inputs[0]) for _ in range(repeats))
+    return {"forward": alone, "backward": together - alone, "peak_gib": peak}
+
+
+def seconds(work: Callable[[], object], like: Tensor) -> float:
+    synchronise(like)
+    start = time.perf_counter()
+    work()
+    synchronise(like)
+    return time.perf_counter() - start
 
 
 def synchronise(like: Tensor) -> None:
     if like.is_cuda:
         torch.cuda.synchronize()
+
+
+def peak_gib(like: Tensor) -> float:
+    """Of the GPU's memory since its statistics were reset, or of this process's."""
+    if like.is_cuda:
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
 def comparison(rows: list[dict]) -> str:
@@ -224,38 +232,20 @@ def read(photo: Path, depth: Path) -> tuple[Tensor, Tensor]:
 
 
 def measure(image: Tensor, disparity: Tensor, radius: float, focus: float, impl: str, repeats: int) -> dict:
-    def once() -> float:
-        start = time.perf_counter()
-        render_bokeh(image, disparity, radius, focus, impl=impl)
-        if image.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+    def render() -> Tensor:
+        return render_bokeh(image, disparity, radius, focus, impl=impl)
 
     if image.is_cuda:
-        once()  # compiles
+        render()  # compiles
         torch.cuda.reset_peak_memory_stats()
-    cpu, wall = time.process_time(), statistics.median(once() for _ in range(repeats))
+    cpu, wall = time.process_time(), statistics.median(seconds(render, image) for _ in range(repeats))
     cpu = (time.process_time() - cpu) / repeats
-    peak = torch.cuda.max_memory_allocated() if image.is_cuda else _resident()
-    return {"radius": radius, "seconds": wall, "cpu_seconds": cpu, "peak_gib": peak / 2**30}
-
-
-def _resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"radius": radius, "seconds": wall, "cpu_seconds": cpu, "peak_gib": peak_gib(image)}
 
 
 def machine(device: str) -> str:
-    if device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}"
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return (
-        f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
-    )
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    facts = bench.machine(torch.device(device))
+    return f"{facts['device']}, {facts['threads']} threads, PyTorch {facts['torch']}"
 
 
 def table(report: dict) -> str:

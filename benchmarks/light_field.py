@@ -10,8 +10,6 @@ cold L2 cache; with `--threads 1` on a CPU they are CPU time, which other load o
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from argan.bench import machine
 from argan.kernels import render_light_field, resolve, warp_disparity
 
 DISK = [(x, y) for y in range(-2, 3) for x in range(-2, 3) if abs(x * y) < 4]  # 5 x 5 less the corners
@@ -157,18 +156,6 @@ def measure(batch: int, size: int, device: str, repeats: int, formulations: bool
     return rows
 
 
-def machine(device: str) -> dict[str, str]:
-    described = {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": str(torch.get_num_threads()),
-    }
-    if device == "cuda":
-        return described | {"gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    return described | {"cpu": platform.processor() or platform.machine(), "cores": str(os.cpu_count()), "load": load}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=32)
@@ -186,10 +173,11 @@ def main() -> None:
         for size in options.sizes
         for row in measure(options.batch, size, device, options.repeats, options.formulations)
     ]
+    facts = machine(torch.device(device))
     if options.json:
-        print(json.dumps({"machine": machine(device), "results": rows}, indent=2))
+        print(json.dumps({"machine": facts, "results": rows}, indent=2))
         return
-    print(", ".join(f"{name} {value}" for name, value in machine(device).items()))
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
     print(f"{'operation':20} {'by':16} {'batch':>5} {'size':>4} {'pass':8} {'ms':>9} {'GB/s of the floor':>18}")
     for row in rows:
         print("{operation:20} {by:16} {batch:5} {size:4} {pass:8} {ms:9.2f} {gb_per_s_of_floor:18.1f}".format(**row))
