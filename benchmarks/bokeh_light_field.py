@@ -18,32 +18,25 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+import bokeh_truth
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from real_depth import detail
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "kernels"))
 import truth
 
 from argan.guided import guided_upsample
-from argan.kernels import render_bokeh
 
 DEPTHS = ("sharpness", "refined", "estimator")
 RADII = [0.5 * 2 ** (k / 6) for k in range(31)]  # to 16 pixels, at half the size of the pairs
 
-RENDERERS: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
-    "all in focus": lambda image, disparity, focus, radius: image,
-    "light-field gather": lambda *scene: truth.light_field_gather(*scene, samples=200),
-    "BokehMe scatter": truth.classical_scatter,
-    "Dr.Bokeh layers": truth.two_layers,
-    "nearest-fill layers": truth.nearest_fill_layers,
-    "argan": lambda image, disparity, focus, radius: render_bokeh(image, disparity, radius, focus),
-}
+RENDERERS = bokeh_truth.RENDERERS | {"light-field gather": lambda *scene: truth.light_field_gather(*scene, samples=200)}
 
 
 def main() -> None:
@@ -77,9 +70,9 @@ def light_field(options: argparse.Namespace):
         seen = sum(shifted(views[v + 4, u + 4], -plane * v, -plane * u) for v, u in lens) / len(lens)
         band = edge_band(normalised, focus, radius)[judged]
         rendered = {who: RENDERERS[who](image, normalised, focus, radius) for who in options.only}
-        save(
-            options.pictures, f"light-field-{name}.png", [seen[square][judged], *(x[judged] for x in rendered.values())]
-        )
+        if options.pictures:
+            sheet = [seen[square], *rendered.values()]
+            bokeh_truth.save(options.pictures / f"light-field-{name}.png", [x[judged][0] for x in sheet])
         for who, picture in rendered.items():
             ours, theirs = picture[judged][0], seen[square][judged][0]
             yield {
@@ -102,31 +95,20 @@ def multi_focus(options: argparse.Namespace):
         inner = (..., slice(8, -8), slice(8, -8))
         pictures = []
         for who in options.only:
-            tries = [
-                RENDERERS[who](image, disparity, focus, radius)
-                for radius in RADII[: 1 if who == "all in focus" else None]
-            ]
+            radii = RADII[:1] if who == "all in focus" else RADII
+            tries = [RENDERERS[who](image, disparity, focus, radius) for radius in radii]
             best = max(tries, key=lambda picture: truth.psnr(picture[inner][0], near[inner][0]))
             pictures.append(best)
             yield {"focus": path.name[:2], "renderer": who, "whole_db": truth.psnr(best[inner][0], near[inner][0])}
-        save(options.pictures, f"pair-{path.name[:2]}.png", [near, image, disparity.expand_as(image), *pictures])
+        if options.pictures:
+            sheet = [near, image, disparity.expand_as(image), *pictures]
+            bokeh_truth.save(options.pictures / f"pair-{path.name[:2]}.png", [x[0] for x in sheet])
 
 
 def sharper(near: Tensor, far: Tensor) -> Tensor:
     """1 where the near photo has more fine detail than the far one, 0 where less; soft over some pixels."""
-
-    def detail(x: Tensor) -> Tensor:
-        grey = truth.display(x).mean(1, keepdim=True)
-        return F.avg_pool2d(
-            F.pad(
-                (grey - F.avg_pool2d(F.pad(grey, (1,) * 4, mode="replicate"), 3, 1)).abs(), (4,) * 4, mode="replicate"
-            ),
-            9,
-            1,
-        )
-
-    a, b = detail(near), detail(far)
-    likelier = (a > b).float()
+    a, b = (detail(truth.display(x)[0]) for x in (near, far))
+    likelier = (a > b).float()[None, None]
     for _ in range(2):  # a majority vote, twice
         likelier = (F.avg_pool2d(F.pad(likelier, (5,) * 4, mode="replicate"), 11, 1) > 0.5).float()
     return likelier
@@ -156,9 +138,8 @@ def shifted(x: Tensor, dy: float, dx: float) -> Tensor:
 def read(path: Path) -> Tensor:
     """(1,3,H,W) in linear light."""
     with Image.open(path) as picture:
-        return (
-            torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255).permute(2, 0, 1)[None] ** 2.2
-        )
+        pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None] ** 2.2
 
 
 def table(rows: list[dict]) -> str:
@@ -171,13 +152,6 @@ def table(rows: list[dict]) -> str:
             values = [cell[who, case] for case in cases]
             lines.append(f"{who:20}" + "".join(f"{value:8.2f}" for value in [*values, sum(values) / len(values)]))
     return "\n".join(lines)
-
-
-def save(folder: Path | None, name: str, pictures: list[Tensor]) -> None:
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        sheet = truth.display(torch.cat(pictures, -1))[0].permute(1, 2, 0)
-        Image.fromarray((255 * sheet).round().byte().numpy()).save(folder / name)
 
 
 if __name__ == "__main__":

@@ -23,18 +23,13 @@ import truth
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh.areas import halved
 
-
-def argan(image: Tensor, disparity: Tensor, focus: float, radius: float = truth.RADIUS) -> Tensor:
-    return render_bokeh(image, disparity, radius, focus)
-
-
-RENDERERS = {
+RENDERERS: dict[str, Callable[..., Tensor]] = {  # of image, disparity, focus and radius
     "all in focus": lambda image, *_: image,
     "light-field gather": truth.light_field_gather,
     "BokehMe scatter": truth.classical_scatter,
     "Dr.Bokeh layers": truth.two_layers,
     "nearest-fill layers": truth.nearest_fill_layers,
-    "argan": argan,
+    "argan": lambda image, disparity, focus, radius=truth.RADIUS: render_bokeh(image, disparity, radius, focus),
 }
 
 
