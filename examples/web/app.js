@@ -26,7 +26,7 @@ const ask = (task, values = {}) =>
     worker.postMessage({ id: asked, task, ...values });
   });
 
-const state = { bitmap: null, name: "photo", image: null, disparity: null, focus: null, point: null };
+const state = { bitmap: null, name: "photo", image: null, disparity: null, focus: null };
 const ready = ask("load", { backend: parameters.get("backend") ?? "auto" });
 let place = "";
 let learnedFocus = 0.5;
@@ -45,18 +45,17 @@ ready.then(({ backend, threads, focus, focusRange, model, licence }) => {
 async function open(blob, name) {
   try {
     busy(true);
-    state.disparity = null;
-    state.bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
-    state.name = name.replace(/\.[^.]*$/, "");
-    state.image = pixels(state.bitmap, PREVIEW);
-    state.point = null;
+    const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
+    Object.assign(state, { bitmap, name: name.replace(/\.[^.]*$/, ""), image: pixels(bitmap, PREVIEW), disparity: null });
     show("before", state.image);
     show("after", state.image);
     $("stage").classList.add("loaded");
     await ready;
     say("Estimating depth…");
     const start = performance.now();
-    state.disparity = (await ask("depth", { image: state.image })).disparity;
+    const { disparity } = await ask("depth", { image: state.image });
+    if (state.bitmap !== bitmap) return; // another photo has been opened since
+    state.disparity = disparity;
     showDepth();
     say(`Depth: ${seconds(start)} (${place}).`);
     for (const id of ["auto", "show-depth", "save"]) $(id).disabled = false;
@@ -79,7 +78,6 @@ function pixels(bitmap, longest) {
 // Focus: at a point of the picture, in fractions, or on the plane that the model has learned.
 
 function focusAt(point) {
-  state.point = point;
   state.focus = point ? median(point) : learnedFocus;
   $("reticle").hidden = !point;
   if (point) Object.assign($("reticle").style, { left: `${point.x * 100}%`, top: `${point.y * 100}%` });

@@ -1,7 +1,7 @@
 // Depth and rendering, off the page's thread: two exported graphs in ONNX Runtime Web.
 //
 //   {task: "load", backend}                     -> {backend, threads, focus, focusRange, model, licence}
-//   {task: "depth", image}                      -> {disparity, width, height}
+//   {task: "depth", image}                      -> {disparity}
 //   {task: "render", image, disparity, blur, focus, range} -> {image}
 //
 // `image` is ImageData: 8-bit display-encoded RGBA. `disparity` is a Float32Array (height x width), 1 = nearest.
@@ -57,10 +57,8 @@ function metadata(file, key) {
 }
 
 async function estimate({ image }) {
-  const { width, height } = image;
   const outputs = await depth.run({ [depth.inputNames[0]]: toTensor(image) });
-  const disparity = outputs[depth.outputNames[0]].data;
-  return { disparity: new Float32Array(disparity), width, height };
+  return { disparity: new Float32Array(outputs[depth.outputNames[0]].data) };
 }
 
 async function blurred({ image, disparity, blur, focus, range }) {
