@@ -127,11 +127,10 @@ def peak_memory() -> int | None:
 
 
 if __name__ == "__main__":
-    if os.environ.get("ARGAN_DEBUG") == "1":
+    try:
         main(*sys.argv[1:])
-    else:
-        try:
-            main(*sys.argv[1:])
-        except Exception as error:
-            print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
-            sys.exit(1)
+    except Exception as error:
+        if os.environ.get("ARGAN_DEBUG") == "1":
+            raise
+        print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+        sys.exit(1)

@@ -26,6 +26,9 @@ Size = tuple[int, int]
 Values = tuple[int, int, int, float, float]
 """Batch, height, width, blur and focus of a case."""
 
+SPATIAL: Axes = {0: "batch", 2: "height", 3: "width"}
+DISPARITY = "(batch, 1, height, width) disparity in [0, 1], 1 = nearest"
+
 EXACT = "blur 0 "
 """In the name of a case: no blur, so that the picture comes back bit by bit."""
 
@@ -142,11 +145,11 @@ class DepthTarget(Target):
     """image -> disparity, of any size."""
 
     name = "depth"
-    inputs: ClassVar[dict[str, Axes]] = {"image": {0: "batch", 2: "height", 3: "width"}}
-    outputs: ClassVar[dict[str, Axes]] = {"disparity": {0: "batch", 2: "height", 3: "width"}}
+    inputs: ClassVar[dict[str, Axes]] = {"image": SPATIAL}
+    outputs: ClassVar[dict[str, Axes]] = {"disparity": SPATIAL}
     meaning: ClassVar[dict[str, str]] = {
         "image": "(batch, 3, height, width) display-encoded RGB in [0, 1]; height and width from 16 up",
-        "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
+        "disparity": DISPARITY,
     }
 
     def __init__(self, model: Model, precision: str = "fp32", size: Size | None = None):
@@ -179,8 +182,6 @@ class DepthTarget(Target):
         }
 
 
-SPATIAL: Axes = {0: "batch", 2: "height", 3: "width"}
-
 IMAGE = "(batch, 3, height, width) display-encoded RGB (sRGB's curve) in [0, 1]; height and width from 16 up"
 BLUR = "(1,) percent of the long side: diameter of a point's disc at |disparity - focus| = 1; 0 gives the image back"
 
@@ -193,7 +194,7 @@ class RenderTarget(Target):
     outputs: ClassVar[dict[str, Axes]] = {"rendered": SPATIAL}
     meaning: ClassVar[dict[str, str]] = {
         "image": IMAGE,
-        "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
+        "disparity": DISPARITY,
         "blur": BLUR,
         "focus": "(1,) the disparity in focus, in [0, 1]",
         "rendered": "(batch, 3, height, width) the picture through a lens, encoded like image",
@@ -257,7 +258,7 @@ class PipelineTarget(Target):
         "blur": BLUR,
         "focus": "(1,) the disparity in focus, in [0, 1]; below 0: what the model has learned to see sharp",
         "rendered": "(batch, 3, height, width) the picture through a lens, encoded like image",
-        "disparity": "(batch, 1, height, width) disparity in [0, 1], 1 = nearest",
+        "disparity": DISPARITY,
     }
 
     exact_output: ClassVar[str | None] = "rendered"
