@@ -13,7 +13,6 @@ import argan
 from argan.errors import UsageError, VerificationError
 from argan.export import FORMATS, PRECISIONS, TARGETS, combinations, export_target, plan, targets_of, verify_file
 from argan.export.compare import Difference, check, compare
-from argan.export.formats import why_not
 from argan.export.int8 import calibration
 from argan.export.metadata import metadata
 from argan.export.precision import Half
@@ -210,9 +209,7 @@ def test_all_leaves_out_what_there_is_not_and_says_so(model):
     assert plan(Model(replace(Config(), depth=None)), "onnx")[1] == {}
 
 
-def test_the_table_is_what_is_refused():
-    for one in combinations():
-        assert one["why_not"] == why_not(one["target"], one["format"], one["precision"], one["size"])
+def test_every_target_comes_in_every_format():
     everything = [(one["target"], one["format"]) for one in combinations() if one["why_not"] is None]
     assert set(everything) == {(target, format) for target in TARGETS for format in FORMATS}
 
