@@ -121,7 +121,7 @@ def enter(image: Tensor, coc: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     around = (0, whole_cells(width) - width, 0, whole_cells(height) - height)
     coc = coc.clamp(-LARGEST, LARGEST)
-    rgba = F.pad(image, (0, 0, 0, 0, 0, 1), value=1.0)  # ones made like a picture would be stored in files of one size
+    rgba = F.pad(image, (0, 0, 0, 0, 0, 1), value=1.0)  # torch.ones_like would be stored in files of one size
     return F.pad(torch.cat([rgba, coc * coc.abs() / UNIT], 1), around, mode="replicate")
 
 
@@ -225,15 +225,15 @@ def filled(seen: Tensor, known: Tensor, hidden: Tensor, levels: int) -> Tensor:
         colour = TRUST * finer + enlarged(divided(colour, less))
         weight = TRUST * share + enlarged(weight / less)
     colour = divided(colour, weight.clamp(min=EPS))
-    return seen + apart(enlarged(colour) if levels else colour) * hidden.unsqueeze(1)
+    return seen + as_slabs(enlarged(colour) if levels else colour) * hidden.unsqueeze(1)
 
 
 def divided(colour: Tensor, weight: Tensor) -> Tensor:
     """Slabs' (B,4n,h,w) by their weights (B,n,h,w)."""
-    return (apart(colour) / weight.unsqueeze(1)).flatten(1, 2)
+    return (as_slabs(colour) / weight.unsqueeze(1)).flatten(1, 2)
 
 
-def apart(planes: Tensor) -> Tensor:
+def as_slabs(planes: Tensor) -> Tensor:
     """(B,4n,h,w) -> slabs (B,4,n,h,w)."""
     return planes.unflatten(1, (4, channels(planes) // 4))
 
@@ -247,7 +247,7 @@ def spread(slabs: Tensor, discs: Tensor) -> Tensor:
     """Every slab of (B,4,n,h,w) convolved with its disc; the frame's edge is extended."""
     planes = slabs.flatten(1, 2)
     padded = F.pad(planes, (int(discs.shape[-1]) // 2,) * 4, mode="replicate")
-    return apart(F.conv2d(padded, discs, groups=channels(planes)))
+    return as_slabs(F.conv2d(padded, discs, groups=channels(planes)))
 
 
 def composite(fronts: Sequence[Tensor], focal: Tensor, backs: Sequence[Tensor]) -> Tensor:
