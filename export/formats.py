@@ -59,7 +59,7 @@ Names = Collection[str]
 
 @dataclass(frozen=True)
 class Lack:
-    """A combination that there is not, where all of its parts meet; None is every one."""
+    """A combination that is not to be had: where all of its parts meet; None stands for every one."""
 
     why: str
     targets: Names | None = None
@@ -110,10 +110,10 @@ def combinations() -> Iterator[dict[str, str | None]]:
 def plan(
     model: Model, format: str, wanted: str = "all", precision: str = "fp32", size: Size | None = None
 ) -> tuple[list[Target], dict[str, str]]:
-    """The targets to write, and those of "all" that there are not in this form, with the reason.
+    """The targets to write, and those of "all" that do not come in this form, with the reason.
 
     Raises:
-        UsageError: the target that was named, or every one, is not to be had like this; or what `targets_of` refuses.
+        UsageError: the target that was named, or every one, does not come in this form; or what `targets_of` refuses.
     """
     if size is not None and min(size) < SMALLEST:
         raise UsageError(f"a size of {size[0]}x{size[1]}", hint=f"{SMALLEST} px or more each way")

@@ -1,10 +1,10 @@
 """8 bits: the depth estimator's convolutions quantised by ONNX Runtime, with ranges from pictures that argan draws.
 
 Weights are quantised by channel and without sign, what goes through them by tensor (QuantizeLinear and
-DequantizeLinear, which every runtime folds into integer convolutions where it has them). Of an encoder that is the
-coarsest level, which has 92 % of its weights: with the finer ones in 8 bits as well, depth is wrong by 0.03 to 0.06.
-What it limits to 6 right after a convolution is quantised after that, or all beyond 6 would cost precision. What is
-left in float32: normalisation, the guided filter, the renderer.
+DequantizeLinear, which every runtime folds into integer convolutions where it has them). Of an encoder only the
+coarsest level is, which has 92 % of its weights: with the finer ones in 8 bits as well, depth is wrong by 0.03 to 0.06.
+Where it limits a convolution's results to 6, they are quantised after that, or all beyond 6 would cost precision.
+Normalisation, the guided filter and the renderer are left in float32.
 """
 
 import tempfile

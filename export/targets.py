@@ -37,7 +37,7 @@ SMALLEST = 16
 
 
 class Target(nn.Module, ABC):
-    """One exported graph, at the size and in the precision that a file shall have.
+    """One exported graph, at the size and in the precision that a file is to have.
 
     The module itself computes in float32 at any size: it is what files are compared with.
 
@@ -48,7 +48,7 @@ class Target(nn.Module, ABC):
         traced: ONNX is written from a trace, which follows sizes but takes no branch on them.
         exact_output: what must equal PyTorch's exactly in cases named EXACT.
         in_half: submodules that fp16 works in half precision.
-        in_int8: what the names of the nodes contain whose convolutions int8 works in 8 bits.
+        in_int8: what the names of those nodes contain whose convolutions int8 works in 8 bits.
         precision: a name in `PRECISIONS`.
         size: the one size of a file that takes no other, and then one picture at a time; None where all is dynamic.
     """

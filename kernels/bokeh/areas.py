@@ -62,7 +62,7 @@ class Area:
         return Area(grown.top // unit, -(-grown.bottom // unit), grown.left // unit, -(-grown.right // unit))
 
     def rounded_up(self, unit: int) -> Area:
-        """An area from (0, 0) made whole cells of."""
+        """An area that begins at (0, 0), extended to whole cells of so many pixels."""
         return Area(0, round_up(self.bottom, unit), 0, round_up(self.right, unit))
 
     def index(self) -> tuple:
@@ -146,9 +146,9 @@ def by_tiles(
 
 
 def in_threads(function: Callable[[Area], None], arguments: Sequence[Area], useful: bool) -> None:
-    """function(a) for a in arguments, two or more at a time: many small operations use cores badly otherwise.
+    """function(a) for a in arguments, several at a time if that is useful: many small operations leave cores idle.
 
-    PyTorch's threads are shared out; what is computed does not depend on it. No gradients are recorded in threads.
+    PyTorch's threads are divided among them, which changes no result. No gradients are recorded in threads.
     """
     cores = torch.get_num_threads()
     workers = min(cores, len(arguments), WORKERS)
@@ -202,7 +202,7 @@ def doubled(x: Tensor) -> Tensor:
 
 
 def enlarged(x: Tensor, times: int) -> Tensor:
-    """x (B,C,h,w) at an even number of times the size, bilinearly; 1: as it is."""
+    """x (B,C,h,w) at so many times the size, an even number or 1, bilinearly."""
     if times == 1:
         return x
     recorded = torch.is_grad_enabled() and x.requires_grad

@@ -14,7 +14,7 @@ from torch import Tensor
 from argan.kernels.bokeh.areas import Area, enlarged, halved, largest, smallest, window
 from argan.kernels.bokeh.plan import Plan
 
-NOWHERE = -1e4  # the place of no surface
+NOWHERE = -1e4  # the place of a far surface where there is none
 ASIDE = 2.0  # how far the middle of the aperture's free part moves; straight edges half-way across it: 4/3
 RADIAL = {0: 0, 1: 1, -1: 4}  # channels whose slopes `Composite` needs, by its side: none, alpha, RGBA
 

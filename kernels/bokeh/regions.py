@@ -33,7 +33,7 @@ from argan.kernels.bokeh.plan import EPS, OWN, Plan
 
 Light = Callable[[Area], Tensor]  # an area of a picture -> its linear light (1,3,h,w)
 Develop = Callable[[Tensor, Area], Tensor]  # rendered light (1,3,h,w) of an area -> what is wanted of it (1,C,h,w)
-BESIDE = 2  # cells from which what shows in one is interpolated, or shifted to it
+BESIDE = 2  # cells to each side whose light may show in a cell, by interpolation or because it is shifted
 
 
 @dataclass(frozen=True)
@@ -261,8 +261,8 @@ class Region:
     ) -> tuple[Tensor, Area]:
         """RGBA of slab k at its level, spread to where it is shown, and where that is in the view at that level.
 
-        Nothing is spread to where the `group` lets no light pass, or it is not `visible` through what is before that;
-        nor BESIDE there.
+        Left out are blocks in which, and BESIDE which, the `group` lets no light pass or is not `visible` through what
+        is before it.
         """
         (bounds, hides, shown), plan, around, level = places, self.plan, self.around(k), self.plan.level(k)
         needed = shown.grown(around).within(bounds.grown(around)).within(self.everything)

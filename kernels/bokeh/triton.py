@@ -24,13 +24,13 @@ from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import BESIDE, Steps
 from argan.kernels.launch import launch
 
-BLOCK_C = 256  # cells or pixels of a program of the other kernels
-BLOCK_P = 256  # pixels of a program, at most: rows of a block
-STRIP = 16  # rows that are looked at together, to see whether there is anything
-# Pixels, by bytes of a number: they share a weight's load, and wait for their own together. float64 is for checks; with
-# two a thread some versions of Triton spill.
-PER_THREAD = {4: 4, 8: 1}
 TILE = 4096
+BLOCK_C = 256  # cells or pixels of a program of most kernels
+STRIP = 16  # rows that `busy_kernel` looks at together, to see whether there is anything
+BLOCK_P = 256  # pixels of a program of `spread_kernel`, at most: rows of a block
+# Pixels of its threads, by bytes of a number: they share the load of a weight, and wait for their own loads together.
+# float64 is for checks; with two a thread some versions of Triton spill.
+PER_THREAD = {4: 4, 8: 1}
 
 
 def steps(storage: torch.dtype) -> Steps:
