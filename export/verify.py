@@ -65,7 +65,7 @@ def verify_file(path: Path, model: Model | None = None, device: torch.device | s
     target, format = target_of(entries, model), entries["format"]
     if (found := entries.get("argan.weights_sha256")) != weights_checksum(target):
         raise VerificationError(
-            f"{path} was made from other weights of {entries['argan.model']} (checksum {str(found)[:12]}…)",
+            f"{path} was made from other weights of {entries.get('argan.model')} (checksum {str(found)[:12]}…)",
             hint="--model names the model it was exported from",
         )
     for name, value in metadata(target).items():  # runtimes compute with some of them
