@@ -22,6 +22,7 @@ arguments = parser.parse_args()
 photo = ImageOps.exif_transpose(Image.open(arguments.photo))
 if photo.mode.startswith("I"):
     parser.error("16 bits a pixel: argan.runtime takes them")
+profile = None if photo.mode in ("L", "LA", "CMYK") else photo.info.get("icc_profile")  # theirs is not one of RGB
 photo = photo.convert("RGB")
 image = np.asarray(photo, np.float32).transpose(2, 0, 1)[None] / 255  # (1, 3, H, W) in [0, 1]
 
@@ -31,6 +32,6 @@ names = [value.name for value in session.get_inputs()]
 rendered, disparity = session.run(None, dict(zip(names, [image, *scalars], strict=True)))
 
 pixels = np.clip(rendered[0].transpose(1, 2, 0) * 255 + 0.5, 0, 255).astype(np.uint8)
-Image.fromarray(pixels).save(arguments.result, quality=95, icc_profile=photo.info.get("icc_profile"))
+Image.fromarray(pixels).save(arguments.result, quality=95, icc_profile=profile)
 if arguments.depth:
     Image.fromarray((disparity[0, 0] * 65535 + 0.5).astype(np.uint16)).save(arguments.depth)

@@ -32,6 +32,13 @@ def test_same_pixels_as_argan(models, photo, tmp_path):
     np.testing.assert_allclose(stored, expected.disparity, atol=1e-5)
 
 
+def test_only_a_profile_of_rgb_is_kept(models, photo, tmp_path):
+    for mode, kept in (("RGB", True), ("L", False), ("CMYK", False)):
+        Image.open(photo).convert(mode).save(tmp_path / f"{mode}.jpg", icc_profile=b"a profile")
+        run(models / "pipeline.onnx", tmp_path / f"{mode}.jpg", tmp_path / f"{mode}-result.jpg").check_returncode()
+        assert ("icc_profile" in Image.open(tmp_path / f"{mode}-result.jpg").info) == kept
+
+
 def test_learned_focus(models, photo, tmp_path):
     done = run(models / "pipeline.onnx", photo, tmp_path / "result.png")
     assert done.returncode == 0, done.stderr
