@@ -3,9 +3,7 @@
 import builtins
 import copy
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,9 +17,7 @@ from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
 from argan.kernels.bokeh.layers import Composite, Sheets
 from argan.kernels.bokeh.plan import OWN, Plan
 from argan.kernels.bokeh.regions import render_tiles
-
-sys.path.insert(0, str(Path(__file__).parent))
-import truth
+from tests.kernels import truth
 
 LENS = Aperture()
 

@@ -1,8 +1,6 @@
 """The renderer's export form against `render_bokeh`: the same look, the same conventions, at any size."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +8,7 @@ import torch.nn.functional as F
 
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh.graph import LARGEST, LEVELS, BokehGraph, enter, leave, radii
-
-sys.path.insert(0, str(Path(__file__).parent))
-import truth
+from tests.kernels import truth
 
 
 @pytest.fixture(scope="module")
