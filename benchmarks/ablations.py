@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from real_depth import with_interval
 
 from argan.config import FROM_SCRATCH, PRESETS, DepthConfig, TrainConfig, override, resolve_config
 from argan.data.synthetic import draw_scene, photograph
 from argan.evaluation.depth import Depth, scores_against_truth
 from argan.evaluation.truth import held_out
-from argan.metrics import centre_prior, gradient_energy, mean_interval
+from argan.metrics import centre_prior, gradient_energy
 from argan.models.hub import Model, is_outdated, load, newest_checkpoint
 from argan.training.depth import train_depth
 from argan.training.loop import train
@@ -132,11 +132,6 @@ def table(results: list[dict]) -> str:
         cells.append(f"{result['sharpness']:.2f}" if "sharpness" in result else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def with_interval(values: list[float] | Tensor) -> str:
-    mean, low, high = mean_interval(values)
-    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":

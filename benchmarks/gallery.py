@@ -33,8 +33,8 @@ def strip(path: Path, model: Model, blurs: Sequence[float], cell: tuple[int, int
     cells = [image, depth_view(disparity), *renders]
     width, height = cells[0].size
     row = Image.new("RGB", (len(cells) * (width + GAP) - GAP, height), "white")
-    for index, cell in enumerate(cells):
-        row.paste(cell, (index * (width + GAP), 0))
+    for index, picture in enumerate(cells):
+        row.paste(picture, (index * (width + GAP), 0))
     return row
 
 

@@ -13,7 +13,7 @@ nearer, is what knowing nothing but the ground comes to.
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -146,7 +146,7 @@ def nanmean(values: list[float]) -> float:
     return fmean(value for value in values if not math.isnan(value))
 
 
-def with_interval(values: list[float]) -> str:
+def with_interval(values: Sequence[float] | Tensor) -> str:
     mean, low, high = mean_interval(values)
     return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 

@@ -504,13 +504,13 @@ def pull_backward_kernel(
 # Discs --------------------------------------------------------------------------------------------------------------
 
 
-def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor, storage: torch.dtype | None = None) -> Tensor:
-    """The reference's `spread`, of one picture; taps are stored as `storage`, None: as the layer is."""
+def spread(layer: Tensor, area: Area, visible: Tensor, kernels: Tensor, storage: torch.dtype) -> Tensor:
+    """The reference's `spread`, of one picture; taps are stored as `storage`."""
     side = kernels.shape[-1]
     if side == 1:
         return window(layer, area)
     block = BLOCK if kernels.shape[:2] == (1, 1) else visible.shape[-2] // len(kernels)
-    arguments = layer, area.grown(side // 2), visible, kernels.to(layer), block, storage or layer.dtype
+    arguments = layer, area.grown(side // 2), visible, kernels.to(layer), block, storage
     recorded = torch.is_grad_enabled() and layer.requires_grad
     return _Spread.apply(*arguments) if recorded else spread_blocks(*arguments)
 

@@ -318,7 +318,8 @@ def test_triton_spreads_by_the_kernels_of_blocks(device, poisoned_memory):
     visible = torch.ones(1, 1, 16, 24, device=device)
     visible[..., :8, 8:16] = 0
     area = Area(2, 18, 2, 26)
-    expected, out = (spread(layer, area, visible, kernels) for spread in (reference.spread, triton.spread))
+    both = reference.STEPS, triton.steps(torch.float64)
+    expected, out = (steps.spread(layer, area, visible, kernels) for steps in both)
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
     weights = torch.rand_like(expected) * visible
     grads = [torch.autograd.grad((x * weights).sum(), layer)[0] for x in (expected, out)]
