@@ -72,5 +72,5 @@ def sample(
     else:
         middle = [f"aperture-{number}" for number in range(1, apertures - 1)]
         names = ["deep", *middle, "shallow", "depth"]
-        written = pictures.save_singles(dict(zip(names, [*images, depth], strict=True)), out)
+        written = pictures.save_singles(dict(zip(names, [*images, depth], strict=True)), out, views)
     _output.result({"files": written}, as_json=as_json, human="\n".join(map(str, written)))

@@ -90,13 +90,14 @@ def save_picture(rows: Sequence[Tensor], path: Path, columns: int | None = None)
         picture.save(temporary)
 
 
-def save_singles(images: dict[str, Tensor], folder: Path) -> list[Path]:
-    """A picture for each sample and kind, `00000.deep.png` and the like, in `folder`."""
+def save_singles(images: dict[str, Tensor], folder: Path, views: int = 1) -> list[Path]:
+    """A picture for each sample and kind, `00000.deep.png` or `00000.view-1.deep.png` and the like, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, batch in images.items():
         for index, image in enumerate(batch):
-            paths.append(folder / f"{index:05d}.{name}.png")
+            view = f".view-{index % views + 1}" if views > 1 else ""
+            paths.append(folder / f"{index // views:05d}{view}.{name}.png")
             with writing(paths[-1]) as temporary:
                 to_image(image).save(temporary)
     return sorted(paths)

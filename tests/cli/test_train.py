@@ -67,7 +67,10 @@ def test_sample_draws_viewpoints_from_left_to_right_and_depth_of_field_downwards
     deep, half, whole = (grid[row : row + 16, 32:48] for row in (0, 16, 32))
     assert 0 < np.abs(half - deep).mean() < np.abs(whole - deep).mean()
     singles = argan("sample", tmp_path / "run", *options, "--out", tmp_path / "singles")
-    assert len(singles.stdout.split()) == 2 * 5 * 4
+    names = [Path(line).name for line in singles.stdout.split()]
+    assert len(names) == 2 * 5 * 4
+    assert {name.partition(".")[0] for name in names} == {"00000", "00001"}
+    assert (names[0], names[-1]) == ("00000.view-1.aperture-1.png", "00001.view-5.shallow.png")
 
 
 def sampled(folder: Path, network: ModelConfig, *options: str) -> np.ndarray:
