@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from argan.data.datasets import open_source
-from argan.data.folder import load_square, usable_cores
+from argan.data.folder import load_square, square_around, usable_cores
+from argan.data.sources import Box
 
 FINE = 8  # blur is looked for in squares of so many pixels a pixel of what is learned from
 LEAST = 6  # and not in photographs that have fewer
@@ -25,22 +26,23 @@ def focus_maps(data: str, names: Iterable[str], resolution: int) -> Iterator[Ten
 
     Of the photographs called `names` in a folder, archive or data set, cropped as a `PhotoFolder` of S = `resolution`
     crops them. Positive where sharp, in standard deviations over the photograph; 0 where nothing is to be seen, and
-    everywhere in photographs of fewer than LEAST x S pixels a side.
+    everywhere in squares of fewer than LEAST x S pixels a side.
     """
     with open_source(data, resolution) as source, ThreadPoolExecutor(min(8, usable_cores())) as pool:
-        yield from pool.map(lambda name: focus_map(source.read(name), resolution), names)
+        yield from pool.map(lambda name: focus_map(source.read(name), resolution, source.subject(name)), names)
 
 
-def focus_map(file: bytes, resolution: int) -> Tensor:
-    """That of one photograph, (1, 1, S, S).
+def focus_map(file: bytes, resolution: int, subject: Box | None = None) -> Tensor:
+    """That of one photograph, or of the square around its subject's box, (1, 1, S, S).
 
     The finest detail over somewhat coarser detail: blur takes the finest first, whatever is shown. (Edge widths are
     found in the same way: Zhuo and Sim, "Defocus map estimation from a single image", 2011.)
     """
     with Image.open(io.BytesIO(file)) as image:
-        if min(image.size) < LEAST * resolution:
-            return torch.zeros(1, 1, resolution, resolution, dtype=torch.float16)
-    square = load_square(io.BytesIO(file), FINE * resolution)
+        left, _, right, _ = square_around(subject or (0, 0, *image.size), image.size)
+    if right - left < LEAST * resolution:
+        return torch.zeros(1, 1, resolution, resolution, dtype=torch.float16)
+    square = load_square(io.BytesIO(file), FINE * resolution, subject)
     grey = torch.from_numpy(square.mean(-1, dtype=np.float32) / 255)[None, None]
     smooth, smoother = (blurred(grey, sigma) for sigma in SCALES)
     fine, coarse = (around(F.avg_pool2d(x.abs(), FINE)) for x in (grey - smooth, smooth - smoother))

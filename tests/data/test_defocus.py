@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from argan.data.defocus import FINE, LEAST, focus_maps
+from argan.data.defocus import FINE, LEAST, focus_map, focus_maps
 
 S = 16
 
@@ -54,6 +54,17 @@ def test_small_photographs_show_no_blur(tmp_path: Path) -> None:
     small, large = maps(tmp_path, photo(LEAST * S - 8), photo(LEAST * S))
     assert not small.any()
     assert large.any()
+
+
+def test_of_a_photograph_with_a_box_around_its_subject_the_square_around_that(tmp_path: Path) -> None:
+    whole = photo(3 * FINE * S)
+    whole.save(tmp_path / "whole.png")
+    whole.crop((96, 80, 96 + 192, 80 + 192)).save(tmp_path / "square.png")
+    whole, square = ((tmp_path / name).read_bytes() for name in ("whole.png", "square.png"))
+    found, expected = focus_map(whole, S, (128, 112, 256, 240)), focus_map(square, S)
+    assert (found - expected).abs().max() < 0.02  # at the rim pixels beyond it have a share
+    assert expected.abs().max() > 0.5
+    assert not focus_map(whole, S, (128, 112, 148, 132)).any()  # too small
 
 
 def test_each_photograph_has_its_own_in_order_and_turned_upright(tmp_path: Path) -> None:
