@@ -498,6 +498,6 @@ def test_argan_render_with_a_given_depth(folder, photo, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["render", str(photo), "--save-depth", str(tmp_path / "used.npy"), *map(str, options)])
     assert not ended.value.code
-    assert "map.npy: distance from 1 to 9 became disparity" in capsys.readouterr().err
+    assert "map.npy: distance from 1 to 9 m became disparity" in capsys.readouterr().err
     used = np.load(tmp_path / "used.npy")
     assert used[0, 0] == 1 and used[0, -1] == 0
