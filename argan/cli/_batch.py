@@ -106,9 +106,8 @@ def make_folder(path: Path) -> None:
 def depth_file(option: Path, photo: Path, place: Path) -> Path:
     """The depth map of a photo: `option` itself, or in the folder `option` NAME.depth.png (.tif, .npy, .npz).
 
-    NAME is the photo's, with its suffix or without.
-
-    A folder may mirror the photos' own: `place` is where this photo belongs in it.
+    NAME is the photo's, with its suffix or without. A folder may mirror the photos' own: `place` is where this photo
+    belongs in it.
     """
     if not option.is_dir():
         return option
@@ -193,8 +192,8 @@ def _noted(photo: Path, rows: dict[Path, Row]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        all_fail = isinstance(error, MissingError) and not isinstance(error, MissingReaderError)
+        said = explain(error)
+        all_fail = isinstance(said, MissingError) and not isinstance(said, MissingReaderError)
         if all_fail or is_interrupt(error) or debugging():
             raise
-        said = explain(error)
         rows[photo] = {"photo": photo, "error": f"{said} ({said.hint})" if said.hint else str(said)}

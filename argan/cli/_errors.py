@@ -55,7 +55,9 @@ def explain(error: BaseException) -> ArganError:
             f"out of memory: {error}" if str(error) else "out of memory", hint="use a smaller picture, or batch"
         )
     if isinstance(error, ModuleNotFoundError):
-        return MissingError(f"the package {error.name} is not installed", hint="argan doctor says what mends it")
+        return MissingError(
+            f"the package {error.name or error} is not installed", hint="argan doctor says what mends it"
+        )
     if isinstance(error, OSError):
         return ArganError(_os_message(error))
     return ArganError(f"{type(error).__name__}: {error}", hint=DEBUG_HINT)

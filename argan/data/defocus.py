@@ -7,15 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from argan.data.datasets import open_source
-from argan.data.folder import load_square, square_around, usable_cores
+from argan.data.folder import load_square, opened, square_around, usable_cores
 from argan.data.sources import Box
 
-FINE = 8  # blur is looked for in squares of so many pixels a pixel of what is learned from
-LEAST = 6  # and not in photographs that have fewer
+FINE = 8  # a map's pixel is found from FINE x FINE pixels of the photograph
+LEAST = 6  # photographs of fewer than LEAST x LEAST pixels for each are too small to show their blur
 SCALES = 1.0, 2.5  # pixels: detail finer than the first, and from there to the second
 DETAIL = 0.01  # mean size of detail, in [0, 1], from which on what it says counts by half
 FLAT = 0.002  # added to it, so that what has none is neither sharp nor blurred
@@ -38,7 +37,7 @@ def focus_map(file: bytes, resolution: int, subject: Box | None = None) -> Tenso
     The finest detail over somewhat coarser detail: blur takes the finest first, whatever is shown. (Edge widths are
     found in the same way: Zhuo and Sim, "Defocus map estimation from a single image", 2011.)
     """
-    with Image.open(io.BytesIO(file)) as image:
+    with opened(io.BytesIO(file)) as image:
         left, _, right, _ = square_around(subject or (0, 0, *image.size), image.size)
     if right - left < LEAST * resolution:
         return torch.zeros(1, 1, resolution, resolution, dtype=torch.float16)

@@ -13,8 +13,9 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -103,20 +104,27 @@ def load_square(file: IO[bytes] | str | os.PathLike[str], resolution: int, subje
     The square is the largest in the centre, or the one around a `subject`'s box in px as stored (`square_around`).
     Raises whatever Pillow raises on a file that it cannot read whole.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; Pillow refuses the absurd
-        register_heif()
-        with Image.open(file) as image:
-            if subject is None:
-                # A JPEG can be decoded at 1/2, 1/4 or 1/8: take the smallest that is still twice what is needed.
-                image.draft("RGB", (2 * resolution, 2 * resolution))
-                image.load()
-                ImageOps.exif_transpose(image, in_place=True)
-            photo = to_rgb(image)
+    with opened(file) as image:
+        if subject is None:
+            # A JPEG can be decoded at 1/2, 1/4 or 1/8: take the smallest that is still twice what is needed.
+            image.draft("RGB", (2 * resolution, 2 * resolution))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+        photo = to_rgb(image)
     box = square_around(subject or (0, 0, *photo.size), photo.size)
     # reducing_gap: average whole blocks of pixels first, as far as the result cannot show it, then filter.
     square = photo.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     return np.asarray(square)
+
+
+@contextmanager
+def opened(file: IO[bytes] | str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A picture of any format that is read, HEIC too, and however large Pillow takes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; Pillow refuses the absurd
+        register_heif()
+        with Image.open(file) as image:
+            yield image
 
 
 def square_around(subject: Box, size: tuple[int, int]) -> Box:

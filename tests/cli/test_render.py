@@ -574,6 +574,16 @@ def test_an_interrupt_ends_a_batch_wherever_it_arrives() -> None:
         run_batch([Path("1"), Path("2")], "test", str, work, lambda *_: {}, True)
 
 
+def test_a_package_that_is_missing_ends_a_batch_as_every_photo_would_fail() -> None:
+    from argan.cli._batch import run_batch
+
+    def work(path: Path, item: str) -> str:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    with pytest.raises(ModuleNotFoundError):
+        run_batch([Path("1"), Path("2")], "test", str, work, lambda *_: {}, True)
+
+
 def test_an_interrupted_batch_says_what_it_has_done(capsys: pytest.CaptureFixture[str]) -> None:
     from argan.cli._batch import run_batch
 

@@ -1,5 +1,7 @@
 """What is sharp in a photograph is told from what is blurred, whatever it shows."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,18 @@ def test_of_a_photograph_with_a_box_around_its_subject_the_square_around_that(tm
     assert (found - expected).abs().max() < 0.02  # at the rim pixels beyond it have a share
     assert expected.abs().max() > 0.5
     assert not focus_map(whole, S, (128, 112, 148, 132)).any()  # too small
+
+
+def test_heic_is_read_in_a_process_that_has_read_none(tmp_path: Path) -> None:
+    """As where the pictures themselves come from the cache."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(photo()).save(tmp_path / "a.heic", quality=90)
+    read = "focus_map(open(sys.argv[1], 'rb').read(), 16)"
+    program = f"import sys; from argan.data.defocus import focus_map; print(bool({read}.any()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a.heic"], capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 
 def test_each_photograph_has_its_own_in_order_and_turned_upright(tmp_path: Path) -> None:
