@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from argan.errors import VerificationError
-from argan.kernels import render_bokeh, render_light_field, why_not_numba, why_not_triton
+from argan.kernels import convolve, render_bokeh, render_light_field, why_not_numba, why_not_triton
 from argan.kernels.backend import interpreting
 from argan.models.aperture import aperture_views
 
@@ -33,11 +33,12 @@ class Operation:
 
 
 def operations(side: int, device: torch.device) -> list[Operation]:
-    """Light field rendering as training calls it, forward and backward, and the photo renderer on a square photo."""
+    """What training calls, light field rendering and T's convolutions, and the photo renderer on a square photo."""
     random = torch.Generator().manual_seed(0)
     views = aperture_views().to(device)
     image, noise = (torch.rand(8, 3, 64, 64, generator=random).to(device) for _ in range(2))
     rays = 3 * torch.randn(8, len(views), 64, 64, generator=random).to(device)
+    weights = torch.randn(len(views), len(views), 3, 3, generator=random).to(device) / len(views)
     photo = torch.rand(1, 3, side, side, generator=random).to(device)
     disparity = torch.linspace(0, 1, side).expand(1, 1, side, side).contiguous().to(device)
     light_field, photo_size = f"8x3x64x64, {len(views)} views", f"1x3x{side}x{side}"
@@ -48,12 +49,18 @@ def operations(side: int, device: torch.device) -> list[Operation]:
         grad_image, grad_rays = torch.autograd.grad(loss, (image, rays))
         return torch.cat([grad_image, grad_rays], dim=1)
 
+    def expansion(rays: Tensor, weights: Tensor, *, impl: str) -> Tensor:
+        rays, weights = rays.detach().requires_grad_(), weights.detach().requires_grad_()
+        out = convolve(rays, weights, impl=impl)
+        return torch.cat([grad.flatten() for grad in torch.autograd.grad(out.square().sum(), (rays, weights))])
+
     def bokeh(photo: Tensor, disparity: Tensor, *, impl: str) -> Tensor:
         return render_bokeh(photo, disparity, 0.01 * side, 0.5, impl=impl)
 
     return [
         Operation("render_light_field", light_field, render_light_field, (image, rays, views), 1e-4),
         Operation("render_light_field, forward and backward", light_field, backward, (image, rays, views), 1e-3),
+        Operation("convolve, forward and backward", f"8x{len(views)}x64x64", expansion, (rays, weights), 2e-3),
         Operation("render_bokeh", photo_size, bokeh, (photo, disparity), 1e-3, loops=True),
     ]
 

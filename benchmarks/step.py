@@ -51,7 +51,8 @@ def main() -> None:
         return {"expansion": expansion.detach()}
 
     def render() -> None:
-        players.run("render", rendered, scene.deep, scene.disparity)
+        inputs = scene.deep, scene.disparity
+        players.graphs.run("render", rendered, *inputs) if players.graphs else rendered(*inputs)
 
     def every_step(number: int) -> None:
         players.step(real, number, torch.Generator().manual_seed(number))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from argan.kernels import render_light_field, warp_disparity
+from argan.kernels import convolve, render_light_field, warp_disparity
 
 SHARP = 0.25  # |D| up to which it is sharp, px per aperture step: two steps from the middle, discs are a pixel wide
 
@@ -28,15 +28,26 @@ def aperture_views(count: int = 5) -> Tensor:
     return torch.stack([ux[inside], uy[inside]], dim=1)
 
 
+class Convolution(nn.Conv2d):
+    """3 x 3 taps from all views to all, by argan's kernels: cuDNN has none that suit so few channels."""
+
+    def __init__(self, views: int, impl: str = "auto"):
+        super().__init__(views, views, 3, padding=1, bias=False)
+        self.impl = impl
+
+    def forward(self, rays: Tensor) -> Tensor:
+        return convolve(rays, self.weight, impl=self.impl)
+
+
 class DepthExpansion(nn.Module):
     """T: bends the warped disparities where views see behind an edge; a residual that starts as the identity.
 
     Without biases or normalisation, so that T(0) = 0: what has no disparity has no blur.
     """
 
-    def __init__(self, views: int):
+    def __init__(self, views: int, impl: str = "auto"):
         super().__init__()
-        convs = [nn.Conv2d(views, views, 3, padding=1, bias=False) for _ in range(3)]
+        convs = [Convolution(views, impl) for _ in range(3)]
         nn.init.zeros_(convs[-1].weight)
         self.convs = nn.ModuleList(convs)
 
@@ -53,7 +64,7 @@ class ApertureRenderer(nn.Module):
     Args:
         views: views a side of the aperture; see `aperture_views`.
         expansion: whether T is learned; without it M(x, u) = D(x + u D(x)).
-        impl: back end of the two kernels: "auto", "reference" or "triton".
+        impl: back end of the kernels: "auto", "reference" or "triton".
     """
 
     views: Tensor
@@ -61,7 +72,7 @@ class ApertureRenderer(nn.Module):
     def __init__(self, views: int = 5, expansion: bool = True, impl: str = "auto"):
         super().__init__()
         self.register_buffer("views", aperture_views(views), persistent=False)
-        self.expansion = DepthExpansion(len(self.views)) if expansion else None
+        self.expansion = DepthExpansion(len(self.views), impl) if expansion else None
         self.impl = impl
 
     def rays(self, disparity: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """What the studies calculate themselves, on answers that are known; the training they do is tested elsewhere."""
 
+import json
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from PIL import Image
 
 import benchmarks
 from argan.config import PRESETS, override
-from benchmarks import cyclegan_study, real_depth, systems
+from benchmarks import cyclegan_study, real_depth, step, systems
 
 # --- AR-GAN-DR beside CycleGAN ----------------------------------------------------------------------------------------
 
@@ -128,6 +130,17 @@ def test_taps_and_launches_of_a_render_are_counted(monkeypatch):
     assert costs["over"].bytes > 4 * 64 * 64 * 10  # the layer, and RGBA and what passes read and written
     assert costs["over"].launches > 0
     assert "inpaint" not in costs  # nothing hides anything
+
+
+def test_parts_of_a_step_are_timed(monkeypatch, capsys):
+    tiny = ["batch=2", "synthetic_photos=4", "model.resolution=16", "model.z_dim=4", "model.width=8"]
+    tiny += ["model.discriminator_width=8"]
+    settings = [word for setting in tiny for word in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", ["step.py", "--preset", "synthetic-cpu", "--repeats", "1", *settings])
+    step.main()
+    result = json.loads(capsys.readouterr().out)
+    assert 0 < result["ms"]["render, forward and backward"] < result["step_ms"]
+    assert result["images_per_second"] == pytest.approx(2000 / result["step_ms"])
 
 
 @pytest.mark.parametrize("system", ["gan", "rgbd"])

@@ -4,11 +4,11 @@ A program of its own, because a process that has Triton's interpreter switched o
 
     python tests/kernels/aot_compile.py < requests.json > reports.json
 
-A request is {"module", "kernel", "types": {argument: type}, "constants": {argument: value}, "warps", "arch"}; types are
-Triton's ("*fp32", "i32"); a constant that begins with "tl." is a member of triton.language. A report holds registers a
-thread, bytes of stack a thread (what does not fit into registers is spilled there), bytes of shared memory a block, the
-number of instructions, and how often each occurs in the loop that multiplies most; or {"error"} if the compilation
-failed.
+A request is {"module", "kernel", "types": {argument: type}, "constants": {argument: value}, "warps", "stages",
+"arch"}; types are Triton's ("*fp32", "i32"); a constant that begins with "tl." is a member of triton.language. A report
+holds registers a thread, bytes of stack a thread (what does not fit into registers is spilled there), bytes of shared
+memory a block, the number of instructions, and how often each occurs in the loop that multiplies most; or {"error"} if
+the compilation failed.
 """
 
 import importlib
@@ -34,7 +34,8 @@ def compile_kernel(request: dict) -> dict[str, int]:
     aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     target = GPUTarget("cuda", request["arch"], 32)
-    compiled = triton.compile(source, target=target, options={"num_warps": request["warps"], "enable_fp_fusion": True})
+    options = {"num_warps": request["warps"], "num_stages": request["stages"], "enable_fp_fusion": True}
+    compiled = triton.compile(source, target=target, options=options)
     usage, assembly = (_inspect(compiled.asm["cubin"], option) for option in ("--dump-resource-usage", "--dump-sass"))
     registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
     instructions = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\d+ )?([A-Z0-9.]+)([^;]*)", assembly, re.MULTILINE)

@@ -25,6 +25,7 @@ class Kernel:
     registers: int
     constants: dict[str, Any] = field(default_factory=dict)  # a value "tl.…" is looked up in triton.language
     warps: int = 4
+    stages: int = 3
     note: str = ""
 
     def __str__(self) -> str:
@@ -47,7 +48,18 @@ def bokeh(registers: int, storage: str = "fp32", compute: str = "fp32", kernels:
     constants = {"KERNELS": kernels, "BLOCK": 64, "BLOCK_P": 256}
     note = f"{storage} {kernels}"
     warps = 8 if compute == "fp64" else 2
-    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps, note)
+    return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps, note=note)
+
+
+def convolution(kernel: str, registers: int, storage: str = "fp32", precision: str = "tf32") -> Kernel:
+    compute = "fp64" if storage == "fp64" else "fp32"
+    types = dict.fromkeys(("image", "out", "grad"), f"*{storage}") | dict.fromkeys(("weights", "parts"), f"*{compute}")
+    types |= dict.fromkeys(("height", "width", "channels", "seen", "blocks"), "i32")
+    constants = {"PRECISION": precision, "COMPUTE": f"tl.{'float64' if compute == 'fp64' else 'float32'}"}
+    block, stages = (64, 1) if kernel == "convolve_kernel" else (32, 2)
+    constants |= {"BLOCK_K": 32, "BLOCK_C": 32, "BLOCK_P": block if precision == "tf32" else block // 2}
+    note = f"{storage} {precision}"
+    return Kernel("argan.kernels.convolution.triton", kernel, types, registers, constants, stages=stages, note=note)
 
 
 def step(kernel: str, registers: int, number: str = "fp32", out: str = "", **constants: Any) -> Kernel:
@@ -86,6 +98,11 @@ KERNELS = [
     light_field("render_backward_kernel", 80, **RGB, **ALL),
     light_field("render_backward_kernel", 80, CHANNELS=11, **ALL),
     light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
+    *(
+        convolution(kernel, registers, storage, precision)
+        for kernel, registers in {"convolve_kernel": 216, "of_weights_kernel": 168}.items()
+        for storage, precision in (("fp32", "tf32"), ("fp16", "tf32"), ("fp32", "ieee"), ("fp64", "ieee"))
+    ),
     bokeh(64),  # a thread has four pixels: 16 registers each
     bokeh(64, "fp16"),
     bokeh(48, "fp64", "fp64"),
@@ -121,7 +138,8 @@ def reports() -> dict[tuple[int, int], dict[str, Any]]:
 def compile_all(jobs: list[tuple[Kernel, int]]) -> list[dict[str, Any]]:
     """Kernels compiled for architectures in one process that has Triton's interpreter switched off."""
     requests = [
-        {name: getattr(kernel, name) for name in ("module", "kernel", "types", "constants", "warps")} | {"arch": arch}
+        {name: getattr(kernel, name) for name in ("module", "kernel", "types", "constants", "warps", "stages")}
+        | {"arch": arch}
         for kernel, arch in jobs
     ]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
