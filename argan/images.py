@@ -176,7 +176,10 @@ def _fitting(name: str, data: bytes | None) -> bytes | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[Image.Image]:
-    """An opened image file; what goes wrong while it is read becomes an ArganError of one line that names it."""
+    """An opened image file; what goes wrong while it is read becomes an ArganError of one line that names it.
+
+    A file that is not there is a UsageError, as it is for every option that names one.
+    """
     if path.suffix.lower() in HEIF and not register_heif():
         raise MissingReaderError(f"{path}: HEIC photos need pillow-heif", hint='pip install "argan[heic]"')
     try:
@@ -193,6 +196,8 @@ def reading(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
         raise ArganError(f"{path}: {'an empty file' if empty else 'not an image that argan can read'}") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file or directory") from error
     except OSError as error:
         raise ArganError(f"{path}: {lower_first(error.strerror or f'damaged or cut short ({error})')}") from error
     except (SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, struct.error) as error:

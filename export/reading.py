@@ -16,7 +16,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """What an exported file says of itself, and its `format`: "onnx", "torchscript" or "pt2".
 
     Raises:
-        UsageError: no exported file has such a suffix.
+        UsageError: there is no such file, or no exported file has such a suffix.
         ArganError: it is not a file that argan exported, or it is damaged.
     """
     formats = {format.suffix: name for name, format in FORMATS.items()}
@@ -24,7 +24,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     if format is None:
         raise UsageError(f"{path}: exported files end in {', '.join(formats)}")
     if not path.is_file():
-        raise ArganError(f"{path}: no such file", hint="argan export writes them")
+        raise UsageError(f"{path}: no such file", hint="argan export writes them")
     try:
         if format == "onnx":
             model = onnx.load(path, load_external_data=False)

@@ -51,11 +51,8 @@ def verify_file(path: Path, model: Model | None = None, device: torch.device | s
     Raises:
         VerificationError: the file is damaged, was made from other weights, or as `verify` says.
         MissingError: its runtime cannot use `device`.
-        ArganError: there is no such file.
-        UsageError: which model it came from cannot be told.
+        UsageError: there is no such file, or which model it came from cannot be told.
     """
-    if not path.is_file():
-        raise ArganError(f"{path}: no such file", hint="argan export writes them")
     try:
         entries = read_metadata(path)
     except UsageError:

@@ -555,7 +555,7 @@ def test_broken_files_are_one_line(tmp_path: Path, kind: str, message: str) -> N
     path = damaged(kind, tmp_path)
     with pytest.raises(ArganError, match=message) as caught:
         read_photo(path)
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == (2 if kind == "missing" else 1)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 

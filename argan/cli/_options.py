@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from argan.cli import _batch, _output
-from argan.errors import ArganError, UsageError
+from argan.errors import UsageError
 
 if TYPE_CHECKING:
     from argan.depth_maps import DepthMap
@@ -163,7 +163,7 @@ def check_depth(depth: Path | None, photos: _batch.Photos) -> None:
     if depth is None or str(depth) == EMBEDDED:
         return
     if not depth.exists():
-        raise ArganError(f"{depth}: no such file or folder")
+        raise UsageError(f"{depth}: no such file or folder")
     if len(photos) > 1 and not depth.is_dir():
         raise UsageError("one depth map cannot serve several photos", hint="--depth FOLDER with PHOTO.depth.png in it")
 

@@ -701,22 +701,36 @@ def test_no_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "an empty file"), (b"text", "not an image"), (None, "no such file"), ("cut", "cut short")],
+    [(b"", "an empty file"), (b"text", "not an image"), ("cut", "cut short")],
 )
 def test_photos_that_are_none(
-    photo: Path, depth: Path, capsys: pytest.CaptureFixture[str], content: bytes | str | None, message: str
+    photo: Path, depth: Path, capsys: pytest.CaptureFixture[str], content: bytes | str, message: str
 ) -> None:
-    if content is None:
-        photo.unlink()
-    else:
-        photo.write_bytes(photo.read_bytes()[:1200] if isinstance(content, str) else content)
+    photo.write_bytes(photo.read_bytes()[:1200] if isinstance(content, str) else content)
     before = names(photo.parent)
     failed(capsys, 1, message, "render", photo, "--depth", depth)
     assert names(photo.parent) == before
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["NONE.jpg", "--depth", "DEPTH"],
+        ["PHOTO", "--depth", "NONE.png"],
+        ["NONE.jpg", "--depth", "embedded"],
+        ["PHOTO", "--aperture", "NONE.png", "--depth", "DEPTH"],
+        ["PHOTO", "--model", "NONE"],
+        ["PHOTO", "--model", "NONE.onnx"],
+    ],
+)
+def test_files_that_are_not_there_are_wrong_usage(
+    photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    there = {"PHOTO": photo, "DEPTH": depth}
+    failed(capsys, 2, "no", "render", *(there.get(one, one.replace("NONE", f"{tmp_path}/none")) for one in options))
+
+
 def test_depth_maps_that_are_none(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    failed(capsys, 1, "no such file", "render", photo, "--depth", tmp_path / "none.png")
     failed(capsys, 1, "a colour picture", "render", photo, "--depth", photo)
     write_depth(tmp_path / "tall.png", np.zeros((90, 30)))
     failed(capsys, 2, "they differ in shape", "render", photo, "--depth", tmp_path / "tall.png")

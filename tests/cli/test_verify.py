@@ -175,8 +175,8 @@ def test_another_models_file_is_found(run, folder, tmp_path):
     [
         (["{folder}/depth.onnx"], 2, "tiny, is not shipped"),
         (["{folder}/depth.onnx", "--device", "cuda:99"], 4, "cuda:99"),
-        (["{folder}/nothing.onnx"], 1, "no such file"),
-        (["{folder}/tiny"], 1, "no such file"),
+        (["{folder}/nothing.onnx"], 2, "no such file"),
+        (["{folder}/tiny"], 2, "exported files end in"),
         (["{folder}/tiny/config.json"], 2, "exported files end in"),
     ],
 )
