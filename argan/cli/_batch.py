@@ -159,8 +159,9 @@ def run_batch(
 
     try:
         if len(photos) == 1:
-            arrived = first.result() if first is not None else read(photos[0])
-            rows[photos[0]] = write(photos[0], work(photos[0], arrived))
+            with _noted(photos[0], rows, alone=True):
+                arrived = first.result() if first is not None else read(photos[0])
+                rows[photos[0]] = write(photos[0], work(photos[0], arrived))
         else:
             with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
                 reading, writing = first or reader.submit(read, photos[0]), writer.submit(lambda: None)
@@ -187,8 +188,8 @@ def run_batch(
 
 
 @contextmanager
-def _noted(photo: Path, rows: dict[Path, Row]) -> Iterator[None]:
-    """What goes wrong with one photo becomes its row; what would go wrong with all of them is raised."""
+def _noted(photo: Path, rows: dict[Path, Row], alone: bool = False) -> Iterator[None]:
+    """What goes wrong with one photo becomes its row; what goes wrong with all, or one `alone`, is raised."""
     try:
         yield
     except Exception as error:
@@ -197,3 +198,5 @@ def _noted(photo: Path, rows: dict[Path, Row]) -> Iterator[None]:
         if all_fail or is_interrupt(error) or debugging():
             raise
         rows[photo] = {"photo": photo, "error": f"{said} ({said.hint})" if said.hint else str(said)}
+        if alone:
+            raise

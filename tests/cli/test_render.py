@@ -229,6 +229,18 @@ def test_failures_in_json(tmp_path: Path, model: str, capsys: pytest.CaptureFixt
     assert "no such file" in bad["error"]
 
 
+def test_a_single_failure_in_json_is_the_row_that_a_batch_has(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"text")
+    assert argan("render", tmp_path / "a.jpg", "--model", model, "--json") == 1
+    output = capsys.readouterr()
+    assert json.loads(output.out) == [
+        {"photo": str(tmp_path / "a.jpg"), "error": f"{tmp_path / 'a.jpg'}: not an image that argan can read"}
+    ]
+    assert output.err.splitlines()[-1].startswith("error: ")
+
+
 def test_what_to_do_about_a_photo_that_fails_is_said_in_a_batch_too(
     photo: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
