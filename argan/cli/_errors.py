@@ -21,7 +21,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         returned = command()
         if sys.stdout is not None:  # None: closed by whoever started us
             sys.stdout.flush()
-        if returned == Interrupted.exit_code:  # typer has caught Ctrl-C
+        if returned == Interrupted.exit_code and not _is_said_by_another():  # typer has caught Ctrl-C
             print_failure("interrupted")
         return returned if isinstance(returned, int) else 0  # typer returns the code of typer.Exit
     except BrokenPipeError:  # the reader of a pipe has gone: say nothing, also not when Python closes stdout
@@ -31,7 +31,8 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         if debugging():
             raise
         failure = explain(error)
-        print_failure(str(failure), failure.hint)
+        if not (isinstance(failure, Interrupted) and _is_said_by_another()):
+            print_failure(str(failure), failure.hint)
         return failure.exit_code
 
 
@@ -73,6 +74,12 @@ def print_failure(message: str, hint: str | None = None) -> None:
     print(f"error: {_one_line(message)}", file=sys.stderr)
     if hint:
         print(f"hint: {_one_line(hint)}", file=sys.stderr)
+
+
+def _is_said_by_another() -> bool:
+    """Ctrl-C reaches all processes of torchrun, and the first one says so; without importing torch for that."""
+    distributed = sys.modules.get("argan.distributed")
+    return distributed is not None and not distributed.is_main()
 
 
 def _usage(error: Any) -> ArganError:

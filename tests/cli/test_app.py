@@ -15,6 +15,7 @@ import torch
 import typer
 from PIL import Image
 
+from argan import distributed
 from argan.cli import COMMANDS, _output, leave, main
 from argan.cli._errors import exit_code_of, explain
 from argan.errors import ArganError, Interrupted, MissingError, UsageError, VerificationError
@@ -208,6 +209,16 @@ def test_an_interrupt_inside_of_compiled_code_is_one(capsys):
 def test_an_interrupt_that_typer_caught_is_told(capsys):
     assert exit_code_of(lambda: 130) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize(("rank", "said"), [(0, "error: stopped\n"), (1, "")])
+def test_only_the_first_of_several_processes_tells_of_an_interrupt(capsys, monkeypatch, rank, said):
+    def command():
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    assert exit_code_of(command) == 130
+    assert capsys.readouterr().err == said
 
 
 def test_an_empty_argument_is_no_folder(run):
