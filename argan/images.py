@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def read_photo(path: Path) -> Photo:
         photo = from_pil(image)
         if deep:
             photo.pixels = upright(_with_transparency(read_16_bit_colour(path), image), image)
-        guessed = image.mode == "CMYK" and _ink_transform(image) is None
+        guessed = image.mode == "CMYK" and _ink_transform(image.info.get("icc_profile")) is None
     if guessed:
         warnings.warn(f"{path}: CMYK without a good colour profile: colours may be off", stacklevel=2)
     return photo
@@ -303,15 +304,16 @@ def _with_transparency(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
     """Through its profile; inks are taken to be ideal where it has no good one."""
-    transform = _ink_transform(image)
+    transform = _ink_transform(image.info.get("icc_profile"))
     converted = image.convert("RGB") if transform is None else ImageCms.applyTransform(image, transform)
     assert converted is not None
     return converted
 
 
-def _ink_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
+@lru_cache(1)  # a photo's pixels and its warning both ask for it
+def _ink_transform(icc: bytes | None) -> ImageCms.ImageCmsTransform | None:
     try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(image.info.get("icc_profile") or b""))
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc or b""))
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
     except (ImageCms.PyCMSError, OSError):
         return None

@@ -451,6 +451,14 @@ def test_cmyk_becomes_srgb_through_its_profile(tmp_path: Path) -> None:
     assert max(green, blue) < 20
 
 
+def test_a_photos_cmyk_profile_is_worked_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("CMYK", (20, 20)).save(tmp_path / "photo.jpg", icc_profile=cmyk_profile() + b"another")
+    build, built = ImageCms.buildTransform, []
+    monkeypatch.setattr(ImageCms, "buildTransform", lambda *args: built.append(args) or build(*args))
+    read_photo(tmp_path / "photo.jpg")
+    assert len(built) == 1
+
+
 @pytest.mark.parametrize("options", [{}, {"icc_profile": ICC}, {"icc_profile": b"x" * 200}])
 def test_cmyk_without_a_good_profile_is_taken_to_be_of_ideal_inks(tmp_path: Path, options: dict) -> None:
     Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "photo.tif", **options)
