@@ -46,14 +46,18 @@ def _has_16_bit_planes(image: Image.Image) -> bool:
 
 
 def read_16_bit_colour(path: Path) -> np.ndarray:
-    """(H, W, 3 or 4) uint16 from a PNG or TIFF file.
+    """(H, W, C) uint16 from a PNG or TIFF file; C: 2 grey and alpha (PNG alone), 3 RGB, 4 RGBA.
 
     Pillow keeps the more significant byte of every sample, by the byte order that it finds in the file. Told the
-    opposite order, it keeps the less significant one: so the file is decoded twice.
+    opposite order, it keeps the less significant one: so the file is decoded twice. Grey with
+    alpha has no opposite order, but as many bytes as RGBA of 8 bits, as which it is decoded untouched.
     """
     with Image.open(path) as high, Image.open(path) as low:
         raw_mode = _raw_mode(_tiles(high)[0])
-        if high.mode not in ("RGB", "RGBA") or raw_mode.startswith("LA") or _has_16_bit_planes(high):
+        if high.mode == "RGBA" and raw_mode == "LA;16B":
+            high.tile = [_with_raw_mode(tile, "RGBA") for tile in _tiles(high)]
+            return np.asarray(high).view(">u2").astype(np.uint16)
+        if high.mode not in ("RGB", "RGBA") or _has_16_bit_planes(high):
             raise ArganError("16-bit samples in this layout are not supported", hint="save it as 16-bit RGB or grey")
         other = raw_mode[:-1] + OTHER_HALF[raw_mode[-1]]
         low.tile = [_with_raw_mode(tile, other) for tile in _tiles(low)]

@@ -4,7 +4,7 @@ Kept: the ICC profile, EXIF and XMP (with the orientation set to upright, since 
 JPEG quantisation tables and chroma subsampling, lossless WebP, alpha, grey, 8 or 16 bits. Changed: palettes and 1-bit
 pictures become RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB, by its profile or a guess. Dropped: the
 thumbnail inside EXIF (it shows the picture before; MakerNotes stay), and EXIF or XMP that a JPEG's one segment cannot
-hold. Refused, in one line: Lab, 32-bit, grey of 16 bits with alpha, animations.
+hold. Refused, in one line: Lab, 32-bit, TIFF's grey of 16 bits with alpha, animations.
 """
 
 import struct

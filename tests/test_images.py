@@ -290,7 +290,7 @@ def test_16_bit_grey_is_kept_exactly(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(read_photo(tmp_path / f"result{suffix}").pixels, deep(1))
 
 
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("channels", [2, 3, 4])
 def test_16_bit_colour_png_is_kept_exactly(tmp_path: Path, channels: int) -> None:
     chunks = [(b"iCCP", b"ICC Profile\0\0" + zlib.compress(ICC)), (b"eXIf", exif_with(1)[6:])]
     (tmp_path / "photo.png").write_bytes(png_16_bit_colour(deep(channels), chunks))
@@ -377,12 +377,6 @@ def test_16_bit_colours_stored_one_after_the_other_are_refused(tmp_path: Path, c
     (tmp_path / "photo.tif").write_bytes(tiff_16(deep(3), "<", compressed, planar=True))
     with pytest.raises(ArganError, match="16-bit samples in this layout"):
         read_photo(tmp_path / "photo.tif")
-
-
-def test_16_bit_grey_with_alpha_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "photo.png").write_bytes(png_16_bit_colour(deep(2), []))
-    with pytest.raises(ArganError, match="16-bit samples in this layout"):
-        read_photo(tmp_path / "photo.png")
 
 
 def test_16_bits_become_8_where_the_format_has_8() -> None:
