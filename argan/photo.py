@@ -427,4 +427,5 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
 
 
 def _loaded(model: Model | str | Path | None, device: torch.device) -> Model:
-    return (load(model) if model is None or isinstance(model, str | Path) else model).to(device)
+    """A model as given, on the device, in float32: with `.half()` it would not take what `_display_rgb` gives."""
+    return (load(model) if model is None or isinstance(model, str | Path) else model).to(device, torch.float32)

@@ -442,6 +442,12 @@ def test_autocast_does_not_reach_the_grain() -> None:
         assert np.array_equal(argan.render(image, blur=8, depth=halves(128, 128), focus=0.8, grain=10), expected)
 
 
+def test_a_model_in_half_precision_estimates_in_full(tmp_path: Path, model: Model) -> None:
+    model.save(tmp_path / "tiny", half=True)
+    expected = argan.estimate_depth(texture(), model=tmp_path / "tiny")
+    assert np.array_equal(argan.estimate_depth(texture(), model=argan.load(tmp_path / "tiny").half()), expected)
+
+
 def test_the_default_type_of_tensors_does_not_matter(model: Model, tmp_path: Path) -> None:
     model.save(tmp_path / "tiny")
     image = as_kind(texture(), "uint8")
