@@ -1,5 +1,7 @@
 """What people ask of a lens, read and checked: how much blur, and what is sharp (numpy, no torch)."""
 
+from numbers import Real
+
 import numpy as np
 
 from argan.errors import UsageError
@@ -20,7 +22,14 @@ def blur_radius(blur: float, long_side: float) -> float:
     return blur / 200 * long_side
 
 
+def check_number(name: str, value: object, wanted: str = "a number") -> None:
+    """TypeError, which names the argument and what is `wanted`, for no number of Python's, numpy's or torch's."""
+    if not isinstance(value, Real) and getattr(value, "ndim", None) != 0:
+        raise TypeError(f"{name} is {wanted}, not {type(value).__name__}")
+
+
 def check_blur(blur: float) -> None:
+    check_number("blur", blur)
     if not 0 <= blur <= 100:
         raise UsageError(f"blur is a diameter in percent of the long side, from 0 to 100, not {blur}")
 
@@ -43,9 +52,12 @@ def resolve_focus(focus: Focus, disparity: np.ndarray, learned: float | None = N
             )
         return centre_median(disparity) if learned is None else float(learned)
     if isinstance(focus, tuple | list):
+        for value in focus:
+            check_number("each coordinate of focus", value)
         if len(focus) != 2 or not all(0 <= value <= 1 for value in focus):
             raise UsageError(f"a focus point is x, y in fractions of width and height, not {focus}")
         return disparity_at(disparity, *focus)
+    check_number("focus", focus, 'a word such as "auto", a point (x, y), or a number')
     if not 0 <= focus <= 1:
         raise UsageError(f"focus is a disparity in [0, 1], not {focus}")
     return float(focus)
@@ -73,6 +85,7 @@ def focus_band(plane: float, around: Range) -> Band:
         if len(around) != 2 or not 0 <= around[0] <= around[1] <= 1:
             raise UsageError(f"a focus range is two disparities from 0 to 1, the lower one first, not {around}")
         return float(around[0]), float(around[1])
+    check_number("focus_range", around)
     if not 0 <= around <= 1:
         raise UsageError(f"a focus range is a width in disparity from 0 to 1, not {around}")
     return plane - around / 2, plane + around / 2

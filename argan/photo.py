@@ -23,6 +23,7 @@ from argan.focus import (
     Range,
     blur_radius,
     check_blur,
+    check_number,
     focus_band,
     resolve_focus,
     resolve_range,
@@ -57,6 +58,9 @@ class Look:
 
     def __post_init__(self) -> None:
         check_blur(self.blur)
+        check_number("highlights", self.highlights)
+        if not isinstance(self.grain, str):
+            check_number("grain", self.grain, '"auto" or a number')
         if not 1 <= self.highlights <= BRIGHTEST:
             raise UsageError(f"highlights are 1 to {BRIGHTEST} times as bright as white, not {self.highlights}")
         if self.grain != "auto" and (isinstance(self.grain, str) or not 0 <= self.grain <= 10):
@@ -121,6 +125,7 @@ def render(
         are dithered where they are blurred, and others rounded. Float tensors are differentiable.
 
     Raises:
+        TypeError: an argument of another type.
         UsageError: a value out of range, or a depth map of another shape than the photo.
         MissingError: the device that was asked for is not here, or what finds faces.
     """
@@ -271,7 +276,7 @@ def _render(
     else:
         assert model is not None
         disparity = predict(pixels, model)
-    if focus == "face":
+    if isinstance(focus, str) and focus == "face":
         focus = at_face(focus, _to_array(_float(pixels.detach())))
     plane = plane_in_focus(focus, disparity, model)
     band = focus_band(plane, resolve_range(focus_range, focus, learned_range(model)))

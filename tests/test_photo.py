@@ -389,6 +389,25 @@ def test_blur_out_of_range(blur: float) -> None:
         argan.render(texture(), depth=halves(), blur=blur)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"blur": "2"}, {"blur": None}, {"blur": (2, 3)}, {"highlights": "2"}, {"grain": None}),
+        *({"focus": None}, {"focus": {"x": 0.5}}, {"focus": ("0.5", "0.4")}, {"focus": np.array([0.5, 0.4])}),
+        {"focus_range": None},
+    ],
+)
+def test_arguments_of_another_type_are_named(given: dict) -> None:
+    with pytest.raises(TypeError, match=rf"\b{next(iter(given))}\b.* is .*number.*, not "):
+        argan.render(texture(), depth=halves(), **given)
+
+
+@pytest.mark.parametrize("number", [1, np.float32(1), np.array(1), torch.tensor(1.0)])
+def test_numbers_of_any_kind(number: float) -> None:
+    expected = argan.render(texture(), depth=halves(), blur=1, focus=1)
+    assert np.array_equal(argan.render(texture(), depth=halves(), blur=number, focus=number), expected)
+
+
 # Apertures
 
 
