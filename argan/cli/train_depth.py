@@ -28,6 +28,9 @@ def train_depth(
             "each is drawn from equally often.",
         ),
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Whose estimator sees depth in --photos, in place of that.")
+    ] = None,
     defocus: Annotated[
         bool,
         typer.Option(
@@ -104,14 +107,17 @@ def train_depth(
         raise UsageError(f"--width is a multiple of 8, got {width}")
     if defocus and not photos:
         raise UsageError("--defocus goes with --photos")
+    if teacher is not None and not photos:
+        raise UsageError("--teacher goes with --photos")
     newest = [str(newest_checkpoint(Path(name)) or name) for name in checkpoints]
     run = Path(checkpoints[0])
     if photos and (run / "model" / "config.json").is_file() and not is_outdated(run, run / "model"):
         newest[0] = str(run / "model")  # with the estimator that has been learned already
     model, *others = map(load, newest)
+    taught_by = None if teacher is None else load(teacher)
     folder = out or model_folder(run)
     refuse_other_things(folder)
-    twice = bool(photos) and model.depth is None
+    twice = bool(photos) and model.depth is None and teacher is None
     _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")
     if twice:
         _output.info(f"{model.config.name} has no estimator yet: first from samples alone, then from photographs too")
@@ -145,13 +151,16 @@ def train_depth(
             precision=precision,
         )
         photographs = [found.images for found in seen.values()]
-        learned = learn(model, config, others=others, photos=photographs, focus=focus, device=device, report=show)
+        learned = learn(
+            model, config, others=others, photos=photographs, focus=focus, teacher=taught_by, device=device, report=show
+        )
     names = " and ".join(
         [f"samples of {source.config.name}" for source in (model, *others)]
         + [
             f"{len(found)} photographs of {Path(data).name}{' and their blur' * defocus}"
             for data, found in seen.items()
         ]
+        + ([] if taught_by is None else [f"the depth that {taught_by.config.name} sees in these"])
     )
     about = ", ".join(f"{name} {value}" for name, value in to_dict(config).items())
     card = {

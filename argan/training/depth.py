@@ -39,6 +39,7 @@ def train_depth(
     others: Sequence[Model] = (),
     photos: Sequence[Tensor] = (),
     focus: Sequence[Tensor] = (),
+    teacher: Model | None = None,
     device: str = "auto",
     report: Callable[[Progress], None] | None = None,
 ) -> Model:
@@ -46,23 +47,26 @@ def train_depth(
 
     The images that it sees are augmented, and deep or shallow as `config.images` says; L1 on D. An encoder that it
     starts from stays as it is. If there are sets of `photos`, each (N, 3, S, S), uint8, half of what it sees is
-    photographs, from every set as often, with the disparity that the estimator of `model` sees in them; if that has
-    none yet, one is learned from samples first. Where the sets' `focus_maps` are given, (N, 1, S, S) each, what is
-    sharp is nearer than the estimator sees it, and what is blurred farther.
+    photographs, from every set as often, with the disparity that the `teacher`'s estimator sees in them: by default
+    `model`'s own, and if that has none yet, one is learned from samples first. Where the sets' `focus_maps` are given,
+    (N, 1, S, S) each, what is sharp is nearer than the estimator sees it, and what is blurred farther.
 
     Raises:
-        UsageError: a model has no generator, or another resolution than the first; a batch without room for all.
+        UsageError: a model has no generator, or another resolution than the first; the teacher has no estimator of
+            argan's; a batch without room for all.
         ArganError: the estimator is no longer finite.
     """
     samples_of_each(config, 1 + len(others), bool(photos))  # a batch that is too small is an error now
     where = resolve_device(device)
-    if photos and model.depth is None:
-        model = train_depth(model, config, others=others, device=device, report=report)
+    if photos and teacher is None:
+        if model.depth is None:
+            model = train_depth(model, config, others=others, device=device, report=report)
+        teacher = model
     models = [other.to(where) for other in (model, *others)]
     resolution = shared_resolution(models)
     ranges = [disparity_range(each, config.seed) for each in models]
     spans = [near - far for far, near in ranges]
-    photographs = Photographs(photos, models[0], focus) if photos else None
+    photographs = Photographs(photos, predictor(teacher, where), ranges[0], focus) if teacher and photos else None
     torch.manual_seed(config.seed)
     levels = max(1, min(config.levels, resolution.bit_length() - 3))
     estimator = DepthEstimator(config.width, levels, config.encoder)
@@ -107,17 +111,30 @@ def shared_resolution(models: Sequence[Model]) -> int:
     return sizes.pop()
 
 
-class Photographs:
-    """Sets of photographs, each (N, 3, S, S), uint8, with the disparity that a model's estimator sees in them.
+def predictor(teacher: Model, device: torch.device) -> DepthPredictor:
+    """The estimator of a teacher."""
+    if not isinstance(teacher.depth, DepthPredictor):
+        raise UsageError(f"{teacher.config.name} has no estimator of argan's to learn from")
+    return teacher.depth.to(device)
 
-    Every set is drawn from as often, however small. The estimator sees them as they are, looks twice, and its edges
-    are settled: what learns from it sees them blurred, lit and arranged anew. With `focus`, the sets'
-    `argan.data.defocus.focus_maps`, it learns from their blur, too, of which nothing is left at their small size.
+
+class Photographs:
+    """Sets of photographs, each (N, 3, S, S), uint8, with the disparity that an estimator sees in them.
+
+    What it sees as farthest and nearest has the signed disparities `far_and_near`. Every set is drawn from as often,
+    however small. The estimator sees them as they are, looks twice, and its edges are settled: what learns from it sees
+    them blurred, lit and arranged anew. With `focus`, the sets' `argan.data.defocus.focus_maps`, it learns from their
+    blur, too, of which nothing is left at their small size.
     """
 
-    def __init__(self, sets: Sequence[Tensor], model: Model, focus: Sequence[Tensor] = ()):
-        assert isinstance(model.depth, DepthPredictor)
-        self.images, self.depth = torch.cat([*sets]), model.depth
+    def __init__(
+        self,
+        sets: Sequence[Tensor],
+        depth: DepthPredictor,
+        far_and_near: tuple[float, float],
+        focus: Sequence[Tensor] = (),
+    ):
+        self.images, self.depth, (self.far, self.near) = torch.cat([*sets]), depth, far_and_near
         self.focus = torch.cat([*focus]) if focus else None
         self.odds = torch.cat([torch.full((len(images),), 1 / len(images)) for images in sets])
 
@@ -133,7 +150,7 @@ class Photographs:
             focus = self.focus[rows]
             focus = torch.where(flips[:, None, None, None], focus.flip(3), focus).to(disparity)
             disparity = (disparity + SHARPER * focus).clamp(0, 1)
-        return image, self.depth.far + (self.depth.near - self.depth.far) * disparity
+        return image, self.far + (self.near - self.far) * disparity
 
 
 def samples_of_each(config: DepthConfig, generators: int, photographs: bool) -> list[int]:

@@ -184,6 +184,7 @@ def test_dry_run_prints_the_settings(tmp_path):
         (["train", "--device", "cuda:99", "--out", "OUT"], 4, "cuda:99"),
         (["train-depth", "nowhere"], 2, "no model nowhere"),
         (["train-depth", "flowers", "--defocus"], 2, "--defocus goes with --photos"),
+        (["train-depth", "flowers", "--teacher", "birds"], 2, "--teacher goes with --photos"),
         (["sample", "nowhere"], 2, "no model nowhere"),
         (["train-depth", "flowers", "--seed", "4294967296"], 2, "'--seed'"),
         (["sample", "--out", "OUT.heic"], 2, "cannot be written as .heic"),
@@ -392,5 +393,11 @@ def test_an_estimator_is_learned_from_photographs_too(run, tmp_path):
     assert "first from samples alone" in done.stderr
     learned_from = json.loads(done.stdout)["card"]["estimator"]
     assert f"samples of synthetic-cpu and 2 photographs of {tmp_path.name}, samples alone first" in learned_from
+    done = argan("train-depth", newest, "--photos", tmp_path, "--teacher", run, *short)
+    assert done.returncode == 0, done.stderr
+    assert "first from samples alone" not in done.stderr
+    assert "and the depth that synthetic-cpu sees in these: " in json.loads(done.stdout)["card"]["estimator"]
+    done = argan("train-depth", newest, "--photos", tmp_path, "--teacher", newest, *short)
+    assert (done.returncode, "has no estimator of argan's" in done.stderr) == (2, True)
     done = argan("train-depth", run, "--photos", tmp_path / "nowhere", *short)
     assert (done.returncode, "no such folder" in done.stderr) == (2, True)

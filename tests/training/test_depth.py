@@ -16,6 +16,7 @@ from argan.models.aperture import render_mixture
 from argan.models.encoder import pretrained
 from argan.models.hub import Config, DepthInfo, Model
 from argan.training import augment as augmentation
+from argan.training import depth as learning
 from argan.training.augment import augment, collage, compress, figure, invert, reframe, relight, stage
 from argan.training.depth import Photographs, disparity_range, draw_pairs, train_depth
 
@@ -129,13 +130,14 @@ def test_samples_depth_settles_at_the_edges_of_their_images(monkeypatch):
 def test_half_of_what_an_estimator_sees_are_photographs_as_another_sees_them(monkeypatch):
     model = train_depth(make_model(), DepthConfig(width=8, steps=2, batch=4, encoder="none"), device="cpu")
     photos = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=rng())
-    photographs = Photographs([photos], model)
+    far, near = -1.5, 0.5
+    photographs = Photographs([photos], model.depth, (far, near))
     image, disparity = photographs.draw(20, rng())
     either_way = torch.cat([photos, photos.flip(3)]) / 255
     which = (image[:, None] - either_way).abs().amax((2, 3, 4)).argmin(1)
     assert_close(image, either_way[which], atol=1e-6, rtol=0)
     assert len(which.unique()) > 6
-    assert_close((disparity - model.depth.far) / (model.depth.near - model.depth.far), model.depth.coarse(image))
+    assert_close((disparity - far) / (near - far), model.depth.coarse(image))
 
     drawn = []
     monkeypatch.setattr(
@@ -148,7 +150,7 @@ def test_half_of_what_an_estimator_sees_are_photographs_as_another_sees_them(mon
 def test_every_set_of_photographs_is_seen_as_often_however_small():
     model = train_depth(make_model(), DepthConfig(width=8, steps=1, batch=4, encoder="none"), device="cpu")
     black, white = (torch.full((count, 3, 16, 16), value, dtype=torch.uint8) for count, value in ((40, 0), (2, 255)))
-    image, _ = Photographs([black, white], model).draw(400, rng())
+    image, _ = Photographs([black, white], model.depth, (-1.5, 0.5)).draw(400, rng())
     assert 160 < image.mean((1, 2, 3)).round().sum() < 240
 
 
@@ -157,17 +159,32 @@ def test_what_is_sharp_in_a_photograph_is_nearer_than_the_estimator_sees_it():
     photos = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=rng())
     focus = torch.zeros(6, 1, 16, 16, dtype=torch.float16)
     focus[..., 4:8], focus[..., 12:] = 1, -1  # mirrored with its photograph: the other way round
-    image, disparity = Photographs([photos], model, [focus]).draw(30, rng())
+    far, near = -1.5, 0.5
+    image, disparity = Photographs([photos], model.depth, (far, near), [focus]).draw(30, rng())
     seen = model.depth.coarse(image)
-    inside = ((disparity - model.depth.far) / (model.depth.near - model.depth.far) - seen).mean((1, 2))
+    inside = ((disparity - far) / (near - far) - seen).mean((1, 2))
     mirrored = (image[:, None] - photos / 255).abs().amax((2, 3, 4)).amin(1) > 1e-4
     assert 5 < mirrored.sum() < 25
     inside[mirrored] = inside[mirrored].flip(1)
     assert (inside[:, 4:8] > 0.05).all()
     assert (inside[:, 12:] < -0.05).all()
     assert inside[:, :4].abs().max() < 1e-5
-    assert disparity.min() >= model.depth.far - 1e-6
-    assert disparity.max() <= model.depth.near + 1e-6
+    assert disparity.min() >= far - 1e-6
+    assert disparity.max() <= near + 1e-6
+
+
+def test_a_teacher_sees_photographs_in_place_of_the_models_own_estimator(monkeypatch):
+    config, taken = DepthConfig(width=8, steps=1, batch=4, encoder="none"), []
+    teacher = train_depth(make_model(), replace(config, seed=3), device="cpu")
+    monkeypatch.setattr(learning, "Photographs", lambda *given: taken.append(given) or Photographs(*given))
+    photos = [torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=rng())]
+    learned = train_depth(make_model(), config, photos=photos, teacher=teacher, device="cpu")
+    (_, seen_by, far_and_near, _), *others = taken
+    assert seen_by is teacher.depth
+    assert far_and_near == (learned.depth.far, learned.depth.near)  # the learner's range, whatever the teacher's is
+    assert not others
+    with pytest.raises(UsageError, match="has no estimator of argan's to learn from"):
+        train_depth(make_model(), config, photos=photos, teacher=make_model(), device="cpu")
 
 
 def test_with_photographs_and_no_estimator_it_learns_twice():
