@@ -20,9 +20,9 @@ def convolve(image: Tensor, weights: Tensor, *, impl: str = "auto") -> Tensor:
     weights: (K, C, 3, 3).
     Returns (B, K, H, W) in the dtype of `image`. Gradients go to both.
 
-    For as few channels as an aperture has views, 21, for which cuDNN has no kernels that suit (benchmarks/h200.md). On a
-    GPU it multiplies as PyTorch's convolutions do, in TF32 unless torch.backends.cudnn.allow_tf32 is False, and adds up
-    in float32. Raises TypeError and ValueError for bad types and shapes.
+    For as few channels as an aperture has views, 21, for which cuDNN has no kernels that suit (benchmarks/h200.md). On
+    GPUs it multiplies as PyTorch's convolutions do, in TF32 unless torch.backends.cudnn.allow_tf32 is False, and adds
+    up in float32. Raises TypeError and ValueError for bad types and shapes.
     """
     backend.check_tensors(image=(image, "B C H W"), weights=(weights, "K C 3 3"))
     compute = backend.compute_dtype(image, weights)
