@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from argan.config import EncoderName
+from argan.models import aperture
 from argan.models.aperture import ApertureRenderer, aperture_views, render_mixture, rendered_rows
 from argan.models.discriminator import Discriminator, ResidualDownBlock
 from argan.models.estimator import DepthEstimator, DepthPredictor
@@ -123,6 +124,24 @@ def test_the_expansion_bends_and_its_loss_is_by_how_much():
     bent = renderer.expansion(rays)
     torch.testing.assert_close(bent, rays + renderer.expansion.convs[2](inside))
     torch.testing.assert_close(renderer.expansion_loss(bent, rays), (bent - rays).abs().mean())
+
+
+@pytest.mark.triton
+def test_all_of_a_renderer_runs_on_the_back_end_that_it_is_given(device, monkeypatch):
+    asked = []
+    for name in ("warp_disparity", "convolve", "render_light_field"):
+        own = getattr(aperture, name)
+        watched = lambda *given, own=own, impl, **more: asked.append(impl) or own(*given, impl=impl, **more)  # noqa: E731
+        monkeypatch.setattr(aperture, name, watched)
+    image, disparity = torch.rand(1, 3, 8, 8, device=device), torch.randn(1, 1, 8, 8, device=device)
+    pictures = []
+    for impl in ("reference", "triton"):
+        renderer = ApertureRenderer(5, impl=impl).to(device)
+        renderer.load_state_dict(random_renderer().state_dict())
+        asked.clear()
+        pictures.append(renderer(image, disparity, torch.ones(1, device=device)))
+        assert asked == 5 * [impl]
+    torch.testing.assert_close(*pictures, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("expansion", [False, True])
