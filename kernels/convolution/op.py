@@ -52,7 +52,7 @@ def _backward(
     # A pixel's gradient comes from where its light went: the same taps, backwards.
     back = weights.flip(2, 3).transpose(0, 1)
     return (
-        kernels.convolve(grad, back).to(image.dtype) if need_image else image.new_empty(0),
+        kernels.convolve(grad, back) if need_image else image.new_empty(0),
         kernels.of_weights(grad, image, weights.dtype) if need_weights else weights.new_empty(0),
     )
 
