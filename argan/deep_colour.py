@@ -49,8 +49,8 @@ def read_16_bit_colour(path: Path) -> np.ndarray:
     """(H, W, C) uint16 from a PNG or TIFF file; C: 2 grey and alpha (PNG alone), 3 RGB, 4 RGBA.
 
     Pillow keeps the more significant byte of every sample, by the byte order that it finds in the file. Told the
-    opposite order, it keeps the less significant one: so the file is decoded twice. Grey with
-    alpha has no opposite order, but as many bytes as RGBA of 8 bits, as which it is decoded untouched.
+    opposite order, it keeps the less significant one: so the file is decoded twice. Grey with alpha
+    has no opposite order, but as many bytes as RGBA of 8 bits, as which it is decoded untouched.
     """
     with Image.open(path) as high, Image.open(path) as low:
         raw_mode = _raw_mode(_tiles(high)[0])

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import warnings
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn
 
 import torch
 
@@ -108,6 +109,16 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     """Operations calculate in `compute_dtype`, whatever torch.autocast has for matrix products and convolutions."""
     kind = torch.device(device).type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """For a torch op whose gradient takes all of its inputs, which are tensors."""
+    ctx.save_for_backward(*inputs)
+
+
+def refuse_to_differentiate(ctx: Any, *grads: Any) -> NoReturn:
+    """For a torch op that is a gradient itself: it has none."""
+    raise NotImplementedError("Triton kernels can be differentiated once; for more use impl='reference'")
 
 
 def alert_not_deterministic(what: str, device: torch.device) -> None:

@@ -29,7 +29,8 @@ def train_depth(
         ),
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Whose estimator sees depth in --photos, in place of that.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Whose estimator sees depth in --photos; default: the first's own."),
     ] = None,
     defocus: Annotated[
         bool,

@@ -112,7 +112,7 @@ def shared_resolution(models: Sequence[Model]) -> int:
 
 
 def predictor(teacher: Model, device: torch.device) -> DepthPredictor:
-    """The estimator of a teacher."""
+    """The estimator of a teacher, on the device; UsageError if it has none, or one from an ONNX file."""
     if not isinstance(teacher.depth, DepthPredictor):
         raise UsageError(f"{teacher.config.name} has no estimator of argan's to learn from")
     return teacher.depth.to(device)

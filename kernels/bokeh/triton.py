@@ -22,7 +22,7 @@ from argan.kernels.bokeh.areas import Area, folded, reduced, window
 from argan.kernels.bokeh.layers import NOWHERE, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import BESIDE, Steps
-from argan.kernels.launch import launch
+from argan.kernels.launch import blocks, launch
 
 TILE = 4096
 BLOCK_C = 256  # cells or pixels of a program of most kernels
@@ -37,11 +37,6 @@ def steps(storage: torch.dtype) -> Steps:
     """In larger tiles than the reference's; taps are stored as `storage`."""
     fill, taps = partial(reference.fill, inpaint), partial(spread, storage=storage)
     return Steps(unmix, weigh, fill, taps, over, behind, TILE)
-
-
-def blocks(count: int, size: int = BLOCK_C) -> int:
-    """How many it takes. `triton.cdiv` takes microseconds."""
-    return -(-count // size)
 
 
 # What slabs take of the surfaces ------------------------------------------------------------------------------------
@@ -84,7 +79,7 @@ def weighed(sheets: Surfaces, what: str, k: int, area: Area, level: int) -> Tens
     place = sheets.planes[1]
     out = place.new_empty(1, 4 if what == "seen" else 1, *area.at_level(level).size)
     launch(
-        weigh_kernel, blocks(out[0, 0].numel()),
+        weigh_kernel, blocks(out[0, 0].numel(), BLOCK_C),
         *sheets.planes, out, float(k), place.numel(), place.shape[-1], area.top, area.left, *area.size,
         WHAT=what, LEVEL=level, NOWHERE=NOWHERE, BLOCK=BLOCK_C,
     )  # fmt: skip
@@ -107,7 +102,7 @@ class _Weigh(torch.autograd.Function):
             sheets.gradients.extend(torch.zeros_like(x) for x in sheets.planes)
         place = sheets.planes[1]
         launch(
-            weigh_backward_kernel, blocks(area.pixels),
+            weigh_backward_kernel, blocks(area.pixels, BLOCK_C),
             grad.contiguous(), *sheets.planes, *sheets.gradients, float(k), place.numel(), place.shape[-1],
             area.top, area.left, *area.size, WHAT=what, LEVEL=level, NOWHERE=NOWHERE, BLOCK=BLOCK_C,
         )  # fmt: skip
@@ -301,7 +296,7 @@ def pulled(rgba: Tensor, known: Tensor) -> Tensor:
     height, width = (n // 2 for n in known.shape[-2:])
     out = rgba.new_empty(1, 5, height, width)
     launch(
-        pull_kernel, blocks(height * width),
+        pull_kernel, blocks(height * width, BLOCK_C),
         *strided(rgba), *strided(known), out, height, width, TRUST=reference.TRUST, EPS=EPS, BLOCK=BLOCK_C,
     )  # fmt: skip
     return out
@@ -312,7 +307,7 @@ def pushed(rgba: Tensor, known: Tensor, coarse: Tensor, wanted: Area) -> Tensor:
     rgba, known = rgba[wanted.index()], known[wanted.index()]
     out = rgba.new_empty(1, 5, *wanted.size)
     launch(
-        push_kernel, blocks(wanted.pixels),
+        push_kernel, blocks(wanted.pixels, BLOCK_C),
         *strided(rgba), *strided(known), coarse, out, *wanted.size, wanted.top, wanted.left, *coarse.shape[-2:],
         BLOCK=BLOCK_C,
     )  # fmt: skip
@@ -323,7 +318,7 @@ def pushed_backward(grad: Tensor, known: Tensor, coarse: Tensor, wanted: Area) -
     """The gradient of `coarse` from that of what was `pushed`."""
     out = torch.empty_like(coarse)
     launch(
-        push_backward_kernel, blocks(coarse[0, 0].numel()),
+        push_backward_kernel, blocks(coarse[0, 0].numel(), BLOCK_C),
         grad, *strided(known), out, *wanted.size, wanted.top, wanted.left, *coarse.shape[-2:], BLOCK=BLOCK_C,
     )  # fmt: skip
     return out
@@ -336,7 +331,7 @@ def pulled_backward(
     height, width = coarse.shape[-2:]
     out = rgba.new_empty(1, 5, 2 * height, 2 * width)
     launch(
-        pull_backward_kernel, blocks(height * width),
+        pull_backward_kernel, blocks(height * width, BLOCK_C),
         of_mean, of_filled, *strided(rgba), *strided(known), coarse, out,
         *wanted.size, wanted.top, wanted.left, height, width, TRUST=reference.TRUST, EPS=EPS, BLOCK=BLOCK_C,
     )  # fmt: skip
@@ -573,7 +568,7 @@ def packed(planes: Tensor, area: Area, storage: torch.dtype, edge: str = "extend
     """RGBA (1,4,h,w) pixel by pixel, (H,W,4), of an area that may reach beyond: there its edge goes on, or "zero"."""
     out = planes.new_empty(*area.size, 4, dtype=storage)
     launch(
-        pack_kernel, blocks(area.pixels),
+        pack_kernel, blocks(area.pixels, BLOCK_C),
         *strided(planes), *planes.shape[-2:], out, area.top, area.left, *area.size,
         HALF=storage == torch.float16, EDGE=edge, BLOCK=BLOCK_C,
     )  # fmt: skip
@@ -713,7 +708,7 @@ def put_over(layer: Tensor, planes: tuple[Tensor, ...], radius: float, side: int
     """Into the planes: RGBA, what passes, what is nearer, and what is weighted by radii."""
     through = planes[1]
     launch(
-        over_kernel, blocks(through.numel()),
+        over_kernel, blocks(through.numel(), BLOCK_C),
         layer.contiguous(), *planes, radius, *through.shape[-2:],
         area.top, area.left, *area.size, SIDE=side, EPS=EPS, BLOCK=BLOCK_C,
     )  # fmt: skip
@@ -737,7 +732,7 @@ class _Over(torch.autograd.Function):
         (layer, through, nearer), (radius, side, area) = ctx.saved_tensors, ctx.constants
         grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (layer, through, nearer)]
         launch(
-            over_backward_kernel, blocks(through.numel()),
+            over_backward_kernel, blocks(through.numel(), BLOCK_C),
             *(x.contiguous() for x in (layer, through, nearer, of_rgba, of_through, of_nearer, of_radial)), *grads,
             radius, *through.shape[-2:], area.top, area.left, *area.size, SIDE=side, EPS=EPS, BLOCK=BLOCK_C,
         )  # fmt: skip
@@ -754,7 +749,7 @@ def behind(front: Composite, group: Composite) -> None:
     parts = [x.contiguous() for x in (group.rgba, group.through, group.nearer)]
     view = group.view or Area.of(front.rgba)
     launch(
-        behind_kernel, blocks(front.through.numel()),
+        behind_kernel, blocks(front.through.numel(), BLOCK_C),
         front.rgba, front.through, front.nearer, *parts, *front.through.shape[-2:], view.top, view.left,
         *parts[1].shape[-2:], UNIT=2**group.level, BLOCK=BLOCK_C,
     )  # fmt: skip

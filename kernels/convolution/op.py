@@ -4,7 +4,7 @@ The reference is PyTorch's own: graphs that are exported or traced with it hold 
 differentiated twice. The torch ops are opaque to torch.compile and differentiable once.
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,19 +68,11 @@ def _(grad: Tensor, image: Tensor, weights: Tensor, need_image: bool, need_weigh
     return image.new_empty(image.shape if need_image else 0), weights.new_empty(weights.shape if need_weights else 0)
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad
     grads = _backward(grad, *ctx.saved_tensors, *needs)
     return tuple(value if need else None for value, need in zip(grads, needs, strict=True))
 
 
-def _refuse_to_differentiate(ctx: Any, *grads: Any) -> NoReturn:
-    raise NotImplementedError("Triton's convolution can be differentiated once; for more use impl='reference'")
-
-
-_convolve.register_autograd(_differentiate, setup_context=_save_inputs)
-_backward.register_autograd(_refuse_to_differentiate)
+_convolve.register_autograd(_differentiate, setup_context=backend.save_inputs)
+_backward.register_autograd(backend.refuse_to_differentiate)

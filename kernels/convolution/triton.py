@@ -12,14 +12,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from argan.kernels.launch import launch
+from argan.kernels.launch import COMPUTE_TYPES, blocks, launch
 
-# What is multiplied at once: the fastest on an H200, with 21 channels, of what spills nothing.
 BLOCK_K = BLOCK_C = 32  # channels that are made, and channels that are seen
-BLOCK_P = {"tf32": 64, "ieee": 32}  # pixels of `convolve_kernel`, by how numbers are multiplied; of the gradient half
+# Pixels of `convolve_kernel`, by how numbers are multiplied; the gradient's has half. For TF32 the fastest on an H200,
+# with 21 channels, of what spills no registers for sm_80 and sm_90; otherwise the most that spill none.
+BLOCK_P = {"tf32": 64, "ieee": 32}
 PARTS = 256  # programs, at most, that share the sum of a gradient
-
-COMPUTE_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 # One compilation for all sizes.
 kernel = triton.jit(do_not_specialize=["height", "width", "channels", "seen", "blocks"])
@@ -104,10 +103,10 @@ def convolve(image: Tensor, weights: Tensor) -> Tensor:
     channels = len(weights)
     out = image.new_empty(batch, channels, height, width)
     by_tap = weights.flatten(2).permute(2, 0, 1)
-    padded = F.pad(by_tap, (0, up(seen, BLOCK_C) * BLOCK_C - seen, 0, up(channels, BLOCK_K) * BLOCK_K - channels))
+    padded = F.pad(by_tap, (0, -seen % BLOCK_C, 0, -channels % BLOCK_K))
     precision = multiplied(weights.dtype)
     block = BLOCK_P[precision]
-    programs = batch * up(height * width, block) * up(channels, BLOCK_K)
+    programs = batch * blocks(height * width, block) * blocks(channels, BLOCK_K)
     _launch(
         convolve_kernel, programs, image, padded, out, height, width, channels, seen,
         COMPUTE=COMPUTE_TYPES[weights.dtype], PRECISION=precision, BLOCK_P=block, num_stages=1,
@@ -120,12 +119,12 @@ def of_weights(grad: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
     batch, channels, height, width = grad.shape
     seen, precision = image.shape[1], multiplied(dtype)
     block = BLOCK_P[precision] // 2
-    blocks = batch * up(height * width, block)
-    shared = min(blocks, PARTS)
+    count = batch * blocks(height * width, block)
+    shared = min(count, PARTS)
     parts = grad.new_empty(shared, 9, channels, seen, dtype=dtype)
-    programs = 3 * shared * up(channels, BLOCK_K) * up(seen, BLOCK_C)
+    programs = 3 * shared * blocks(channels, BLOCK_K) * blocks(seen, BLOCK_C)
     _launch(
-        of_weights_kernel, programs, grad, image, parts, height, width, channels, seen, blocks,
+        of_weights_kernel, programs, grad, image, parts, height, width, channels, seen, count,
         COMPUTE=COMPUTE_TYPES[dtype], PRECISION=precision, BLOCK_P=block, num_stages=2,
     )  # fmt: skip
     return parts.sum(0).permute(1, 2, 0).contiguous().view(channels, seen, 3, 3)
@@ -134,11 +133,6 @@ def of_weights(grad: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
 def multiplied(dtype: torch.dtype) -> str:
     """How numbers are multiplied: as PyTorch's convolutions do."""
     return "tf32" if dtype == torch.float32 and torch.backends.cudnn.allow_tf32 else "ieee"
-
-
-def up(count: int, size: int) -> int:
-    """How many of that size it takes; triton.cdiv takes 8 microseconds."""
-    return -(-count // size)
 
 
 def _launch(function, programs: int, *arguments: Tensor | int, **constants) -> None:

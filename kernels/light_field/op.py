@@ -4,7 +4,7 @@ The reference is called as a plain function: graphs that are exported or traced 
 it can be differentiated twice. The torch ops are opaque to torch.compile and differentiable once.
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,10 +141,6 @@ def _(
     )
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
 def _differentiate_warp(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
     return _warp_backward(grad, *ctx.saved_tensors), None
 
@@ -155,11 +151,7 @@ def _differentiate_render(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_image if image else None, grad_rays if rays else None, None, grad_weights if weights else None
 
 
-def _refuse_to_differentiate(ctx: Any, *grads: Any) -> NoReturn:
-    raise NotImplementedError("Triton light field rendering can be differentiated once; for more use impl='reference'")
-
-
-_warp.register_autograd(_differentiate_warp, setup_context=_save_inputs)
-_render.register_autograd(_differentiate_render, setup_context=_save_inputs)
-_warp_backward.register_autograd(_refuse_to_differentiate)
-_render_backward.register_autograd(_refuse_to_differentiate)
+_warp.register_autograd(_differentiate_warp, setup_context=backend.save_inputs)
+_render.register_autograd(_differentiate_render, setup_context=backend.save_inputs)
+_warp_backward.register_autograd(backend.refuse_to_differentiate)
+_render_backward.register_autograd(backend.refuse_to_differentiate)

@@ -14,8 +14,8 @@ CASES = {
     "one pixel, one channel": (1, 1, 1, 1, 1),
     "one row": (1, 3, 2, 1, 130),
     "one column": (3, 2, 5, 70, 1),
-    "more channels than a block": (1, 3, 40, 5, 7),
-    "more taps than a block": (1, 69, 5, 6, 13),
+    "made channels of several blocks": (1, 3, 40, 5, 7),
+    "seen channels of several blocks": (1, 69, 5, 6, 13),
 }
 
 
