@@ -15,6 +15,7 @@ from argan.kernels.launch import COMPUTE_TYPES, blocks, launch
 BLOCK_P = 128
 NUM_WARPS = 4
 MAX_GROUP = 4  # channels whose sums a thread holds while it walks through the views
+REACH = tl.constexpr(2)  # px around a pixel within which a thread sums up what it adds to others
 
 # One compilation for all sizes.
 kernel = triton.jit(do_not_specialize=["height", "width", "count"])
@@ -49,8 +50,47 @@ def _corners(source, x0, x1, y0, y1, width, mask, COMPUTE: tl.constexpr):
 
 
 @triton.jit
+def _no_spread(COMPUTE: tl.constexpr, BLOCK_P: tl.constexpr):
+    """What a pixel adds to those within REACH, row by row: nothing yet."""
+    spread = ()
+    for _ in tl.static_range((2 * REACH + 1) * (2 * REACH + 1)):
+        spread = spread + (tl.zeros([BLOCK_P], COMPUTE),)  # type: ignore[assignment]
+    return spread
+
+
+@triton.jit
+def _share_out(spread, value, right, down):
+    """Add a value to the four pixels around a position, each its share: the transpose of interpolation.
+
+    The position is so many pixels to the right of the thread's and below it. Returns the new spread, and whether the
+    position was within REACH; if not, nothing is added.
+    """
+    near = (tl.abs(right) <= REACH) & (tl.abs(down) <= REACH)
+    value = tl.where(near, value, 0.0)
+    shared = ()
+    for y in tl.static_range(2 * REACH + 1):
+        of_row = value * tl.maximum(1 - tl.abs(down - (y - REACH)), 0.0)
+        for x in tl.static_range(2 * REACH + 1):
+            share = of_row * tl.maximum(1 - tl.abs(right - (x - REACH)), 0.0)
+            shared = shared + (spread[y * (2 * REACH + 1) + x] + share,)  # type: ignore[assignment]
+    return shared, near
+
+
+@triton.jit
+def _add_spread(target, spread, value, column, row, height, width, exists):
+    """Add the spread, times a value of the thread's own pixel, to a plane; what is zero is not added."""
+    for y in tl.static_range(2 * REACH + 1):
+        for x in tl.static_range(2 * REACH + 1):
+            share = spread[y * (2 * REACH + 1) + x]
+            to_y, to_x = row + (y - REACH), column + (x - REACH)
+            inside = (to_y >= 0) & (to_y < height) & (to_x >= 0) & (to_x < width)
+            mask = exists & inside & (share != 0)
+            tl.atomic_add(target + (to_y * width + to_x), share * value, mask=mask, sem="relaxed")
+
+
+@triton.jit
 def _scatter(target, value, x0, x1, fx, y0, y1, fy, width, mask):
-    """Add a value to the four pixels around a position, each its share: the transpose of interpolation."""
+    """Add a value to the four pixels around a position, each its share, at once."""
     upper, lower = value * (1 - fy), value * fy
     tl.atomic_add(target + (y0 * width + x0), upper * (1 - fx), mask=mask, sem="relaxed")
     tl.atomic_add(target + (y0 * width + x1), upper * fx, mask=mask, sem="relaxed")
@@ -83,6 +123,7 @@ def warp_backward_kernel(
     grad_disparity += batch * plane
     ray = tl.load(disparity + pixel, mask=exists, other=0.0).to(COMPUTE)
     through_position = tl.zeros([BLOCK_P], COMPUTE)
+    spread = _no_spread(COMPUTE, BLOCK_P)
     for view in range(count):
         grad = tl.load(grad_out + (batch * count + view) * plane + pixel, mask=exists, other=0.0).to(COMPUTE)
         ux, uy = tl.load(views + 2 * view), tl.load(views + 2 * view + 1)
@@ -94,7 +135,9 @@ def warp_backward_kernel(
         slope_y = (c - a) + fx * ((d - b) - (c - a))
         slope = tl.where(x > 0, ux * slope_x, 0.0) + tl.where(y > 0, uy * slope_y, 0.0)  # clamped: it does not move
         through_position += grad * slope
-        _scatter(grad_disparity, grad, x0, x1, fx, y0, y1, fy, width, exists)
+        spread, near = _share_out(spread, grad, x0 - column + fx, y0 - row + fy)
+        _scatter(grad_disparity, grad, x0, x1, fx, y0, y1, fy, width, exists & ~near)
+    _add_spread(grad_disparity, spread, 1, column, row, height, width, exists)
     tl.atomic_add(grad_disparity + pixel, through_position, mask=exists, sem="relaxed")
 
 
@@ -136,6 +179,7 @@ def render_backward_kernel(
 ):  # fmt: skip
     batch, pixel, column, row, exists = _pixels(height, width, BLOCK_P)
     plane = (height * width).to(tl.int64)
+    spread = _no_spread(COMPUTE, BLOCK_P)  # of what comes back to the pixel, whatever it is
     for view in range(count):
         ray_pixel = (batch * count + view) * plane + pixel
         ray = tl.load(rays + ray_pixel, mask=exists, other=0.0).to(COMPUTE)
@@ -147,6 +191,8 @@ def render_backward_kernel(
         slope_x = tl.zeros([BLOCK_P], COMPUTE)  # of the loss along the position
         slope_y = tl.zeros([BLOCK_P], COMPUTE)
         product = tl.zeros([BLOCK_P], COMPUTE)  # of the incoming gradient and the sample
+        if NEED_IMAGE:
+            spread, near = _share_out(spread, weight, x0 - column + fx, y0 - row + fy)
         for channel in range(CHANNELS):
             channel_plane = (batch * CHANNELS + channel) * plane
             grad = tl.load(grad_out + channel_plane + pixel, mask=exists, other=0.0).to(COMPUTE)
@@ -160,12 +206,17 @@ def render_backward_kernel(
                 bottom = c + fx * (d - c)
                 product += grad * (top + fy * (bottom - top))
             if NEED_IMAGE:
-                _scatter(grad_image + channel_plane, weight * grad, x0, x1, fx, y0, y1, fy, width, exists)
+                _scatter(grad_image + channel_plane, weight * grad, x0, x1, fx, y0, y1, fy, width, exists & ~near)
         if NEED_RAYS:
             slope = tl.where(x > 0, ux * slope_x, 0.0) + tl.where(y > 0, uy * slope_y, 0.0)  # clamped: it does not move
             tl.store(grad_rays + ray_pixel, weight * slope, mask=exists)
         if NEED_WEIGHTS:
             tl.store(grad_weights + tl.program_id(0).to(tl.int64) * count + view, tl.sum(product, 0))
+    if NEED_IMAGE:
+        for channel in range(CHANNELS):
+            channel_plane = (batch * CHANNELS + channel) * plane
+            grad = tl.load(grad_out + channel_plane + pixel, mask=exists, other=0.0).to(COMPUTE)
+            _add_spread(grad_image + channel_plane, spread, grad, column, row, height, width, exists)
 
 
 def warp_forward(disparity: Tensor, views: Tensor) -> Tensor:

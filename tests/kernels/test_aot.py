@@ -84,20 +84,20 @@ RGB = {"CHANNELS": 3}
 ALL = {"NEED_IMAGE": True, "NEED_RAYS": True, "NEED_WEIGHTS": True}
 TRAINING = ALL | {"NEED_WEIGHTS": False}
 
-# With 72 registers a thread, 7 blocks of 128 threads fit on a multiprocessor; with 40, 12. float64 is for checks.
+# With 104 registers a thread, 4 blocks of 128 threads fit on a multiprocessor; with 40, 12. float64 is for checks.
 KERNELS = [
     light_field("warp_forward_kernel", 40),
-    light_field("warp_backward_kernel", 40),
+    light_field("warp_backward_kernel", 64),
     light_field("render_forward_kernel", 40, **RGB, GROUP=3),
     light_field("render_forward_kernel", 40, **RGB, GROUP=3, storage="fp16"),
     light_field("render_forward_kernel", 40, **RGB, GROUP=3, storage="bf16"),
     light_field("render_forward_kernel", 64, CHANNELS=11, GROUP=4),
     light_field("render_forward_kernel", 64, **RGB, GROUP=3, storage="fp64", compute="fp64"),
-    light_field("render_backward_kernel", 72, **RGB, **TRAINING),
-    light_field("render_backward_kernel", 72, **RGB, **TRAINING, storage="bf16"),
-    light_field("render_backward_kernel", 80, **RGB, **ALL),
-    light_field("render_backward_kernel", 80, CHANNELS=11, **ALL),
-    light_field("render_backward_kernel", 104, **RGB, **ALL, storage="fp64", compute="fp64"),
+    light_field("render_backward_kernel", 104, **RGB, **TRAINING),
+    light_field("render_backward_kernel", 104, **RGB, **TRAINING, storage="bf16"),
+    light_field("render_backward_kernel", 104, **RGB, **ALL),
+    light_field("render_backward_kernel", 104, CHANNELS=11, **ALL),
+    light_field("render_backward_kernel", 160, **RGB, **ALL, storage="fp64", compute="fp64"),
     *(
         convolution(kernel, registers, storage, precision)
         for kernel, registers in {"convolve_kernel": 216, "of_weights_kernel": 168}.items()
