@@ -100,7 +100,7 @@ def train_depth(
     from argan.devices import resolve_device
     from argan.errors import UsageError
     from argan.models.hub import find, is_outdated, load, newest_checkpoint, refuse_other_things
-    from argan.training.depth import shared_resolution
+    from argan.training.depth import predictor, shared_resolution
     from argan.training.depth import train_depth as learn
     from argan.training.loop import Progress
 
@@ -116,6 +116,8 @@ def train_depth(
         newest[0] = str(run / "model")  # with the estimator that has been learned already
     model, *others = map(load, newest)
     taught_by = None if teacher is None else load(teacher)
+    if taught_by is not None:
+        predictor(taught_by)  # one without an estimator is an error now, not after the photographs
     folder = out or model_folder(run)
     refuse_other_things(folder)
     twice = bool(photos) and model.depth is None and teacher is None

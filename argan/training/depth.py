@@ -66,7 +66,7 @@ def train_depth(
     resolution = shared_resolution(models)
     ranges = [disparity_range(each, config.seed) for each in models]
     spans = [near - far for far, near in ranges]
-    photographs = Photographs(photos, predictor(teacher, where), ranges[0], focus) if teacher and photos else None
+    photographs = Photographs(photos, predictor(teacher).to(where), ranges[0], focus) if teacher and photos else None
     torch.manual_seed(config.seed)
     levels = max(1, min(config.levels, resolution.bit_length() - 3))
     estimator = DepthEstimator(config.width, levels, config.encoder)
@@ -111,11 +111,11 @@ def shared_resolution(models: Sequence[Model]) -> int:
     return sizes.pop()
 
 
-def predictor(teacher: Model, device: torch.device) -> DepthPredictor:
-    """The estimator of a teacher, on the device; UsageError if it has none, or one from an ONNX file."""
+def predictor(teacher: Model) -> DepthPredictor:
+    """The estimator of a teacher; UsageError if it has none, or one from an ONNX file."""
     if not isinstance(teacher.depth, DepthPredictor):
         raise UsageError(f"{teacher.config.name} has no estimator of argan's to learn from")
-    return teacher.depth.to(device)
+    return teacher.depth
 
 
 class Photographs:

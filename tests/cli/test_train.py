@@ -383,6 +383,15 @@ def test_what_would_fail_after_the_learning_is_refused_before_it(estimated, tmp_
         assert (code, said in err, seen) == (2, True, [])
 
 
+def test_what_cannot_be_learned_from_is_refused_before_photographs_are_decoded(estimated, tmp_path, monkeypatch):
+    Model(Config("tiny", NETWORK, ESTIMATOR)).save(tmp_path / "tiny")
+    Model(Config("blind", NETWORK)).save(tmp_path / "blind")
+    monkeypatch.setattr("argan.data.folder.PhotoFolder", lambda *_: pytest.fail("decoded"))
+    arguments = [tmp_path / "tiny", "--photos", tmp_path, "--out", tmp_path / "out"]
+    code, _, err, _ = estimated(*arguments, "--teacher", tmp_path / "blind")
+    assert (code, err) == (2, "error: blind has no estimator of argan's to learn from\n")
+
+
 def test_an_estimator_is_learned_from_photographs_too(run, tmp_path):
     for name, colour in (("a.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (20, 30), colour).save(tmp_path / name)
