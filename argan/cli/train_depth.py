@@ -118,13 +118,13 @@ def train_depth(
     taught_by = None if teacher is None else load(teacher)
     if taught_by is not None:
         predictor(taught_by)  # one without an estimator is an error now, not after the photographs
+    resolution = shared_resolution([model, *others])
     folder = out or model_folder(run)
     refuse_other_things(folder)
     twice = bool(photos) and model.depth is None and teacher is None
     _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")
     if twice:
         _output.info(f"{model.config.name} has no estimator yet: first from samples alone, then from photographs too")
-    resolution = shared_resolution([model])
     seen = {data: PhotoFolder(data, resolution) for data in photos or ()}
     with _output.progress() as bar:
         focus = [

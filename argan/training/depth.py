@@ -99,12 +99,12 @@ def train_depth(
 
 
 def shared_resolution(models: Sequence[Model]) -> int:
-    """The size of what all generators draw."""
+    """The size of what all generators draw. Warns of each that has learned no depth, once however often it is asked."""
     for model in models:
         if model.generator is None:
             raise UsageError(f"{model.config.name} has no generator to learn depth from")
         if not model.config.learns_depth:
-            warnings.warn(f"{model.config.name} was trained without rendering and has learned no depth", stacklevel=3)
+            warnings.warn(f"{model.config.name} was trained without rendering and has learned no depth", stacklevel=1)
     sizes = {model.generator.resolution for model in models if model.generator is not None}
     if len(sizes) > 1:
         raise UsageError(f"generators of {' and '.join(map(str, sorted(sizes)))} px cannot share an estimator")

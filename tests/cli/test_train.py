@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -386,10 +386,21 @@ def test_what_would_fail_after_the_learning_is_refused_before_it(estimated, tmp_
 def test_what_cannot_be_learned_from_is_refused_before_photographs_are_decoded(estimated, tmp_path, monkeypatch):
     Model(Config("tiny", NETWORK, ESTIMATOR)).save(tmp_path / "tiny")
     Model(Config("blind", NETWORK)).save(tmp_path / "blind")
+    Model(Config("large", replace(NETWORK, resolution=32))).save(tmp_path / "large")
     monkeypatch.setattr("argan.data.folder.PhotoFolder", lambda *_: pytest.fail("decoded"))
     arguments = [tmp_path / "tiny", "--photos", tmp_path, "--out", tmp_path / "out"]
     code, _, err, _ = estimated(*arguments, "--teacher", tmp_path / "blind")
     assert (code, err) == (2, "error: blind has no estimator of argan's to learn from\n")
+    code, _, err, _ = estimated(*arguments, tmp_path / "large")
+    assert (code, err) == (2, "error: generators of 16 and 32 px cannot share an estimator\n")
+
+
+def test_a_generator_without_depth_is_warned_of_once(tmp_path):
+    Model(Config("plain", NETWORK, mixture="deep")).save(tmp_path / "plain")
+    short = ["--steps", "1", "--width", "8", "--batch", "2", "--device", "cpu"]
+    done = argan("train-depth", tmp_path / "plain", *short, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning: plain was trained without rendering") == 1
 
 
 def test_an_estimator_is_learned_from_photographs_too(run, tmp_path):
