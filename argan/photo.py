@@ -1,6 +1,7 @@
 """Shallow depth of field on real photographs: `argan.render` and `argan.estimate_depth`."""
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -111,7 +112,8 @@ def render(
             a disparity.
         depth: disparity, 1 = nearest, as a PIL image, array or tensor (H, W): floats in [0, 1], or 8- or 16-bit
             integers. Of any size: it is brought to the photo's. Without it the model estimates it.
-        model: what estimates depth: a loaded model, or what `argan.load` takes; None is the shipped one.
+        model: what estimates depth: a loaded model, which is moved to the device and works in float32 whatever its
+            precision, or what `argan.load` takes; None is the shipped one.
         aperture: a name of `argan.kernels.bokeh.APERTURES`; an image of one: a 2-D array, 0 where closed; or an
             `argan.Aperture`, which has rotation, curved blades, anamorphic stretch, rim and cat's eyes too.
         grain: how much of its own noise the photo gets back where blur has smoothed it away: 1 as much as it had, 0
@@ -432,5 +434,8 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
 
 
 def _loaded(model: Model | str | Path | None, device: torch.device) -> Model:
-    """A model as given, on the device, in float32: with `.half()` it would not take what `_display_rgb` gives."""
-    return (load(model) if model is None or isinstance(model, str | Path) else model).to(device, torch.float32)
+    """A model as given, on the device. One in another precision than `_display_rgb`'s is copied, not changed."""
+    model = load(model) if model is None or isinstance(model, str | Path) else model
+    if any(x.dtype != torch.float32 for x in model.parameters()):
+        model = deepcopy(model).float()
+    return model.to(device)

@@ -464,7 +464,9 @@ def test_autocast_does_not_reach_the_grain() -> None:
 def test_a_model_in_half_precision_estimates_in_full(tmp_path: Path, model: Model) -> None:
     model.save(tmp_path / "tiny", half=True)
     expected = argan.estimate_depth(texture(), model=tmp_path / "tiny")
-    assert np.array_equal(argan.estimate_depth(texture(), model=argan.load(tmp_path / "tiny").half()), expected)
+    halved = argan.load(tmp_path / "tiny").half()
+    assert np.array_equal(argan.estimate_depth(texture(), model=halved), expected)
+    assert {x.dtype for x in halved.state_dict().values()} == {torch.float16}  # the caller's model stays as it is
 
 
 def test_the_default_type_of_tensors_does_not_matter(model: Model, tmp_path: Path) -> None:
