@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from argan.errors import VerificationError
-from argan.kernels import convolve, render_bokeh, render_light_field, why_not_numba, why_not_triton
+from argan.kernels import convolve, render_bokeh, render_light_field, warp_disparity, why_not_numba, why_not_triton
 from argan.kernels.backend import interpreting
 from argan.models.aperture import aperture_views
 
 Call = Callable[..., Tensor]
+
+LEARNED = 512  # px: the largest photo whose gradients are timed; checking them takes memory, in float64 on the CPU
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,14 @@ def operations(side: int, device: torch.device) -> list[Operation]:
     image, noise = (torch.rand(8, 3, 64, 64, generator=random).to(device) for _ in range(2))
     rays = 3 * torch.randn(8, len(views), 64, 64, generator=random).to(device)
     weights = torch.randn(len(views), len(views), 3, 3, generator=random).to(device) / len(views)
-    photo = torch.rand(1, 3, side, side, generator=random).to(device)
-    disparity = torch.linspace(0, 1, side).expand(1, 1, side, side).contiguous().to(device)
-    light_field, photo_size = f"8x3x64x64, {len(views)} views", f"1x3x{side}x{side}"
+    ramp = torch.linspace(-3, 3, 64).expand(8, 1, 64, 64).contiguous().to(device)  # of one slope: see `_error`
+    light_field, depth_size = (f"8x{channels}x64x64, {len(views)} views" for channels in (3, 1))
+    part = min(side, LEARNED)
+
+    def scene(side: int) -> tuple[Tensor, Tensor]:
+        photo = torch.rand(1, 3, side, side, generator=random)
+        disparity = torch.linspace(0, 1, side).expand(1, 1, side, side).contiguous()
+        return photo.to(device), disparity.to(device)
 
     def backward(image: Tensor, rays: Tensor, views: Tensor, *, impl: str) -> Tensor:
         image, rays = image.detach().requires_grad_(), rays.detach().requires_grad_()
@@ -55,14 +62,26 @@ def operations(side: int, device: torch.device) -> list[Operation]:
         return torch.cat([grad.flatten() for grad in torch.autograd.grad(out.square().sum(), (rays, weights))])
 
     def bokeh(photo: Tensor, disparity: Tensor, *, impl: str) -> Tensor:
-        return render_bokeh(photo, disparity, 0.01 * side, 0.5, impl=impl)
+        return render_bokeh(photo, disparity, 0.01 * photo.shape[-1], 0.5, impl=impl)
+
+    warp_gradients, bokeh_gradients = partial(gradients, warp_disparity, 1), partial(gradients, bokeh, 2)
 
     return [
+        Operation("warp_disparity", depth_size, warp_disparity, (ramp, views), 1e-4),
+        Operation("warp_disparity, forward and backward", depth_size, warp_gradients, (ramp, views), 1e-3),
         Operation("render_light_field", light_field, render_light_field, (image, rays, views), 1e-4),
         Operation("render_light_field, forward and backward", light_field, backward, (image, rays, views), 1e-3),
         Operation("convolve, forward and backward", f"8x{len(views)}x64x64", expansion, (rays, weights), 2e-3),
-        Operation("render_bokeh", photo_size, bokeh, (photo, disparity), 1e-3, loops=True),
+        Operation("render_bokeh", f"1x3x{side}x{side}", bokeh, scene(side), 1e-3, loops=True),
+        Operation("render_bokeh, forward and backward", f"1x3x{part}x{part}", bokeh_gradients, scene(part), 1e-3),
     ]
+
+
+def gradients(call: Call, learned: int, *inputs: Tensor, impl: str) -> Tensor:
+    """Forward and backward: the gradients of the sum of squares, to the first `learned` inputs, one after the other."""
+    inputs = tuple(value.detach().requires_grad_(index < learned) for index, value in enumerate(inputs))
+    loss = call(*inputs, impl=impl).square().sum()
+    return torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, inputs[:learned])])
 
 
 def back_ends(device: torch.device) -> dict[str, str | None]:
@@ -117,7 +136,10 @@ def _error(operation: Operation, impl: str) -> float:
 
 
 def _time(run: Callable[[], Tensor], repeats: int, device: torch.device) -> tuple[list[float], float | None]:
-    """Seconds of each of `repeats` runs after a first one, and the peak of GPU memory in MB."""
+    """Seconds of each of `repeats` runs after a first one, and the peak of GPU memory in MB.
+
+    On a CPU there is no such figure: a process's peak only rises, and the check has raised it.
+    """
     on_gpu = device.type == "cuda"
     run()
     if on_gpu:

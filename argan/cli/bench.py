@@ -8,7 +8,7 @@ from argan.cli import _output
 
 
 def bench(
-    side: Annotated[int, typer.Option(min=16, help="Side of the photo that render_bokeh is timed on, px.")] = 512,
+    side: Annotated[int, typer.Option(min=16, help="Side of render_bokeh's photo, px; for gradients up to 512.")] = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each; the median and the least are shown.")] = 5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the machine and all rows as JSON.")] = False,
