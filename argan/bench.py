@@ -38,7 +38,7 @@ def operations(side: int, device: torch.device) -> list[Operation]:
     """What training calls, light field rendering and T's convolutions, and the photo renderer on a square photo."""
     random = torch.Generator().manual_seed(0)
     views = aperture_views().to(device)
-    image, noise = (torch.rand(8, 3, 64, 64, generator=random).to(device) for _ in range(2))
+    image = torch.rand(8, 3, 64, 64, generator=random).to(device)
     rays = 3 * torch.randn(8, len(views), 64, 64, generator=random).to(device)
     weights = torch.randn(len(views), len(views), 3, 3, generator=random).to(device) / len(views)
     ramp = torch.linspace(-3, 3, 64).expand(8, 1, 64, 64).contiguous().to(device)  # of one slope: see `_error`
@@ -50,30 +50,20 @@ def operations(side: int, device: torch.device) -> list[Operation]:
         disparity = torch.linspace(0, 1, side).expand(1, 1, side, side).contiguous()
         return photo.to(device), disparity.to(device)
 
-    def backward(image: Tensor, rays: Tensor, views: Tensor, *, impl: str) -> Tensor:
-        image, rays = image.detach().requires_grad_(), rays.detach().requires_grad_()
-        loss = (render_light_field(image, rays, views, impl=impl) * noise.to(image)).sum()
-        grad_image, grad_rays = torch.autograd.grad(loss, (image, rays))
-        return torch.cat([grad_image, grad_rays], dim=1)
-
-    def expansion(rays: Tensor, weights: Tensor, *, impl: str) -> Tensor:
-        rays, weights = rays.detach().requires_grad_(), weights.detach().requires_grad_()
-        out = convolve(rays, weights, impl=impl)
-        return torch.cat([grad.flatten() for grad in torch.autograd.grad(out.square().sum(), (rays, weights))])
-
     def bokeh(photo: Tensor, disparity: Tensor, *, impl: str) -> Tensor:
         return render_bokeh(photo, disparity, 0.01 * photo.shape[-1], 0.5, impl=impl)
 
-    warp_gradients, bokeh_gradients = partial(gradients, warp_disparity, 1), partial(gradients, bokeh, 2)
+    warped, rendered = partial(gradients, warp_disparity, 1), partial(gradients, render_light_field, 2)
+    expanded, blurred = partial(gradients, convolve, 2), partial(gradients, bokeh, 2)
 
     return [
         Operation("warp_disparity", depth_size, warp_disparity, (ramp, views), 1e-4),
-        Operation("warp_disparity, forward and backward", depth_size, warp_gradients, (ramp, views), 1e-3),
+        Operation("warp_disparity, forward and backward", depth_size, warped, (ramp, views), 1e-3),
         Operation("render_light_field", light_field, render_light_field, (image, rays, views), 1e-4),
-        Operation("render_light_field, forward and backward", light_field, backward, (image, rays, views), 1e-3),
-        Operation("convolve, forward and backward", f"8x{len(views)}x64x64", expansion, (rays, weights), 2e-3),
+        Operation("render_light_field, forward and backward", light_field, rendered, (image, rays, views), 2e-3),
+        Operation("convolve, forward and backward", f"8x{len(views)}x64x64", expanded, (rays, weights), 2e-3),
         Operation("render_bokeh", f"1x3x{side}x{side}", bokeh, scene(side), 1e-3, loops=True),
-        Operation("render_bokeh, forward and backward", f"1x3x{part}x{part}", bokeh_gradients, scene(part), 1e-3),
+        Operation("render_bokeh, forward and backward", f"1x3x{part}x{part}", blurred, scene(part), 1e-3),
     ]
 
 
