@@ -59,12 +59,15 @@ def train(
             f"{run} already holds a run", hint="leave --no-resume away to go on with it, or give another --out"
         )
 
+    from argan.data.datasets import refuse_missing
     from argan.devices import resolve_device
     from argan.distributed import is_main, world
     from argan.models.hub import step_of
     from argan.training.loop import Progress
     from argan.training.loop import train as run_training
 
+    if resolved.data != "synthetic":
+        refuse_missing(resolved.data)
     if is_main():
         processes = f", {world()} processes" if world() > 1 else ""
         _output.info(f"training {resolved.name} on {resolve_device(device)}{processes}, in {run}")

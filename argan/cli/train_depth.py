@@ -95,6 +95,7 @@ def train_depth(
     import torch
 
     from argan.config import to_dict
+    from argan.data.datasets import refuse_missing
     from argan.data.defocus import focus_maps
     from argan.data.folder import PhotoFolder
     from argan.devices import resolve_device
@@ -110,6 +111,8 @@ def train_depth(
         raise UsageError("--defocus goes with --photos")
     if teacher is not None and not photos:
         raise UsageError("--teacher goes with --photos")
+    for data in photos or ():
+        refuse_missing(data)
     newest = [str(newest_checkpoint(Path(name)) or name) for name in checkpoints]
     run = Path(checkpoints[0])
     if photos and (run / "model" / "config.json").is_file() and not is_outdated(run, run / "model"):

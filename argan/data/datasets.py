@@ -130,6 +130,12 @@ def open_source(data: str | os.PathLike[str], resolution: int = 1024) -> Iterato
     yield dataset.open(root, resolution)
 
 
+def refuse_missing(data: str | os.PathLike[str]) -> None:
+    """What `open_source` raises, before anything is begun: it looks for the place, not for the pictures in it."""
+    with open_source(data):
+        pass
+
+
 def place_of(data: str) -> str:
     """A folder or an archive as an absolute path, however it is written (`photos`, `photos/`); names as they are."""
     return data if data.partition(":")[0] in ("synthetic", *DATASETS) else os.path.abspath(Path(data).expanduser())

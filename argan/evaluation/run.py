@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from argan.config import Mixture
-from argan.data.datasets import open_source
+from argan.data.datasets import refuse_missing
 from argan.errors import MissingError, UsageError
 from argan.evaluation.depth import Depth, depth_against_masks, depth_against_truth
 from argan.evaluation.report import Report, Row
@@ -124,8 +124,7 @@ def evaluate_model(
 def refuse_impossible(model: Model, data: str, masks: Path | None, truth: Path | None, surrogate: Depth | None) -> None:
     """What `evaluate_model` cannot be asked for, before anything is measured."""
     if data != "synthetic":
-        with open_source(data):  # a wrong path is an error now, also where nothing would read it
-            pass
+        refuse_missing(data)  # also where nothing would read it
     if model.depth is None and (masks or truth or surrogate):
         raise UsageError("this model estimates no depth", hint="learn it first: argan train-depth RUN")
     if data == "synthetic" and (masks or surrogate):

@@ -227,12 +227,20 @@ def trained(monkeypatch, capsys):
 def test_every_option_reaches_the_training(trained, tmp_path):
     (tmp_path / "own.toml").write_text("steps = 5\nbatch = 6\nlog_every = 3\n")
     given = ["--config", tmp_path / "own.toml", "--set", "batch=8", "--steps", 7, "--max-minutes", 9, "--seed", 10]
-    (config, folder, device), _ = trained(*given, "--data", "photos", "--out", tmp_path / "run", "--device", "cuda:7")
+    (config, folder, device), _ = trained(*given, "--data", tmp_path, "--out", tmp_path / "run", "--device", "cuda:7")
     assert (config.log_every, config.batch, config.steps) == (3, 8, 7)
-    assert (config.max_minutes, config.seed, config.data) == (9, 10, "photos")
+    assert (config.max_minutes, config.seed, config.data) == (9, 10, str(tmp_path))
     assert (folder, device) == (tmp_path / "run", "cuda:7")
     (config, folder, _), _ = trained("--preset", "argan-64")
     assert folder == Path("runs", "argan-64")
+
+
+def test_data_that_is_not_there_is_noticed_before_anything_is_said(capsys, tmp_path):
+    nowhere, photos = str(tmp_path / "nowhere"), str(tmp_path)
+    for command in (["train", "--data", nowhere], ["train-depth", "flowers", "--photos", photos, "--photos", nowhere]):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert (ended.value.code, capsys.readouterr().err) == (2, f"error: no such folder or archive: {nowhere}\n")
 
 
 def test_training_says_what_to_run_next(trained, tmp_path):
