@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from argan.errors import VerificationError
-from argan.kernels import convolve, render_bokeh, render_light_field, warp_disparity, why_not_numba, why_not_triton
+from argan.kernels import expand_rays, render_bokeh, render_light_field, warp_disparity, why_not_numba, why_not_triton
 from argan.kernels.backend import interpreting
 from argan.models.aperture import aperture_views
 
@@ -40,7 +40,7 @@ def operations(side: int, device: torch.device) -> list[Operation]:
     views = aperture_views().to(device)
     image = torch.rand(8, 3, 64, 64, generator=random).to(device)
     rays = 3 * torch.randn(8, len(views), 64, 64, generator=random).to(device)
-    weights = torch.randn(len(views), len(views), 3, 3, generator=random).to(device) / len(views)
+    weights = [torch.randn(len(views), len(views), 3, 3, generator=random).to(device) / len(views) for _ in range(3)]
     ramp = torch.linspace(-3, 3, 64).expand(8, 1, 64, 64).contiguous().to(device)  # of one slope: see `_error`
     light_field, depth_size = (f"8x{channels}x64x64, {len(views)} views" for channels in (3, 1))
     part = min(side, LEARNED)
@@ -53,15 +53,18 @@ def operations(side: int, device: torch.device) -> list[Operation]:
     def bokeh(photo: Tensor, disparity: Tensor, *, impl: str) -> Tensor:
         return render_bokeh(photo, disparity, 0.01 * photo.shape[-1], 0.5, impl=impl)
 
+    def expand(rays: Tensor, *weights: Tensor, impl: str) -> Tensor:
+        return expand_rays(rays, weights, impl=impl)
+
     warped, rendered = partial(gradients, warp_disparity, 1), partial(gradients, render_light_field, 2)
-    expanded, blurred = partial(gradients, convolve, 2), partial(gradients, bokeh, 2)
+    expanded, blurred = partial(gradients, expand, 4), partial(gradients, bokeh, 2)
 
     return [
         Operation("warp_disparity", depth_size, warp_disparity, (ramp, views), 1e-4),
         Operation("warp_disparity, forward and backward", depth_size, warped, (ramp, views), 1e-3),
         Operation("render_light_field", light_field, render_light_field, (image, rays, views), 1e-4),
         Operation("render_light_field, forward and backward", light_field, rendered, (image, rays, views), 2e-3),
-        Operation("convolve, forward and backward", f"8x{len(views)}x64x64", expanded, (rays, weights), 2e-3),
+        Operation("expand_rays, forward and backward", f"8x{len(views)}x64x64", expanded, (rays, *weights), 5e-3),
         Operation("render_bokeh", f"1x3x{side}x{side}", bokeh, scene(side), 1e-3, loops=True),
         Operation("render_bokeh, forward and backward", f"1x3x{part}x{part}", blurred, scene(part), 1e-3),
     ]

@@ -10,12 +10,12 @@ if "." not in __name__:  # the folder at the repository root, imported by its ba
 
 from argan.kernels.backend import BackendUnavailable, resolve, why_not_numba, why_not_triton
 from argan.kernels.bokeh import render_bokeh
-from argan.kernels.convolution import convolve
+from argan.kernels.expansion import expand_rays
 from argan.kernels.light_field import render_light_field, warp_disparity
 
 __all__ = [
     "BackendUnavailable",
-    "convolve",
+    "expand_rays",
     "render_bokeh",
     "render_light_field",
     "resolve",

@@ -6,10 +6,9 @@ I_s(x) = sum_u A(u) I(x + u M(x, u)) / sum_u A(u).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from argan.kernels import convolve, render_light_field, warp_disparity
+from argan.kernels import expand_rays, render_light_field, warp_disparity
 
 SHARP = 0.25  # |D| up to which it is sharp, px per aperture step: two steps from the middle, discs are a pixel wide
 
@@ -28,17 +27,6 @@ def aperture_views(count: int = 5) -> Tensor:
     return torch.stack([ux[inside], uy[inside]], dim=1)
 
 
-class Convolution(nn.Conv2d):
-    """3 x 3 taps from all views to all, by argan's kernels: cuDNN has none that suit so few channels."""
-
-    def __init__(self, views: int, impl: str = "auto"):
-        super().__init__(views, views, 3, padding=1, bias=False)
-        self.impl = impl
-
-    def forward(self, rays: Tensor) -> Tensor:
-        return convolve(rays, self.weight, impl=self.impl)
-
-
 class DepthExpansion(nn.Module):
     """T: bends the warped disparities where views see behind an edge; a residual that starts as the identity.
 
@@ -47,15 +35,14 @@ class DepthExpansion(nn.Module):
 
     def __init__(self, views: int, impl: str = "auto"):
         super().__init__()
-        convs = [Convolution(views, impl) for _ in range(3)]
+        convs = [nn.Conv2d(views, views, 3, bias=False) for _ in range(3)]
         nn.init.zeros_(convs[-1].weight)
         self.convs = nn.ModuleList(convs)
+        self.impl = impl
 
     def forward(self, rays: Tensor) -> Tensor:
         """(B, V, H, W) -> (B, V, H, W), px per aperture step."""
-        x = F.elu(self.convs[0](rays))
-        x = F.elu(self.convs[1](x))
-        return rays + self.convs[2](x)
+        return expand_rays(rays, [conv.get_parameter("weight") for conv in self.convs], impl=self.impl)
 
 
 class ApertureRenderer(nn.Module):

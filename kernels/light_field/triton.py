@@ -72,7 +72,7 @@ def _share_out(spread, value, right, down):
         of_row = value * tl.maximum(1 - tl.abs(down - (y - REACH)), 0.0)
         for x in tl.static_range(2 * REACH + 1):
             share = of_row * tl.maximum(1 - tl.abs(right - (x - REACH)), 0.0)
-            shared = shared + (spread[y * (2 * REACH + 1) + x] + share,)  # type: ignore[assignment]
+            shared = shared + (spread[y * (2 * REACH + 1) + x] + share,)
     return shared, near
 
 

@@ -51,15 +51,15 @@ def bokeh(registers: int, storage: str = "fp32", compute: str = "fp32", kernels:
     return Kernel("argan.kernels.bokeh.triton", "spread_kernel", types, registers, constants, warps, note=note)
 
 
-def convolution(kernel: str, registers: int, storage: str = "fp32", precision: str = "tf32") -> Kernel:
-    compute = "fp64" if storage == "fp64" else "fp32"
-    types = dict.fromkeys(("image", "out", "grad"), f"*{storage}") | dict.fromkeys(("weights", "parts"), f"*{compute}")
-    types |= dict.fromkeys(("height", "width", "channels", "seen", "blocks"), "i32")
-    constants = {"PRECISION": precision, "COMPUTE": f"tl.{'float64' if compute == 'fp64' else 'float32'}"}
-    block, stages = (64, 1) if kernel == "convolve_kernel" else (32, 2)
-    constants |= {"BLOCK_K": 32, "BLOCK_C": 32, "BLOCK_P": block if precision == "tf32" else block // 2}
-    note = f"{storage} {precision}"
-    return Kernel("argan.kernels.convolution.triton", kernel, types, registers, constants, stages=stages, note=note)
+def expansion(kernel: str, registers: int, number: str = "fp32", precision: str = "tf32", **constants: Any) -> Kernel:
+    tensors = "planes", "image", "weights", "other", "out", "grad", "parts"
+    types = dict.fromkeys(tensors, f"*{number}") | dict.fromkeys(("height", "width", "channels", "pixels"), "i32")
+    note = " ".join([number, precision, *(f"{name}={value}" for name, value in constants.items())])
+    block = 64 if precision == "tf32" else 32
+    constants |= {"GROUP": 32, "BLOCK_P": block // 2 if kernel == "of_weights_kernel" else block}
+    if kernel != "pack_kernel":
+        constants |= {"PRECISION": precision, "COMPUTE": f"tl.{'float64' if number == 'fp64' else 'float32'}"}
+    return Kernel("argan.kernels.expansion.triton", kernel, types, registers, constants, note=note)
 
 
 def step(kernel: str, registers: int, number: str = "fp32", out: str = "", **constants: Any) -> Kernel:
@@ -84,7 +84,7 @@ RGB = {"CHANNELS": 3}
 ALL = {"NEED_IMAGE": True, "NEED_RAYS": True, "NEED_WEIGHTS": True}
 TRAINING = ALL | {"NEED_WEIGHTS": False}
 
-# With 104 registers a thread, 4 blocks of 128 threads fit on a multiprocessor; with 40, 12. float64 is for checks.
+# With 128 registers a thread, 4 blocks of 128 threads fit on a multiprocessor; with 40, 12. float64 is for checks.
 KERNELS = [
     light_field("warp_forward_kernel", 40),
     light_field("warp_backward_kernel", 64),
@@ -93,16 +93,18 @@ KERNELS = [
     light_field("render_forward_kernel", 40, **RGB, GROUP=3, storage="bf16"),
     light_field("render_forward_kernel", 64, CHANNELS=11, GROUP=4),
     light_field("render_forward_kernel", 64, **RGB, GROUP=3, storage="fp64", compute="fp64"),
-    light_field("render_backward_kernel", 104, **RGB, **TRAINING),
-    light_field("render_backward_kernel", 104, **RGB, **TRAINING, storage="bf16"),
-    light_field("render_backward_kernel", 104, **RGB, **ALL),
-    light_field("render_backward_kernel", 104, CHANNELS=11, **ALL),
-    light_field("render_backward_kernel", 160, **RGB, **ALL, storage="fp64", compute="fp64"),
-    *(
-        convolution(kernel, registers, storage, precision)
-        for kernel, registers in {"convolve_kernel": 216, "of_weights_kernel": 168}.items()
-        for storage, precision in (("fp32", "tf32"), ("fp16", "tf32"), ("fp32", "ieee"), ("fp64", "ieee"))
-    ),
+    light_field("render_backward_kernel", 128, **RGB, **TRAINING),
+    light_field("render_backward_kernel", 128, **RGB, **TRAINING, storage="bf16"),
+    light_field("render_backward_kernel", 128, **RGB, **ALL),
+    light_field("render_backward_kernel", 128, CHANNELS=11, **ALL),
+    light_field("render_backward_kernel", 192, **RGB, **ALL, storage="fp64", compute="fp64"),
+    expansion("pack_kernel", 96),
+    *(expansion("convolve_kernel", 88, THEN=then) for then in ("elu", "slope", "add")),
+    expansion("convolve_kernel", 72, precision="ieee", THEN="slope"),
+    expansion("convolve_kernel", 96, "fp64", "ieee", THEN="slope"),
+    expansion("of_weights_kernel", 128),
+    expansion("of_weights_kernel", 128, precision="ieee"),
+    expansion("of_weights_kernel", 200, "fp64", "ieee"),
     bokeh(64),  # a thread has four pixels: 16 registers each
     bokeh(64, "fp16"),
     bokeh(48, "fp64", "fp64"),
