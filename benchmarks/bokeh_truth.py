@@ -1,6 +1,6 @@
 """The photo renderer and others against what a thin lens would have seen: PSNR in dB around depth edges and over all.
 
-python benchmarks/bokeh_truth.py [--samples 2000] [--json] [--pictures FOLDER]
+python benchmarks/bokeh_truth.py [--samples 2000] [--supersample 1] [--json] [--pictures FOLDER]
 python benchmarks/bokeh_truth.py --twice    how well argan's pictures of twice the size agree
 python benchmarks/bokeh_truth.py --radii 15 30 60 120    a disc before a plane, blurred so much
 """
@@ -10,7 +10,6 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -36,6 +35,7 @@ RENDERERS: dict[str, Callable[..., Tensor]] = {  # of image, disparity, focus an
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=2000, help="rays a pixel of the true picture")
+    parser.add_argument("--supersample", type=int, default=1, help="draw with so many times the pixels, for a sensor")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.add_argument("--pictures", type=Path, help="write truth | renderings of every scene here")
     parser.add_argument("--only", nargs="*", help="names of renderers")
@@ -51,7 +51,9 @@ def main() -> None:
     if options.radii:
         rows = [row for radius in options.radii for row in judge_two_planes(radius, options)]
     else:
-        rows = [row for scene in truth.scenes() for row in judge(scene, options)]
+        with truth.enlarged(options.supersample):
+            scenes = truth.scenes()
+        rows = [row for scene in scenes for row in judge(scene, options)]
     print(json.dumps(rows, indent=1) if options.json else table(rows))
 
 
@@ -105,8 +107,7 @@ def twice() -> str:
         larger = [(scene, *scene.all_in_focus()) for scene in truth.scenes()]
     lines = []
     for scene, image, disparity in larger:
-        planes = [replace(p, colour=halved(p.colour, 1), alpha=halved(p.alpha, 1)) for p in scene.planes]
-        _, nearest = truth.Scene(scene.name, planes, scene.focus).all_in_focus()
+        _, nearest = scene.all_in_focus()
         image = image.clamp(max=1)
         drawn.append(agreement(scene, halved(image, 1), nearest, image, disparity))
     for scene in truth.scenes():

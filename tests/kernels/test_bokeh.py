@@ -420,11 +420,14 @@ def test_lamps_are_not_continued_deep_behind_blurred_things():
     torch.testing.assert_close(lit[..., 124:], plain[..., 124:], rtol=0, atol=0.02)
 
 
-def test_the_truth_is_right_where_it_is_known():
-    """One plane: the thin lens gives the picture convolved with a disc."""
-    scene = truth.Scene("plane", [truth.Plane(truth.noise(1), truth.everywhere(), 0.2)], {})
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_truth_is_right_where_it_is_known(times):
+    """One plane: the thin lens gives the picture convolved with a disc; in focus, its pixels or their means."""
+    with truth.enlarged(times):
+        scene = truth.Scene("plane", [truth.Plane(truth.noise(1), truth.everywhere(), 0.2)], {})
     image, disparity = scene.all_in_focus()
-    seen = truth.photograph(scene, 0.9, 1500)
+    torch.testing.assert_close(truth.photograph(scene, 0.2, 1), truth.crop(image)[0])
+    seen = truth.photograph(scene, 0.9, 400)
     assert truth.psnr(truth.crop(render_bokeh(image, disparity, truth.RADIUS, 0.9))[0], seen) > 50
 
 

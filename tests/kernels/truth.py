@@ -4,6 +4,9 @@ A scene is a stack of textured, partly transparent planes. The lens is integrate
 many points of the aperture: a point at q with signed blur radius c(q) = radius * (d(q) - focus) is seen at
 p = q - u c(q) through the aperture point u. A renderer gets the all-in-focus picture (u = 0) and the nearest
 surface's disparity, nothing else.
+
+Rays are taken bilinearly between the pixels of a scene, which adds a little blur to what is nearly in focus. A scene
+that was drawn within `enlarged(times)` is seen as by a sensor: a pixel is the mean of times x times that were drawn.
 """
 
 import math
@@ -57,13 +60,18 @@ class Scene:
     planes: list[Plane]  # far to near
     focus: dict[str, float]
 
+    @property
+    def times(self) -> int:
+        """How many times the canvas's pixels it was drawn with along each side."""
+        return self.planes[0].alpha.shape[-1] // CANVAS
+
     def all_in_focus(self) -> tuple[Tensor, Tensor]:
         """The picture (1,3,h,w) and the disparity (1,1,h,w) that a renderer is given."""
-        image, disparity = torch.zeros(3, CANVAS, CANVAS), torch.zeros(CANVAS, CANVAS)
+        image, disparity = torch.zeros(3, 1, 1), torch.zeros(CANVAS, CANVAS)
         for plane in self.planes:
             image = plane.alpha * plane.colour + (1 - plane.alpha) * image
-            disparity = torch.where(plane.alpha[0] > 0.5, plane.disparity(), disparity)
-        return image[None], disparity[None, None]
+            disparity = torch.where(F.avg_pool2d(plane.alpha, self.times)[0] > 0.5, plane.disparity(), disparity)
+        return F.avg_pool2d(image, self.times)[None], disparity[None, None]
 
     def edge_band(self, focus: float) -> Tensor:
         """Pixels of the judged square near enough to a depth edge for blur to cross it."""
@@ -90,6 +98,10 @@ def photograph(scene: Scene, focus: float, samples: int = 1500, cat_eye: float =
     With `cat_eye`, of the rays to the pixel at x, in units of half the canvas's diagonal, those through the aperture
     points u with |u + cat_eye x| > 1 are blocked.
     """
+    times = scene.times
+    if times > 1:
+        with enlarged(times):
+            return F.avg_pool2d(photograph(scene, focus, samples, cat_eye), times)
     y, x = torch.meshgrid(*[torch.arange(MARGIN, MARGIN + SIZE, dtype=torch.float32)] * 2, indexing="ij")
     total, passed = torch.zeros(3, SIZE, SIZE), torch.zeros(SIZE, SIZE)
     corner = CANVAS / math.sqrt(2)
