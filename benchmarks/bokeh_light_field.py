@@ -1,7 +1,7 @@
 """The photo renderer and others against real optics: a light field's integrated views, and pairs of focus.
 
 python benchmarks/bokeh_light_field.py light-field FOLDER [--crop 320] [--only argan …] [--json] [--pictures FOLDER]
-python benchmarks/bokeh_light_field.py multi-focus FOLDER [--depth sharpness|refined|estimator] [--only …] [--json] …
+python benchmarks/bokeh_light_field.py multi-focus FOLDER [--depth sharpness|refined|estimator] [--curves 0.5 1 …] …
 
 `light-field`: 9 x 9 views `view_VU.jpg` and the centre one's disparity `disp.npy` (pixels a view, larger is nearer), as
 in the HCI benchmark. The mean of the views within a disc, each sheared to the plane in focus, is what a lens of that
@@ -10,14 +10,18 @@ edges.
 
 `multi-focus`: `NN-aif.jpg`, `NN-near.jpg`, `NN-far.jpg`, the all-in-focus fusion and the photos focused near and far,
 as in the Lytro set. Renderers get the fusion and depth, and are compared with the near photo. The blur is not known:
-every renderer gets the radius of RADII that serves it best. Depth is which photo of the pair is sharper where
-(`refined`: brought to the fusion's edges), or the shipped estimator's.
+every renderer gets the radius of RADII that serves it best, and of `--curves` the power of |disparity - focus| that
+blur grows with: 1 for a thin lens, but an estimator's disparity need not be in proportion to 1 / distance. Depth is
+which photo of the pair is sharper where (`refined`: brought to the fusion's edges), or the shipped estimator's. The
+table ends with argan's lead on each renderer, its 95 % bootstrap interval over the pairs, and on how many argan is
+ahead.
 """
 
 import argparse
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import bokeh_truth
@@ -32,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "kernels"
 import truth
 
 from argan.guided import guided_upsample
+from argan.metrics import mean_interval
 
 DEPTHS = ("sharpness", "refined", "estimator")
 RADII = [0.5 * 2 ** (k / 6) for k in range(31)]  # to 16 pixels, at half the size of the pairs
@@ -45,13 +50,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--crop", type=int, default=320, help="side of the light field's square that is rendered")
     parser.add_argument("--depth", choices=DEPTHS, default="sharpness", help="of the pairs")
+    parser.add_argument("--curves", type=float, nargs="+", default=[1.0], help="of the pairs' blur; the best is taken")
     parser.add_argument("--only", nargs="*", default=list(RENDERERS), help="names of renderers")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--pictures", type=Path, help="write truth | renderings here")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     rows = list(light_field(options) if options.kind == "light-field" else multi_focus(options))
-    print(json.dumps(rows, indent=1) if options.json else table(rows))
+    if options.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print(table(rows), *(lead(rows) if options.kind == "multi-focus" else []), sep="\n")
 
 
 def light_field(options: argparse.Namespace):
@@ -92,17 +101,31 @@ def multi_focus(options: argparse.Namespace):
         if options.depth == "refined":
             disparity = guided_upsample(F.avg_pool2d(disparity, 4), truth.display(image)).clamp(0, 1)
         focus = float(disparity.quantile(0.95))
-        inner = (..., slice(8, -8), slice(8, -8))
         pictures = []
         for who in options.only:
-            radii = RADII[:1] if who == "all in focus" else RADII
-            tries = [RENDERERS[who](image, disparity, focus, radius) for radius in radii]
-            best = max(tries, key=lambda picture: truth.psnr(picture[inner][0], near[inner][0]))
-            pictures.append(best)
-            yield {"focus": path.name[:2], "renderer": who, "whole_db": truth.psnr(best[inner][0], near[inner][0])}
+            rendered = {
+                (curve, radius): RENDERERS[who](image, curved(disparity - focus, curve), 0.0, radius)
+                for curve in options.curves
+                for radius in RADII
+            }
+            scores = {blur: truth.psnr(within(picture), within(near)) for blur, picture in rendered.items()}
+            best = max(scores, key=lambda blur: scores[blur])
+            pictures.append(rendered[best])
+            row = {"focus": path.name[:2], "renderer": who, "whole_db": scores[best]}
+            yield row | dict(zip(("curve", "radius"), best, strict=True))
         if options.pictures:
             sheet = [near, image, disparity.expand_as(image), *pictures]
             bokeh_truth.save(options.pictures / f"pair-{path.name[:2]}.png", [x[0] for x in sheet])
+
+
+def curved(away: Tensor, power: float) -> Tensor:
+    """|away|^power, with the sign of `away`."""
+    return away.sign() * away.abs() ** power
+
+
+def within(picture: Tensor) -> Tensor:
+    """Without the rim, (3,h,w)."""
+    return picture[0, :, 8:-8, 8:-8]
 
 
 def sharper(near: Tensor, far: Tensor) -> Tensor:
@@ -152,6 +175,19 @@ def table(rows: list[dict]) -> str:
             values = [cell[who, case] for case in cases]
             lines.append(f"{who:20}" + "".join(f"{value:8.2f}" for value in [*values, sum(values) / len(values)]))
     return "\n".join(lines)
+
+
+def lead(rows: list[dict]) -> Iterator[str]:
+    """By how much argan is ahead of every renderer in the mean of the pairs, and how sure that is."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        scores.setdefault(row["renderer"], []).append(row["whole_db"])
+    ours = scores.pop("argan", [])
+    for who, theirs in scores.items() if ours else ():
+        gains = [a - b for a, b in zip(ours, theirs, strict=True)]
+        mean, low, high = mean_interval(gains)
+        wins = sum(gain > 0 for gain in gains)
+        yield f"argan less {who:20} {mean:+.2f} dB, {low:+.2f} to {high:+.2f}; ahead on {wins} of {len(gains)}"
 
 
 if __name__ == "__main__":

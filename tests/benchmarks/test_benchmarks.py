@@ -116,6 +116,18 @@ def test_a_pair_of_focus_says_which_side_is_nearer(tmp_path):
     }
 
 
+def test_lead_on_pairs_of_focus_has_an_interval(monkeypatch):
+    monkeypatch.syspath_prepend(Path(benchmarks.__path__[0]))  # as for a script, whose neighbours are at hand
+    from benchmarks import bokeh_light_field
+
+    scores = {"gather": [30.0, 31.0, 32.0], "argan": [30.5, 31.5, 32.5], "layers": [31.0, 31.0, 33.0]}
+    rows = [{"renderer": who, "whole_db": value} for who, values in scores.items() for value in values]
+    gather, layers = bokeh_light_field.lead(rows)
+    assert gather.endswith(" +0.50 dB, +0.50 to +0.50; ahead on 3 of 3")
+    assert layers.endswith(" -0.17 dB, -0.50 to +0.50; ahead on 1 of 3")
+    assert list(bokeh_light_field.lead(rows[:3])) == []
+
+
 def test_taps_and_launches_of_a_render_are_counted(monkeypatch):
     """One plane, all of it blurred by 2 pixels: every pixel of a block gathers the square about the one disc."""
     from argan.kernels.bokeh import Aperture, aperture_kernel
