@@ -63,7 +63,7 @@ def operations(side: int, device: torch.device) -> list[Operation]:
         Operation("warp_disparity", depth_size, warp_disparity, (ramp, views), 1e-4),
         Operation("warp_disparity, forward and backward", depth_size, warped, (ramp, views), 1e-3),
         Operation("render_light_field", light_field, render_light_field, (image, rays, views), 1e-4),
-        Operation("render_light_field, forward and backward", light_field, rendered, (image, rays, views), 2e-3),
+        Operation("render_light_field, forward and backward", light_field, rendered, (image, rays, views), 1e-3),
         Operation("expand_rays, forward and backward", f"8x{len(views)}x64x64", expanded, (rays, *weights), 5e-3),
         Operation("render_bokeh", f"1x3x{side}x{side}", bokeh, scene(side), 1e-3, loops=True),
         Operation("render_bokeh, forward and backward", f"1x3x{part}x{part}", blurred, scene(part), 1e-3),

@@ -18,6 +18,7 @@ ahead.
 """
 
 import argparse
+import itertools
 import json
 import math
 import sys
@@ -103,16 +104,14 @@ def multi_focus(options: argparse.Namespace):
         focus = float(disparity.quantile(0.95))
         pictures = []
         for who in options.only:
-            rendered = {
-                (curve, radius): RENDERERS[who](image, curved(disparity - focus, curve), 0.0, radius)
-                for curve in options.curves
-                for radius in RADII
-            }
-            scores = {blur: truth.psnr(within(picture), within(near)) for blur, picture in rendered.items()}
-            best = max(scores, key=lambda blur: scores[blur])
-            pictures.append(rendered[best])
-            row = {"focus": path.name[:2], "renderer": who, "whole_db": scores[best]}
-            yield row | dict(zip(("curve", "radius"), best, strict=True))
+            best, picture = {"whole_db": -math.inf}, image
+            for curve, radius in itertools.product(options.curves, RADII):
+                tried = RENDERERS[who](image, curved(disparity - focus, curve), 0.0, radius)
+                score = truth.psnr(within(tried), within(near))
+                if score > best["whole_db"]:
+                    best, picture = {"whole_db": score, "curve": curve, "radius": radius}, tried
+            pictures.append(picture)
+            yield {"focus": path.name[:2], "renderer": who} | best
         if options.pictures:
             sheet = [near, image, disparity.expand_as(image), *pictures]
             bokeh_truth.save(options.pictures / f"pair-{path.name[:2]}.png", [x[0] for x in sheet])
