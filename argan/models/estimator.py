@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from argan.config import EncoderName
 from argan.guided import guided_upsample, settle
+from argan.kernels.sizes import plain
 from argan.models.aperture import SHARP
 from argan.models.encoder import FEATURES, STRIDE, Encoder
 from argan.models.resize import resize, resize_short_side
@@ -66,7 +67,7 @@ class PretrainedPyramid(nn.Module):
 
 
 def _nearest_multiple(size: int, of: int) -> int:
-    return (size + of // 2) // of * of
+    return plain((size + of // 2) // of, least=2) * of
 
 
 class DepthEstimator(nn.Module):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from argan.kernels.sizes import plain
+
 
 def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Bilinear resize of (B, C, H, W) to `size` = (height, width), area-weighted (anti-aliased) where it shrinks."""
@@ -23,7 +25,7 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
     short = smaller(height, width)
 
     def scaled(side: int) -> int:
-        return (2 * side * size + short) // (2 * short)  # side * size / short, rounded
+        return plain((2 * side * size + short) // (2 * short), least=2)  # side * size / short, rounded
 
     return resize(image, (scaled(height), scaled(width)))
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from argan.kernels.bokeh.aperture import aperture_kernel
 from argan.kernels.bokeh.reference import TRUST
+from argan.kernels.sizes import plain
 
 LEVELS = 7  # of the pyramid: 1, 1/2, ... 1/64 of the size
 RADII = [1.0, 2.0], [3.2, 4.3, 5.8, 7.7, 10.0, 13.0]  # of the slabs at 1 and 1/2 of the size, pixels of the photo
@@ -190,15 +191,8 @@ def discs(level: int) -> Tensor:
 
 
 def whole_cells(size: int) -> int:
-    """`size` rounded up to a multiple of CELL.
-
-    Exporters get a fresh symbol for it: its formula, carried through the pyramid, would take them minutes.
-    """
-    cells = (size + CELL - 1) // CELL
-    if torch.compiler.is_exporting():
-        cells = torch.scalar_tensor(cells, dtype=torch.int64).item()
-        torch._check(cells >= 1)
-    return cells * CELL
+    """`size` rounded up to a multiple of CELL."""
+    return plain((size + CELL - 1) // CELL, least=1) * CELL
 
 
 def of_each(rgba: Tensor, weights: Tensor) -> Tensor:

@@ -48,6 +48,8 @@ def test_every_combination_is_as_near_to_pytorch_as_its_precision_says(exported,
     assert (said["argan.precision"], said["argan.size"]) == (precision, "any" if size is None else "48x32")
     if format == "onnx":
         check_graph(file.path, precision, size)
+    if format == "pt2" and size is not None:
+        assert not torch.export.load(file.path).range_constraints, "a size that is not fixed"
 
 
 def check_graph(path, precision, size):
