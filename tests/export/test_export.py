@@ -107,7 +107,14 @@ def test_an_exported_program_moves_to_another_device(exported, model, name):
         run([value.numpy() for value in wanted.example()])
 
 
-ENCODED = [("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "int8"), ("torchscript", "fp32"), ("torchscript", "fp16")]
+ENCODED = [
+    ("pt2", "fp32"),
+    ("onnx", "fp32"),
+    ("onnx", "fp16"),
+    ("onnx", "int8"),
+    ("torchscript", "fp32"),
+    ("torchscript", "fp16"),
+]
 
 
 @pytest.mark.parametrize(("format", "precision"), ENCODED)
