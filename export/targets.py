@@ -15,9 +15,9 @@ from argan.errors import UsageError
 from argan.export.precision import in_half
 from argan.focus import Band, focus_band
 from argan.kernels.bokeh.graph import LARGEST, BokehGraph, enter, leave
+from argan.kernels.sizes import larger
 from argan.models.estimator import DepthEstimator, DepthPredictor, PretrainedPyramid
 from argan.models.hub import Model
-from argan.models.resize import larger
 
 Inputs = tuple[Tensor, ...]
 Axes = dict[int, str]

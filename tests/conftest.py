@@ -13,7 +13,7 @@ if DEVICE == "cpu":  # read when a kernel is defined, so it is set before argan.
 
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if workers > 1:  # pytest -n: they share the cores, and so do the commands that they start
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, torch.get_num_threads() // workers)
     torch.set_num_threads(threads)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 

@@ -1,12 +1,10 @@
 """Bring pictures and maps to another size, in a form that every exporter keeps dynamic."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.kernels.sizes import plain
+from argan.kernels.sizes import plain, smaller
 
 
 def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -28,13 +26,3 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
         return plain((2 * side * size + short) // (2 * short), least=2)  # side * size / short, rounded
 
     return resize(image, (scaled(height), scaled(width)))
-
-
-def smaller(a: Any, b: Any) -> Any:
-    """min(a, b) of sizes: tensors to torch.jit.trace, symbols to torch.export. The built-in would freeze them."""
-    return torch.minimum(a, b) if torch.jit.is_tracing() else torch.sym_min(a, b)
-
-
-def larger(a: Any, b: Any) -> Any:
-    """max(a, b) of sizes, as `smaller`."""
-    return torch.maximum(a, b) if torch.jit.is_tracing() else torch.sym_max(a, b)

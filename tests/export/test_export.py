@@ -91,7 +91,7 @@ def test_onnx_runtime_alone_gives_the_same_depth(exported, model, batch, height,
 
 
 class SizesOnTheCPU(TorchDispatchMode):
-    """The device "meta" cannot say what a size is, as a GPU can."""
+    """Where a program reads back its sizes: the device "meta" cannot say them, as a GPU can."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         here = {"device": "cpu"} if function is torch.ops.aten.scalar_tensor.default else {}
