@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.models.resize import resize
+from argan.models.resize import enlarge, resize
 
 
 class Neighbours:
@@ -90,12 +90,12 @@ def guided_upsample(disparity: Tensor, image: Tensor) -> Tensor:
     grid = resize(image, (coarse_size[0] * FINE, coarse_size[1] * FINE))
     target = _joint_bilateral(disparity, None, resize(image, coarse_size), grid, UPSAMPLING)
     a, b = _affine(grid, target)
-    result = resize(b, full_size)
+    result = enlarge(b, full_size)
     for channel in range(3):  # a . I + b, one channel at a time: at 12 megapixels each plane is 48 MB
         one = slice(channel, channel + 1)
-        result = result + resize(a[:, one], full_size) * image[:, one]
+        result = result + enlarge(a[:, one], full_size) * image[:, one]
     least, most = -_greatest_around(-target), _greatest_around(target)
-    return torch.minimum(torch.maximum(result, resize(least, full_size)), resize(most, full_size)).clamp(0, 1)
+    return torch.minimum(torch.maximum(result, enlarge(least, full_size)), enlarge(most, full_size)).clamp(0, 1)
 
 
 def _joint_bilateral(

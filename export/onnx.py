@@ -28,6 +28,7 @@ from argan.export.targets import Axes, Target, dynamic_shapes
 
 OPSET = 18
 CONTENT = "argan.content_sha256"
+INT64_MIN = torch.iinfo(torch.int64).min
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 reads
 
 
@@ -47,7 +48,7 @@ def write_onnx(target: Target, path: Path) -> None:
 
 def _traced(target: Target) -> onnx.ModelProto:
     file = io.BytesIO()
-    torch.onnx.register_custom_op_symbolic("aten::_upsample_bilinear2d_aa", _antialiased_resize, OPSET)
+    torch.onnx.register_custom_op_symbolic("aten::flip", _flip, OPSET)
     torch.onnx.export(
         target.worked(),
         target.example(),
@@ -76,13 +77,17 @@ def _exported(target: Target) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _antialiased_resize(graph: Any, image: Any, size: Any, *_: Any) -> Any:
-    """torch's antialiased bilinear resizing, which its tracing exporter lacks, by ONNX's of opset 18."""
-    shape = graph.op("Shape", image)
-    begin, end = (graph.op("Constant", value_t=torch.tensor([index])) for index in (0, 2))
-    sizes = graph.op("Concat", graph.op("Slice", shape, begin, end), size, axis_i=0)
-    none = graph.op("Constant", value_t=torch.tensor([], dtype=torch.float32))
-    return graph.op("Resize", image, none, none, sizes, mode_s="linear", antialias_i=1, exclude_outside_i=1)
+@torch.onnx.symbolic_helper.parse_args("v", "is")
+def _flip(graph: Any, x: Any, axes: list[int]) -> Any:
+    """A slice from the last to before the first, which ONNX says by INT64_MIN.
+
+    The exporter takes one more, from which OpenVINO concludes that sizes end there, and overflows.
+    """
+    begin, end, axis, step = (
+        graph.op("Constant", value_t=torch.tensor(value))
+        for value in ([-1] * len(axes), [INT64_MIN] * len(axes), axes, [-1] * len(axes))
+    )
+    return graph.op("Slice", x, begin, end, axis, step)
 
 
 def content_checksum(model: onnx.ModelProto) -> str:

@@ -11,7 +11,7 @@ from argan.guided import guided_upsample, settle
 from argan.kernels.sizes import plain
 from argan.models.aperture import SHARP
 from argan.models.encoder import FEATURES, STRIDE, Encoder
-from argan.models.resize import resize, resize_short_side
+from argan.models.resize import enlarge, resize_short_side
 
 
 class ConvBlock(nn.Sequential):
@@ -61,7 +61,7 @@ class PretrainedPyramid(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         height, width = (_nearest_multiple(2 * side, STRIDE) for side in image.shape[-2:])
-        enlarged = F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+        enlarged = enlarge(image, (height, width))
         features = self.encoder(enlarged)
         return [self.own(2 * image - 1), *(narrow(x) for narrow, x in zip(self.narrow, features, strict=True))]
 
@@ -97,7 +97,7 @@ class DepthEstimator(nn.Module):
         """image (B, 3, H, W) in [0, 1] -> signed disparity (B, 1, H, W), px per aperture step of the generator."""
         *features, x = self.down(image)
         for block, beside in zip(self.up, reversed(features), strict=True):
-            x = F.interpolate(x, size=beside.shape[-2:], mode="bilinear", align_corners=False)
+            x = enlarge(x, beside.shape[-2:])
             x = block(torch.cat([x, beside], dim=1))
         return self.head(x)
 
@@ -139,7 +139,7 @@ class DepthPredictor(nn.Module):
     def coarse(self, image: Tensor) -> Tensor:
         """image (B, 3, H, W) -> disparity in [0, 1] at working size, the mean of both looks, with edges settled."""
         small, smaller = (resize_short_side(image, size) for size in (self.resolution, self.resolution * 3 // 4))
-        signed = 0.5 * (self.look(small) + resize(self.look(smaller), small.shape[-2:]))
+        signed = 0.5 * (self.look(small) + enlarge(self.look(smaller), small.shape[-2:]))
         return settle(((signed - self.far) / (self.near - self.far)).clamp(0, 1), small)
 
     def look(self, small: Tensor) -> Tensor:

@@ -6,10 +6,49 @@ from torch import Tensor
 
 from argan.kernels.sizes import plain, smaller
 
+BLOCK = 16  # rows that `_shrink` makes at a time
+INSIDE = torch.arange(BLOCK) + 0.5  # their centres
+
 
 def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Bilinear resize of (B, C, H, W) to `size` = (height, width), area-weighted (anti-aliased) where it shrinks."""
+    if torch.onnx.is_in_onnx_export():
+        return _resize_by_products(x, size)
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _resize_by_products(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """The same for ONNX, whose anti-aliased Resize only ONNX Runtime's CPU has as PyTorch does.
+
+    OpenVINO leaves the anti-aliasing out without a word, TensorRT refuses the file, DirectML takes another filter.
+    """
+    height, width = size
+    x = _shrink(x, smaller(x.shape[2], height))
+    x = _shrink(x.transpose(2, 3), smaller(x.shape[3], width)).transpose(2, 3)
+    return enlarge(x, (height, width))
+
+
+def _shrink(x: Tensor, rows: int) -> Tensor:
+    """x (B, C, H, W) -> (B, C, rows, W), rows <= H: a triangle two new rows wide, normalised, weighs the old ones.
+
+    The matrix of weights is nearly empty: `BLOCK` new rows at a time are the product of those old rows that they see.
+    """
+    height = x.shape[2]
+    scale = torch.true_divide(height, rows)
+    first = torch.arange(0, rows, BLOCK)[:, None]
+    seen = torch.arange((BLOCK + 1) * height // rows + 3)
+    row = ((first - 0.5) * scale - 0.5).floor() + seen  # (blocks, seen)
+    centre = (first + INSIDE) * scale  # (blocks, BLOCK)
+    weight = (1 - ((row[:, None] + 0.5 - centre[..., None]) / scale).abs()).relu()  # (blocks, BLOCK, seen)
+    inside = row.clamp(0, height - 1)
+    weight = weight * (row == inside)[:, None]
+    weight = weight / weight.sum(2, keepdim=True)
+    return (weight @ x[:, :, inside.long()]).flatten(2, 3)[:, :, :rows]
+
+
+def enlarge(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Bilinear resize of (B, C, H, W) to `size` = (height, width), for what becomes larger or is smooth: no filter."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def resize_short_side(image: Tensor, size: int) -> Tensor:

@@ -1,11 +1,11 @@
-"""resize_short_side: sizes, values, and that exporters keep it dynamic."""
+"""Resizing: sizes, values, and that exporters keep it dynamic."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from argan.models.resize import resize_short_side
+from argan.models.resize import _resize_by_products, resize, resize_short_side
 
 SIZES = [(64, 64), (90, 70), (101, 77), (16, 16), (17, 301), (333, 32)]
 
@@ -63,3 +63,11 @@ def exported():
     height, width = (torch.export.Dim(name, min=16) for name in ("height", "width"))
     dynamic = {0: torch.export.Dim("batch"), 2: height, 3: width}
     return torch.export.export(Resize(), (torch.rand(2, 3, 90, 70),), dynamic_shapes=(dynamic,))
+
+
+@pytest.mark.parametrize("old", [(97, 131), (16, 33), (300, 50), (64, 64)])
+@pytest.mark.parametrize("new", [(64, 64), (7, 200), (160, 17), (16, 16)])
+def test_products_for_onnx_are_the_anti_aliased_resize(old, new):
+    """What ONNX files do in its place, whatever shrinks or grows."""
+    image = torch.rand(2, 3, *old)
+    torch.testing.assert_close(_resize_by_products(image, new), resize(image, new), rtol=0, atol=2e-6)
