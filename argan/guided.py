@@ -38,6 +38,7 @@ class Neighbours:
             how near they must be, in coarse pixels.
     """
 
+    @torch.inference_mode(False)  # this module may be imported in that mode, and its weights needed for gradients later
     def __init__(self, fine: int, reach: int, apart: int, sigma_space: float, sigma_colour: float):
         self.fine, self.sigma_colour = fine, sigma_colour
         self.steps = [apart * n for n in range(-reach, reach + 1)]

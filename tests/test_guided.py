@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from argan.guided import FINE, fit, guided_upsample, settle
+from argan.guided import FINE, Neighbours, fit, guided_upsample, settle
 from argan.models.resize import resize
 
 
@@ -112,6 +112,13 @@ def test_gradients() -> None:
     image = torch.rand(1, 3, 16, 17, dtype=torch.float64)
     disparity = (0.4 + 0.2 * torch.rand(1, 1, 2, 3, dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda d: guided_upsample(d, image), disparity)
+
+
+def test_weights_made_in_inference_mode_serve_gradients_too() -> None:
+    """A first `argan.render` under torch.inference_mode imports the module there."""
+    with torch.inference_mode():
+        neighbours = Neighbours(fine=2, reach=1, apart=1, sigma_space=0.5, sigma_colour=0.05)
+    assert not any(row.is_inference() for row in neighbours.nearness)
 
 
 def test_not_contiguous() -> None:
