@@ -185,8 +185,9 @@ def reading(path: Path) -> Iterator[Image.Image]:
         raise MissingReaderError(f"{path}: HEIC photos need pillow-heif", hint='pip install "argan[heic]"')
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 megapixels on and refuses from 179 on: only the refusal counts here.
-            warnings.simplefilter("ignore")
+            # Pillow warns from 89 megapixels on and refuses from 179 on: only the refusal counts here. What is ignored
+            # is Pillow's alone, because threads share it: another may be saying what it leaves out of a photo.
+            warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
             # By a name, Pillow would map some TIFFs into memory, and those that are turned wrongly.
             with path.open("rb") as file, Image.open(file) as image:
                 yield image

@@ -218,6 +218,14 @@ def test_metadata_too_long_for_a_jpeg_is_left_out() -> None:
     assert len(warned) == 2
 
 
+def test_what_is_left_out_is_said_while_another_photo_is_read(tmp_path: Path) -> None:
+    """Threads share what is ignored of warnings, and a batch writes one photo while it reads the next."""
+    picture().save(tmp_path / "photo.png")
+    photo = Photo(np.asarray(picture()), exif=exif_with(1).ljust(65_534, b"\0"))
+    with pytest.warns(UserWarning, match="do not fit into a JPEG"), images.reading(tmp_path / "photo.png"):
+        encode(photo, ".jpg")
+
+
 # Quality and bit depth
 
 
