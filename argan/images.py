@@ -114,7 +114,11 @@ def to_pil(photo: Photo) -> Image.Image:
 
 
 def write_photo(path: Path, photo: Photo) -> None:
-    """Write a photograph in the format of `path`'s suffix, whole or not at all."""
+    """Write a photograph in the format of `path`'s suffix, whole or not at all.
+
+    Raises UsageError for a suffix that is none of WRITES, ArganError for what the format cannot hold, or the disk.
+    """
+    check_suffix(path)
     data = encode(photo, path.suffix)
     with writing(path) as temporary:
         temporary.write_bytes(data)
@@ -126,6 +130,7 @@ def output_suffix(path: Path) -> str:
 
 
 def check_suffix(path: Path) -> None:
+    """UsageError for a path that photos cannot be written to."""
     if path.suffix.lower() not in WRITES:
         wanted = f"as {path.suffix}" if path.suffix else "without a suffix"
         raise UsageError(f"{path}: photos cannot be written {wanted}", hint=f"it may end in {', '.join(WRITES)}")
@@ -192,7 +197,7 @@ def reading(path: Path) -> Iterator[Image.Image]:
             with path.open("rb") as file, Image.open(file) as image:
                 yield image
     except ArganError as error:
-        raise ArganError(f"{path}: {error}", error.hint) from error
+        raise type(error)(f"{path}: {error}", error.hint) from error
     except Image.DecompressionBombError as error:
         raise ArganError(f"{path}: too large a picture ({2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels at most)") from error
     except UnidentifiedImageError as error:

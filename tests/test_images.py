@@ -470,6 +470,11 @@ def test_cmyk_without_a_good_profile_is_taken_to_be_of_ideal_inks(tmp_path: Path
     assert photo.pixels[10, 10].tolist() == [255, 0, 0]
 
 
+def test_formats_that_are_only_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"photos cannot be written as \.bmp"):
+        write_photo(tmp_path / "photo.bmp", Photo(np.asarray(picture())))
+
+
 def test_other_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "photo.tif")
     with pytest.raises(ArganError, match="F pixels are not supported"):

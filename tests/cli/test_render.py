@@ -868,6 +868,14 @@ def test_apertures_from_pictures_of_any_kind(photo: Path, depth: Path, tmp_path:
     assert np.allclose(read_aperture(str(tmp_path / "16.png")), values / 65535)
 
 
+def test_an_aperture_of_floats_is_wrong_usage(
+    photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "floats.tif"
+    Image.fromarray(np.ones((9, 9), np.float32)).save(path)
+    failed(capsys, 2, "floats.tif: an aperture of F pixels", "render", photo, "--depth", depth, "--aperture", path)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
