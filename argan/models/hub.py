@@ -25,6 +25,8 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 DEFAULT = "flowers"
 MODEL_FILES = {"model.safetensors", "config.json", "README.md"}
 FORMAT = 1
+# What damaged files of a model may raise.
+DAMAGE = (SafetensorError, UsageError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def is_outdated(run: Path, model: Path) -> bool:
         return False
     try:
         return read_model_config(newest).card.get("steps") != read_model_config(model).card.get("steps")
-    except (UsageError, ValueError, KeyError, TypeError, OSError):
+    except DAMAGE:
         return False
 
 
@@ -204,7 +206,7 @@ def load(name_or_path: str | Path | None = None, *, onnx_settings: Mapping[str, 
         model = Model(read_model_config(folder)).float()  # whatever torch.set_default_dtype says
         state = {name: x.float() for name, x in load_file(folder / "model.safetensors").items()}
         model.load_state_dict(state)
-    except (SafetensorError, UsageError, RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+    except DAMAGE as error:
         raise ArganError(f"{folder} is not a readable model: {str(error).splitlines()[0]}") from error
     return model.eval().requires_grad_(False)
 

@@ -72,21 +72,24 @@ def test_an_unknown_model_is_a_usage_error(tmp_path):
         hub.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "other network", "newer format", "newer setting", "not json"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "other network", "newer format", "newer setting", "no group", "not json", "a list"]
+)
 def test_a_damaged_model_is_one_clear_error(tmp_path, damage):
     folder = tmp_path / "tiny"
     make_model().save(folder)
     weights, config = folder / "model.safetensors", folder / "config.json"
     if damage == "truncated":
         weights.write_bytes(weights.read_bytes()[:1000])
-    elif damage == "not json":
-        config.write_text("{")
+    elif damage in ("not json", "a list"):
+        config.write_text({"not json": "{", "a list": "[]"}[damage])
     else:
         values = json.loads(config.read_text())
         values |= {
             "other network": {"generator": {"resolution": 32}},
             "newer format": {"format": 99},
             "newer setting": {"generator": {"lightness": 1}},
+            "no group": {"generator": 64},
         }[damage]
         config.write_text(json.dumps(values))
     with pytest.raises(ArganError, match="not a readable model"):
