@@ -59,13 +59,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             file.chmod(0o666 & ~UMASK)
             flush(file)
         flush(temporary)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
+        _put_in_place(temporary, path)
         flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, path: Path) -> None:
+    """Give a folder its name; one that has it is removed, or comes back where the system refuses."""
+    if not path.exists():
+        os.replace(folder, path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    try:
+        os.replace(path, old / path.name)
+        os.replace(folder, path)
+    except OSError:
+        if not path.exists():
+            os.replace(old / path.name, path)
+        old.rmdir()
+        raise
+    shutil.rmtree(old)

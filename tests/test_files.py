@@ -1,0 +1,41 @@
+"""Folders that take the place of others, whole or not at all; files are in test_images.py."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from argan import files
+
+
+def write(path: Path, text: str) -> None:
+    with files.atomic_folder(path) as temporary:
+        (temporary / "file").write_text(text)
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    for text in ("before", "after"):
+        write(tmp_path / "model", text)
+        assert (tmp_path / "model" / "file").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_a_folder_that_cannot_be_replaced_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """As Windows refuses where another program has a file of it open: to move it aside, or to use its name."""
+    write(tmp_path / "model", "before")
+    replace, calls = os.replace, []
+
+    def refuse_one(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == refused:
+            raise PermissionError
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", refuse_one)
+    with pytest.raises(PermissionError):
+        write(tmp_path / "model", "after")
+    assert (tmp_path / "model" / "file").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
