@@ -28,17 +28,16 @@ class Plan:
     radii: list[float]  # signed
     aperture: Aperture
     size: tuple[float, float]  # of the picture: height and width
-    full_size: bool = False  # work every slab at full size
     shrunk: int = 0  # how many times the picture was made half as large
     white: float = math.inf  # brighter light is a lamp's: it does not go on behind nearer things
 
     @classmethod
-    def of(cls, coc: Tensor, aperture: Aperture, full_size: bool = False) -> Plan:
+    def of(cls, coc: Tensor, aperture: Aperture) -> Plan:
         """The slabs that all blur radii in `coc` lie between."""
         farthest, nearest = float(coc.detach().amin()), float(coc.detach().amax())
         behind, before = slab_radii(max(-farthest, 0.0)), slab_radii(max(nearest, 0.0))
         radii = [-r for r in reversed(behind[1:])] + before
-        return cls(radii, aperture, (coc.shape[-2], coc.shape[-1]), full_size)
+        return cls(radii, aperture, (coc.shape[-2], coc.shape[-1]))
 
     @property
     def largest(self) -> float:
@@ -105,7 +104,7 @@ class Plan:
         return OWN if self.shrunk else self.level_of(abs(self.radii[k]))
 
     def level_of(self, radius: float) -> int:
-        return 0 if self.full_size else max(0, math.floor(math.log2(max(radius, FINE) / FINE)))
+        return math.floor(math.log2(max(radius, FINE) / FINE))
 
     def level_radius(self, k: int) -> float:
         """Slab k's radius at its level, smaller by what `reduced` and `enlarged` blur by themselves."""

@@ -515,10 +515,17 @@ def test_tiles_show_what_is_blurred_beyond_their_margin(radius):
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
 
+class FullSize(Plan):
+    """Every slab is worked at full size."""
+
+    def level_of(self, radius: float) -> int:
+        return 0
+
+
 def test_levels_agree_with_full_size():
     image, disparity = truth.scenes()[0].all_in_focus()
     coc = 40 * (disparity - 0.1)
-    levels, full = (Plan.of(coc, LENS, full_size) for full_size in (False, True))
+    levels, full = Plan.of(coc, LENS), FullSize.of(coc, LENS)
     assert max(levels.level(k) for k in range(len(levels.radii))) >= 2
     a, b = (render_tiles(image, coc, plan, reference.STEPS, 256) for plan in (levels, full))
     assert truth.psnr(a[0], b[0]) > 45
@@ -536,7 +543,7 @@ def test_wide_discs_from_smaller_photos_agree_with_full_size(scene, radius, focu
     """
     image, disparity = truth.scenes()[scene].all_in_focus()
     coc = radius * (disparity - focus)
-    levels, full = (Plan.of(coc, LENS, full_size) for full_size in (False, True))
+    levels, full = Plan.of(coc, LENS), FullSize.of(coc, LENS)
     assert len(levels.own_slabs()) < len(levels.radii)
     a, b = (render_tiles(image, coc, plan, reference.STEPS, 512) for plan in (levels, full))
     assert truth.psnr(truth.crop(a)[0], truth.crop(b)[0]) > least
