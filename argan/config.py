@@ -291,19 +291,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not valid {'JSON' if is_json else 'TOML'}: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds no settings", hint='{"steps": 1000, "loss": {"prior": 0.02}}')
-    return up_to_date(values)
-
-
-def up_to_date(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested values by today's names: `loss.fixed_scale` used to say what `loss.mixture`, then "fixed", shows."""
-    loss = values.get("loss")
-    if not isinstance(loss, dict) or "fixed_scale" not in loss:
-        return values
-    loss = dict(loss)
-    scale = loss.pop("fixed_scale")
-    if loss.get("mixture") == "fixed":
-        loss["mixture"] = {0.0: "deep", 1.0: "shallow"}.get(scale, "fixed")
-    return values | {"loss": loss}
+    return values
 
 
 def _checked(value: Any, kind: Any, name: str) -> Any:

@@ -24,18 +24,6 @@ def test_json_files_and_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mixture", "scale", "today"),
-    [("bernoulli", 1.0, "bernoulli"), ("fixed", 0.0, "deep"), ("fixed", 1.0, "shallow")],
-)
-def test_settings_of_runs_begun_before_are_understood(tmp_path, mixture, scale, today):
-    values = to_dict(PRESETS["argan-64"])
-    values["loss"] |= {"mixture": mixture, "fixed_scale": scale}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    config = resolve_config(None, tmp_path / "config.json", [], {})
-    assert config == override(PRESETS["argan-64"], {"loss": {"mixture": today}})
-
-
-@pytest.mark.parametrize(
     ("settings", "said"),
     [
         (["nothing=1"], "no setting nothing"),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from argan import distributed
-from argan.config import TrainConfig, flatten, override, to_dict, up_to_date
+from argan.config import TrainConfig, flatten, override, to_dict
 from argan.data.datasets import place_of
 from argan.errors import ArganError, UsageError
 from argan.files import atomic_folder
@@ -88,7 +88,7 @@ def settings_of(run: Path, config: TrainConfig) -> TrainConfig:
     if newest is None:
         return config
     with readable(newest):
-        before = override(TrainConfig(), up_to_date(_about(newest)["train"]))
+        before = override(TrainConfig(), _about(newest)["train"])
     refuse_other_settings(before, config, run)
     start = before.loss.consistency_start
     if config.loss.consistency and config.loss.consistency_start != start and distributed.is_main():
