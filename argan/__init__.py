@@ -4,7 +4,8 @@
     argan.estimate_depth(image) -> disparity            1 = nearest
     argan.Aperture("hexagon", rotation=15)              blades, anamorphic, rim, cat's eyes, to render with
     argan.load("flowers") -> model                      generator, renderer, depth estimator
-    argan.kernels, argan.export                         the differentiable rendering ops; ONNX and TorchScript
+    argan.kernels                                       the differentiable rendering operations
+    argan.export                                        ONNX, TorchScript and torch.export, each file verified
     argan.runtime                                       exported files at work, without torch
 
 Everything is imported when it is first used, so that `import argan` itself takes no time and loads no torch.

@@ -40,5 +40,5 @@ class Interrupted(ArganError):
 
 
 def lower_first(text: str) -> str:
-    """What others begin with a capital, to go on a line after a colon."""
+    """`text` with a small first letter: what another library says, to go on a line after a colon."""
     return text[:1].lower() + text[1:]

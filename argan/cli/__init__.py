@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str] | None) -> int | None:
-    """None: those of the process, in which typer does for Windows' shells what others do: `*.jpg` becomes names."""
+    """Run these arguments. None: the process's own, in which typer expands `*.jpg` where no shell has: on Windows."""
     if "" in (sys.argv[1:] if arguments is None else arguments):  # as a path it would be the current folder
         raise UsageError("an empty argument", hint="a variable of the shell that is not set?")
     return build_app()(arguments, prog_name="argan", standalone_mode=False)

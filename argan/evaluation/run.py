@@ -49,8 +49,9 @@ def evaluate_model(
 
     Args:
         model: on `device`.
-        data: a folder or zip of photographs, or "synthetic".
+        data: a folder or zip of photographs, a data set of `argan.data.datasets`, or "synthetic".
         count: samples and photographs for KID and FID, samples for consistency, synthetic photographs for depth.
+        seed: of the samples, and of which photographs are taken.
         features: a feature extractor's name, "none", or "auto": the offline one where its package is installed.
         mixture: p(s) of the samples that KID and FID compare; None: as the generator was trained.
         masks: see `masked_photos`; not with synthetic photographs, whose depth is known.

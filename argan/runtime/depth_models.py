@@ -107,7 +107,11 @@ class DepthModel:
         return min(size) if isinstance(size, tuple) else size
 
     def disparity(self, photo: Photo) -> np.ndarray:
-        """Disparity (H, W), float32 in [0, 1], 1 = nearest; smooth where the model's own map is coarser."""
+        """Disparity (H, W), float32 in [0, 1], 1 = nearest; smooth where the model's own map is coarser.
+
+        Raises UsageError for a photo of values that are not finite, ArganError for a model that gives no map of
+        numbers.
+        """
         rgb = display_rgb(photo)
         return resize(self.coarse(rgb)[None, None], rgb.shape[2:])[0, 0]
 

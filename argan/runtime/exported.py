@@ -51,7 +51,10 @@ class DepthFile:
         self.resolution = int(_number(session, "argan.resolution") or RESOLUTION)
 
     def disparity(self, photo: Photo) -> np.ndarray:
-        """Disparity (H, W), float32 in [0, 1], 1 = nearest."""
+        """Disparity (H, W), float32 in [0, 1], 1 = nearest.
+
+        Raises UsageError for a photo that is too small or narrow, or of values that are not finite.
+        """
         return self.disparity_of(display_rgb(photo))
 
     def disparity_of(self, image: np.ndarray) -> np.ndarray:
@@ -195,7 +198,11 @@ class PipelineFile:
         return Rendering(rendered, disparity, plane)
 
     def disparity(self, photo: Photo) -> np.ndarray:
-        """Disparity (H, W), float32 in [0, 1], 1 = nearest."""
+        """Disparity (H, W), float32 in [0, 1], 1 = nearest.
+
+        Raises UsageError for a photo that is too small, large or narrow, not of the size that the file has fixed, or
+        of values that are not finite.
+        """
         return self._run(srgb(photo), 0.0, 0.0)[1]
 
     def _run(self, image: np.ndarray, blur: float, focus: float) -> tuple[np.ndarray, np.ndarray]:

@@ -78,7 +78,9 @@ def resume(run: Path, players: Players) -> int:
 
 
 def settings_of(run: Path, config: TrainConfig) -> TrainConfig:
-    """With what `run` goes on: `config`, but consistency sets in when it was to as the run began, however long it is.
+    """The settings that `run` goes on with: `config`, but consistency sets in at the step that the run began with.
+
+    `resolve_config` takes that step from the run's length, which may have been changed since.
 
     Raises:
         UsageError: the run was made with other settings.

@@ -111,7 +111,9 @@ def aperture_kernel(aperture: Aperture | str | Tensor, radius: float) -> Tensor:
     A point behind the focal plane (radius < 0) shows the aperture upright, one in front shows it turned by half a turn
     and with the opposite rim. Blades enclose the area of the disc of the same radius, one corner up before rotation. An
     image spans the disc's bounding square. Edges are the ramp sat(signed distance to the edge + 1/2); the shape is
-    drawn as much smaller as makes its mean squared radius that of the sharp one.
+    drawn as much smaller as makes its mean squared radius that of the sharp one. Cat's eyes are not in it.
+
+    Raises ValueError and TypeError for what is no aperture.
     """
     return fitted_kernel(check_aperture(aperture), radius)[0].clone()
 
