@@ -16,7 +16,7 @@ from argan.evaluation.samples import BATCH, draw_samples, photo_batches, sample_
 from argan.evaluation.sheet import save_sheet
 from argan.evaluation.truth import (
     confident_masks,
-    depth_maps,
+    depth_files,
     held_out,
     masked_photos,
     photos_with_depth,
@@ -87,7 +87,7 @@ def evaluate_model(
             pairs, most = masked_photos(data, masks), len(confident_masks(masks))
             yield from depth_against_masks(depth, track(pairs, "depth against masks", most))
         if truth is not None:
-            known, most = photos_with_depth(truth), len(depth_maps(truth))
+            known, most = photos_with_depth(truth), len(depth_files(truth))
             yield from depth_against_truth(depth, track(known, "depth against truth", most), "measured")
         if surrogate is not None:
             stand_ins = track(surrogate_pairs(data, surrogate, count, seed), "depth against surrogate", count)
@@ -131,7 +131,7 @@ def refuse_impossible(model: Model, data: str, masks: Path | None, truth: Path |
     if data == "synthetic" and (masks or surrogate):
         raise UsageError("--masks and --surrogate go with photographs", hint="give their folder or zip with --data")
     if truth is not None:
-        depth_maps(truth)  # there are some: they would be read after a thousand synthetic photographs only
+        depth_files(truth)  # there are some: they would be read after a thousand synthetic photographs only
 
 
 def choose_extractor(features: str, device: torch.device) -> tuple[FeatureExtractor | None, dict[str, str]]:

@@ -36,9 +36,9 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
     A depth map lies beside its photograph, as NAME.inv.png or, as `argan depth` calls it, NAME.depth.png: grey, 1 =
     nearest, 0 = unknown.
 
-    Raises UsageError if there is none, or no photograph to one.
+    Raises UsageError if there is none, or no photograph of its shape to one.
     """
-    for file in depth_maps(folder):
+    for file in depth_files(folder):
         name = PurePosixPath(PurePosixPath(file.name).stem).stem
         beside = [
             other for other in folder.glob(f"{glob.escape(name)}.*") if other.stem == name and is_picture(other.name)
@@ -49,7 +49,10 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
             upright = to_rgb(ImageOps.exif_transpose(image))
         photo = torch.tensor(np.asarray(upright)).permute(2, 0, 1)[None] / 255
         disparity = read_depth(file).disparity
-        check_shape(disparity.shape, photo.shape[2:])
+        try:
+            check_shape(disparity.shape, photo.shape[2:])
+        except UsageError as error:
+            raise UsageError(f"{file.name}: {error}", error.hint) from None
         truth = torch.tensor(np.where(disparity > 0, disparity, np.nan))[None, None]
         height, width = (max(1, round(length * side / max(photo.shape[2:]))) for length in photo.shape[2:])
         # Nearest pixels: laser depth is sparse, and what lies between two surfaces is no depth.
@@ -57,7 +60,7 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
         yield resize(photo, (height, width))[0], nearest[0]
 
 
-def depth_maps(folder: Path) -> list[Path]:
+def depth_files(folder: Path) -> list[Path]:
     """The depth maps of `photos_with_depth`."""
     files = [file for file in sorted(folder.glob("*.png")) if file.name.endswith(DEPTH_ENDINGS)]
     if not files:
