@@ -85,6 +85,7 @@ def parse_lens(
 
 
 def metric(dioptres: tuple[float, float] | None) -> tuple[float, float]:
+    """The dioptres at disparity 0 and 1; UsageError where they are not known."""
     if dioptres is None or not dioptres[1] > dioptres[0]:
         raise UsageError(
             "--f-number and --focus-distance need to know how far things are",
@@ -176,6 +177,12 @@ def check_depth_kind(depth: Path | None, kind: str | None, unit: float | None, m
         raise UsageError("--depth-kind goes with --depth FILE, or --model FILE.onnx")
     if unit is not None and (kind != "distance" or depth is None):
         raise UsageError("--depth-unit goes with --depth FILE --depth-kind distance")
+
+
+def check_metric(depth: Path | None, kind: str | None) -> None:
+    """Refuse depth that cannot be metric, whatever is in it; `metric` refuses what is not."""
+    if depth is None or (str(depth) != EMBEDDED and kind != "distance"):
+        metric(None)
 
 
 def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str | None) -> dict[str, str]:

@@ -206,12 +206,8 @@ def render(
         raise UsageError(f"{min(both)} cannot hold the picture and its depth: --output and --save-depth name one file")
     _options.check_depth(depth, files)
     _options.check_depth_kind(depth, depth_kind, depth_unit, model)
-    if (
-        (lens is not None or focus_distance is not None)
-        and str(depth) != _options.EMBEDDED
-        and depth_kind != "distance"
-    ):
-        _options.metric(None)
+    if lens is not None or focus_distance is not None:
+        _options.check_metric(depth, depth_kind)
     settings = _options.onnx_settings(model, model_input, depth_kind if depth is None else None)
     if is_onnx(model):
         from argan.cli import _onnx

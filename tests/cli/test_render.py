@@ -695,6 +695,12 @@ def test_wrong_options(
     assert names(photo.parent) == ["map.png", "photo.jpg"]
 
 
+def test_a_lens_needs_metres_which_no_model_gives(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "distance.onnx", "--depth-kind", "distance", "--f-number", "2"]
+    failed(capsys, 2, "how far things are", "render", photo, *options)
+    assert names(photo.parent) == ["photo.jpg"]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_here(photo: Path, depth: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failed(capsys, 4, "cuda was asked for", "render", photo, "--depth", depth, "--device", "cuda")
