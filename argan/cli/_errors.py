@@ -65,8 +65,9 @@ def explain(error: BaseException) -> ArganError:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Ctrl-C or SIGTERM, also inside of compiled code: Numba raises a SystemError because of it."""
-    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
+    """Ctrl-C or SIGTERM, also where another error came of it: in Numba's compiled code, in PyTorch's exporter."""
+    before = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt) or (before is not None and is_interrupt(before))
 
 
 def print_failure(message: str, hint: str | None = None) -> None:

@@ -206,6 +206,22 @@ def test_an_interrupt_inside_of_compiled_code_is_one(capsys):
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
+def test_an_interrupt_inside_of_pytorchs_exporter_is_one(capsys):
+    """It imports half of PyTorch; what is interrupted there lacks a name, and that error is wrapped in another."""
+
+    def command():
+        try:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise AttributeError("module 'torch._dynamo' has no attribute 'exc'")
+        except AttributeError as error:
+            raise RuntimeError("Failed to export the model") from error
+
+    assert exit_code_of(command) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
 def test_an_interrupt_that_typer_caught_is_told(capsys):
     assert exit_code_of(lambda: 130) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
