@@ -17,6 +17,7 @@ ARRAYS = (".npy", ".npz")
 WRITES = (".png", ".tif", ".tiff", ".npy")
 MISFIT = 0.05  # by how much a map's aspect ratio may differ from the photo's: coarse maps have few pixels
 NEAR_CLIP = 0.1  # percent of the pixels of a distance map that may be nearer than what becomes disparity 1
+OWN_MAP = "argan render --depth takes a map of your own"
 LONGEST = 50  # times as long as wide: estimators bring the short side of a photo to one size, the long one takes memory
 
 
@@ -93,7 +94,7 @@ def write_depth_view(path: Path, disparity: np.ndarray) -> None:
 def check_proportions(height: int, width: int) -> None:
     """Refuse to estimate depth where one side is more than LONGEST times the other."""
     if max(height, width) > LONGEST * min(height, width):
-        raise UsageError(f"{width} x {height} pixels are too long and narrow to estimate depth", hint="use --depth")
+        raise UsageError(f"{width} x {height} pixels are too long and narrow to estimate depth", hint=OWN_MAP)
 
 
 def check_depth_suffix(path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from argan import views
 from argan.curves import SRGB, STRAIGHT, Curve, curve_of
-from argan.depth_maps import check_proportions, check_shape, in_own_byte_order, values_of
+from argan.depth_maps import OWN_MAP, check_proportions, check_shape, in_own_byte_order, values_of
 from argan.devices import resolve_device
 from argan.errors import UsageError
 from argan.faces import at_face
@@ -194,9 +194,7 @@ def predict(pixels: Tensor, model: Model) -> Tensor:
     depth = estimator_of(model)
     height, width = pixels.shape[1:]
     if min(height, width) < 16:
-        raise UsageError(
-            f"a photo needs 16 pixels each way to estimate depth, not {width} x {height}", hint="use --depth"
-        )
+        raise UsageError(f"a photo needs 16 pixels each way to estimate depth, not {width} x {height}", hint=OWN_MAP)
     check_proportions(height, width)
     cudnn = torch.backends.cudnn  # which would convolve with 10 bits on GPUs: discs would differ from the CPU's
     exact = cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)

@@ -131,4 +131,6 @@ def test_options_that_go_with_onnx_files_alone(photo: Path, model: str, capsys: 
 def test_photo_too_small(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (15, 40)).save(tmp_path / "photo.png")
     assert argan("depth", tmp_path / "photo.png", "--model", model) == 2
-    assert "16 pixels each way" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "16 pixels each way" in said
+    assert "hint: argan render --depth" in said  # argan depth has no such option
