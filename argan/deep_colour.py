@@ -64,6 +64,11 @@ def read_16_bit_colour(path: Path) -> np.ndarray:
         return (np.asarray(high).astype(np.uint16) << 8) | np.asarray(low)
 
 
+def is_negative(image: Image.Image) -> bool:
+    """Whether it is a TIFF of 16-bit grey that stores white as 0: Pillow turns those of 8 bits round, not these."""
+    return image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
+
+
 def png_16_bit_colour(pixels: np.ndarray, chunks: list[tuple[bytes, bytes]]) -> bytes:
     """(H, W, C) uint16 -> the bytes of a PNG, with `chunks` (type, data) before the image data.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from argan.deep_colour import has_16_bit_colour, read_16_bit_colour
+from argan.deep_colour import has_16_bit_colour, is_negative, read_16_bit_colour
 from argan.errors import ArganError, UsageError, lower_first
 from argan.exif import upright
 from argan.images import reading, writing
@@ -111,7 +111,7 @@ def values_of(image: Image.Image) -> np.ndarray:
         return _grey(values)
     if values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)  # Pillow's mode I, its older way to hold 16 bits
-    return values
+    return 65535 - values if is_negative(image) else values
 
 
 def _grey(values: np.ndarray) -> np.ndarray:

@@ -21,7 +21,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
-from argan.deep_colour import has_16_bit_colour, png_16_bit_colour, read_16_bit_colour, tiff_16_bit_colour
+from argan.deep_colour import (
+    has_16_bit_colour,
+    is_negative,
+    png_16_bit_colour,
+    read_16_bit_colour,
+    tiff_16_bit_colour,
+)
 from argan.errors import ArganError, MissingReaderError, UsageError, lower_first
 from argan.exif import EXIF_DIRECTORIES, exif_of, tiff_tags, upright, upright_exif, upright_xmp
 from argan.files import atomic_file
@@ -96,7 +102,8 @@ def from_pil(image: Image.Image) -> Photo:
     pixels = np.array(plain)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
-        pixels = _with_transparency(pixels.astype(np.uint16), image)  # in this machine's byte order
+        pixels = pixels.astype(np.uint16)  # in this machine's byte order
+        pixels = _with_transparency(65535 - pixels if is_negative(image) else pixels, image)
     photo.pixels = upright(pixels, image)
     return photo
 

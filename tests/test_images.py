@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from argan import files, images
 from argan.deep_colour import png_16_bit_colour
+from argan.depth_maps import read_depth
 from argan.errors import ArganError, MissingError, UsageError
 from argan.exif import ORIENTATION, UPRIGHT
 from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
@@ -296,6 +297,14 @@ def test_16_bit_grey_is_kept_exactly(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(photo.pixels, deep(1))
     write_photo(tmp_path / f"result{suffix}", photo)
     assert np.array_equal(read_photo(tmp_path / f"result{suffix}").pixels, deep(1))
+
+
+def test_16_bit_grey_whose_white_is_0_is_no_negative(tmp_path: Path) -> None:
+    stored = TiffImagePlugin.ImageFileDirectory_v2()
+    stored[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 0
+    Image.fromarray(65535 - deep(1)[:, :, 0]).save(tmp_path / "photo.tif", tiffinfo=stored)
+    assert np.array_equal(read_photo(tmp_path / "photo.tif").pixels, deep(1))
+    np.testing.assert_allclose(read_depth(tmp_path / "photo.tif").disparity, deep(1)[:, :, 0] / 65535, atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
