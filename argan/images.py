@@ -293,7 +293,7 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
         x, y = (float(value) for value in dpi)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return (x, y) if 0 < x < 1e5 and 0 < y < 1e5 else None
+    return (x, y) if 1 < x < 1e5 and 1 < y < 1e5 else None  # 1: Pillow's, for a TIFF that does not say
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -185,9 +185,10 @@ def test_exif_is_kept_byte_for_byte_but_for_orientation_and_thumbnail(tmp_path: 
     assert kept[ExifTags.Base.Orientation] == 1
 
 
-def test_no_metadata_stays_none(tmp_path: Path) -> None:
-    picture().save(tmp_path / "photo.png")
-    photo = read_photo(tmp_path / "photo.png")
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_no_metadata_stays_none(tmp_path: Path, suffix: str) -> None:
+    picture().save(tmp_path / f"photo{suffix}")
+    photo = read_photo(tmp_path / f"photo{suffix}")
     assert (photo.icc, photo.exif, photo.xmp, photo.dpi, photo.text) == (None, None, None, None, {})
 
 
