@@ -6,7 +6,7 @@ import torch
 
 import argan
 from argan.errors import UsageError
-from argan.focus import centre_median, disparity_at, focus_band, resolve_focus, resolve_range, subject
+from argan.focus import blur_radius, centre_median, disparity_at, focus_band, resolve_focus, resolve_range, subject
 
 
 def scene(size: int = 90) -> np.ndarray:
@@ -68,9 +68,15 @@ def test_what_is_sharp_unless_told_otherwise(
     assert resolve_range(asked, focus, learned) == found  # type: ignore[arg-type]
 
 
+def test_blur_is_a_diameter_in_percent_of_the_long_side() -> None:
+    assert 2 * blur_radius(3, 400) == pytest.approx(3 / 100 * 400)
+
+
 def test_bands() -> None:
     assert focus_band(0.5, 0.2) == pytest.approx((0.4, 0.6))
     assert focus_band(0.5, (0.1, 0.3)) == (0.1, 0.3)
+    assert focus_band(0.5, (0.0, 1.0)) == (0, 1)  # everything
+    assert focus_band(0.5, (0.3, 0.3)) == (0.3, 0.3)  # a plane
     assert focus_band(1.4, 0.0) == (1.4, 1.4)  # a plane nearer than everything
 
 

@@ -43,9 +43,9 @@ def test_sign_and_units() -> None:
 
 
 def test_blur_is_what_render_takes() -> None:
-    """Percent of the long side at disparity difference 1; disparity 0 is infinitely far, 1 at half a metre."""
+    """Percent of the long side at disparity difference 1; disparity 0 is ten metres away, 1 just under half a metre."""
     lens = ThinLens(1.8, 85, 36)
-    blur = lens.blur(focus=1 / 3, dioptres=(0, 2))
+    blur = lens.blur(focus=1 / 3, dioptres=(0.1, 2.1))
     difference = (1 / 1.5 - 1 / 3) / 2  # of disparity, between 1.5 m and 3 m
     assert blur / 100 * 36 * difference == pytest.approx(circle_of_confusion(lens, 1 / 1.5, 1 / 3))
 
@@ -54,14 +54,19 @@ def test_doubling_the_f_number_halves_the_blur() -> None:
     assert ThinLens(2).spread(0.3) == pytest.approx(2 * ThinLens(4).spread(0.3))
 
 
+def test_a_lens_is_a_normal_one_on_full_frame_unless_told_otherwise() -> None:
+    assert ThinLens(0.95) == ThinLens(0.95, focal=50, sensor=36)  # f-numbers below 1 are rare, and real
+
+
 @pytest.mark.parametrize("values", [(0,), (-1,), (2, 0), (2, 50, 0), (math.nan,), (math.inf,)])
 def test_what_is_no_lens(values: tuple[float, ...]) -> None:
     with pytest.raises(UsageError, match="above 0"):
         ThinLens(*values)
 
 
-def test_nearer_than_the_focal_length() -> None:
-    with pytest.raises(UsageError, match="cannot focus at"):
-        ThinLens(2, 50).spread(1 / 0.04)
+def test_no_farther_than_the_focal_length() -> None:
+    for distance in (0.04, 0.05):
+        with pytest.raises(UsageError, match="cannot focus at"):
+            ThinLens(2, 50).spread(1 / distance)
     with pytest.raises(UsageError, match="beyond infinity"):
         ThinLens(2, 50).spread(-0.1)
