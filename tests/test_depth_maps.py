@@ -27,10 +27,11 @@ def test_round_trip(tmp_path: Path, suffix: str, tolerance: float) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_written_with_16_bits(tmp_path: Path) -> None:
-    write_depth(tmp_path / "map.png", RAMP)
-    with Image.open(tmp_path / "map.png") as image:
-        assert image.mode == "I;16"
+@pytest.mark.parametrize(("name", "kind"), [("map.png", "PNG"), ("map.PNG", "PNG"), ("map.tif", "TIFF")])
+def test_written_with_16_bits(tmp_path: Path, name: str, kind: str) -> None:
+    write_depth(tmp_path / name, RAMP)
+    with Image.open(tmp_path / name) as image:
+        assert (image.format, image.mode) == (kind, "I;16")
         assert (np.asarray(image)[0, 0], np.asarray(image)[-1, -1]) == (0, 65535)
 
 

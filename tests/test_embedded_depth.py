@@ -109,7 +109,7 @@ def test_gdepth(tmp_path: Path, kind: str, extended: bool, mime: str) -> None:
     found = read_embedded_depth(tmp_path / "photo.jpg")
     assert np.abs(found.disparity - DISPARITY).max() < 0.03
     assert found.dioptres == pytest.approx((1 / 5, 1), rel=0.05)
-    assert f"GDepth 48 x 32, {kind}" in found.note
+    assert found.note == f"{tmp_path / 'photo.jpg'}: GDepth 48 x 32, {kind}"
 
 
 @pytest.mark.parametrize("kind", ["RangeInverse", "RangeLinear"])
@@ -130,6 +130,12 @@ def test_depth_that_does_not_say_its_format_is_of_inverse_distance(tmp_path: Pat
     gdepth(tmp_path / "photo.jpg", "RangeInverse", extended=False)
     damaged(tmp_path / "photo.jpg", b"GDepth:Format=", b"GDepth:Formax=")
     assert np.abs(read_embedded_depth(tmp_path / "photo.jpg").disparity - DISPARITY).max() < 0.03
+
+
+def test_near_and_far_are_distances(tmp_path: Path) -> None:
+    gdepth(tmp_path / "photo.jpg", "RangeInverse", extended=False)
+    damaged(tmp_path / "photo.jpg", b'GDepth:Near="1"', b'GDepth:Near="2"')
+    assert read_embedded_depth(tmp_path / "photo.jpg").dioptres == pytest.approx((1 / 5, 1 / 2))
 
 
 def test_depth_without_a_unit_is_not_metric(tmp_path: Path) -> None:
