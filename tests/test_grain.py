@@ -7,7 +7,7 @@ import torch
 import argan
 from argan import grain as module
 from argan.errors import UsageError
-from argan.grain import LEVELS, TILE, Finish, measure_grain, no_grain
+from argan.grain import FINE, LEVELS, TILE, Finish, Grain, measure_grain, no_grain
 from argan.light import FULL_SCALE
 
 
@@ -123,6 +123,13 @@ def test_little_blur_needs_little_grain() -> None:
     assert sizes[0] == 0
     assert sizes == sorted(sizes)
     assert sizes[1] / sizes[3] == pytest.approx(np.sqrt(1 - 1 / (np.pi * 0.64)), rel=0.05)
+
+
+def test_between_measured_levels_noise_changes_evenly() -> None:
+    grain = Grain(torch.rand(3, LEVELS + 1), torch.eye(3), 0.0)
+    sigma, step = Finish(grain, 1.0, torch.uint16).sigma, FINE // LEVELS
+    torch.testing.assert_close(sigma[:, ::step], grain.sigma)  # black and white included
+    torch.testing.assert_close(sigma[:, step // 2 :: step], (grain.sigma[:, 1:] + grain.sigma[:, :-1]) / 2)
 
 
 def test_strength() -> None:
