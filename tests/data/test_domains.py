@@ -61,5 +61,6 @@ def test_the_same_scenes_at_two_apertures_are_told_apart():
 
 
 def test_too_few_photographs_are_refused():
+    assert len(FocusDomains(torch.zeros(3, 3, 8, 8, dtype=torch.uint8))) == 1
     with pytest.raises(ArganError, match="at least 3"):
         FocusDomains(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))

@@ -60,6 +60,14 @@ def test_framing_shows_nothing_from_beyond_the_frame():
     assert (steps > 1e-4).all()  # a border that is repeated would be flat
 
 
+def test_framing_moves_as_far_as_the_frame_and_each_way_by_itself():
+    """Zoomed by 1.25, four fifths are seen: a draw of 0 shows the first ones, 1 the last; of columns, then of rows."""
+    place = torch.linspace(-1, 1, 81)[1::2]  # of pixels' middles, the frame at -1 and 1
+    y, x = torch.meshgrid(place, place, indexing="ij")
+    framed = diff_augment.reframe(torch.stack([x, y, x])[None], torch.tensor([[1, 0, 1, 0.5, 0.5, 0.5, 0.5]]))
+    torch.testing.assert_close(framed[0, :2], torch.stack([0.8 * x - 0.2, 0.8 * y + 0.2]), atol=0.006, rtol=0)
+
+
 def test_framing_before_rendering_is_framing_after_it():
     """On a plane, whose blur is the same everywhere: away from the frame both orders give the same picture."""
     smooth = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 6), size=(48, 48), mode="bicubic")

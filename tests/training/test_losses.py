@@ -90,6 +90,12 @@ def test_cameras_are_anywhere_in_their_range_and_pairs_not_far_apart():
     assert (move * first <= 0).all()  # towards the front
 
 
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_every_sample_has_its_camera_where_there_are_viewpoints(count):
+    assert losses.draw_views(count, ModelConfig(yaw=0.5), rng()).shape == (count, 2)
+    assert losses.draw_views(count, ModelConfig(), rng()) is None
+
+
 def test_average_follows_with_its_half_life():
     module = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(module.weight)
@@ -100,6 +106,16 @@ def test_average_follows_with_its_half_life():
     torch.nn.init.zeros_(module.weight)
     average.update(module, batch=32, step=10_000)
     assert average.module.weight.item() == pytest.approx(0.5 * 0.5**0.5)
+
+
+def test_average_is_to_be_shown_and_has_the_buffers_of_now():
+    module = torch.nn.BatchNorm1d(2)
+    average = Average(module, half_life=64)
+    module.running_mean.fill_(3)
+    average.update(module, batch=8, step=0)
+    assert average.module.running_mean.eq(3).all()
+    assert not average.module.training and module.training
+    assert not any(x.requires_grad for x in average.module.parameters())
 
 
 def test_average_forgets_the_start_soon():
