@@ -102,6 +102,27 @@ def test_a_lamp_does_not_go_on_behind_what_is_beside_it(kind):
     assert shining[1] == pytest.approx(shining[0] / 2, rel=0.3)
 
 
+def test_a_photo_is_looked_at_once_in_strips():
+    strips = []
+
+    def light(area):
+        strips.append(area)
+        return torch.zeros(1, 3, *area.size)
+
+    lamps = Lamps(light, Area(0, 300, 0, 200), 5)
+    assert [strip.top for strip in strips] == [0] + [strip.bottom for strip in strips[:-1]]
+    assert strips[-1].bottom == 300
+    assert max(strip.bottom - strip.top for strip in strips) <= highlights.STRIP * lamps.cell < 300
+
+
+def test_lamps_shine_to_the_last_pixel_of_a_picture_that_is_not_of_whole_cells():
+    picture, whole = torch.zeros(1, 3, 301, 601), Area(0, 301, 0, 601)
+    picture[..., -1, -1] = 1
+    lamps = Lamps(lambda area: picture[..., area.top : area.bottom, area.left : area.right], whole, 5)
+    assert lamps.cell == 2
+    torch.testing.assert_close(lamps.lit(picture, torch.full((1, 1, 301, 601), -9.0), whole), 5 * picture)
+
+
 def test_lamps_are_where_they_are_in_every_tile():
     photo = np.full((1400, 80, 3), 12, np.uint8)
     for top in range(20, 1300, 160):
