@@ -229,6 +229,16 @@ def test_unreadable_files_are_skipped_counted_and_named(photos, caplog, cache):
         assert all(name in record.message for name in expected)
 
 
+@pytest.mark.parametrize(("count", "more"), [(5, ""), (6, " and 1 more")])
+def test_of_many_unreadable_files_five_are_named(photos, caplog, count, more):
+    for number in range(count):
+        write(photos, f"text{number}.webp", b"hello")
+    with caplog.at_level(logging.WARNING):
+        PhotoFolder(photos, 4, cache=False)
+    (record,) = caplog.records
+    assert record.message.endswith(f"text4.webp (not a picture){more}")
+
+
 def test_of_several_processes_one_names_what_is_skipped(photos, caplog, monkeypatch):
     write(photos, "text.webp", b"hello")
     monkeypatch.setenv("RANK", "1")
