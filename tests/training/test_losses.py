@@ -69,6 +69,7 @@ def test_smoothness_forgives_depth_edges_on_image_edges():
     assert losses.smoothness_loss(step, edge) < 0.01 * losses.smoothness_loss(step, flat)
     assert losses.smoothness_loss(torch.ones(1, 1, 8, 8), flat) == 0
     torch.testing.assert_close(losses.smoothness_loss(step, edge), losses.smoothness_loss(step, 1 - edge))
+    torch.testing.assert_close(losses.smoothness_loss(step.mT, flat), losses.smoothness_loss(step, flat))
 
 
 def test_smoothness_changes_depth_and_not_the_image():
