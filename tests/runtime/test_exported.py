@@ -250,6 +250,21 @@ def test_opaque_alpha_changes_nothing(folder):
     assert (found[:, :, 3] == 255).all()
 
 
+@pytest.mark.parametrize(("alpha", "times"), [(255, 1), (254, 2)])
+def test_alpha_goes_through_the_lens_only_where_something_shows_through(alpha, times):
+    seen = []
+    photo = Photo(np.dstack([noise(), np.full(SIZE, alpha, np.uint8)]))
+    same = pixels.seen_through(photo, lambda rgb: seen.append(rgb) or rgb).pixels
+    assert len(seen) == times
+    assert np.abs(same.astype(int) - photo.pixels).max() <= 1
+
+
+def test_floats_stay_floats_and_are_limited_to_what_graphs_take():
+    photo = Photo(np.array([[[-0.5], [0.5], [1.5]]]))
+    same = pixels.seen_through(photo, lambda rgb: rgb).pixels
+    assert same.dtype == np.float64 and same.ravel().tolist() == [0, 0.5, 1]
+
+
 def test_transparent_pixels_lend_no_colour(folder):
     picture = np.zeros((*SIZE, 4), np.uint8)
     picture[:, :30] = (255, 0, 255, 255)
