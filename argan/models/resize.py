@@ -7,7 +7,6 @@ from torch import Tensor
 from argan.kernels.sizes import plain, smaller
 
 BLOCK = 16  # rows that `_shrink` makes at a time
-INSIDE = torch.arange(BLOCK) + 0.5  # their centres
 
 
 def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -15,35 +14,6 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     if torch.onnx.is_in_onnx_export():
         return _resize_by_products(x, size)
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _resize_by_products(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """The same for ONNX, whose anti-aliased Resize only ONNX Runtime's CPU has as PyTorch does.
-
-    OpenVINO leaves the anti-aliasing out without a word, TensorRT refuses the file, DirectML takes another filter.
-    """
-    height, width = size
-    x = _shrink(x, smaller(x.shape[2], height))
-    x = _shrink(x.transpose(2, 3), smaller(x.shape[3], width)).transpose(2, 3)
-    return enlarge(x, (height, width))
-
-
-def _shrink(x: Tensor, rows: int) -> Tensor:
-    """x (B, C, H, W) -> (B, C, rows, W), rows <= H: a triangle two new rows wide, normalised, weighs the old ones.
-
-    The matrix of weights is nearly empty: `BLOCK` new rows at a time are the product of those old rows that they see.
-    """
-    height = x.shape[2]
-    scale = torch.true_divide(height, rows)
-    first = torch.arange(0, rows, BLOCK)[:, None]
-    seen = torch.arange((BLOCK + 1) * height // rows + 3)
-    row = ((first - 0.5) * scale - 0.5).floor() + seen  # (blocks, seen)
-    centre = (first + INSIDE) * scale  # (blocks, BLOCK)
-    weight = (1 - ((row[:, None] + 0.5 - centre[..., None]) / scale).abs()).relu()  # (blocks, BLOCK, seen)
-    inside = row.clamp(0, height - 1)
-    weight = weight * (row == inside)[:, None]
-    weight = weight / weight.sum(2, keepdim=True)
-    return (weight @ x[:, :, inside.long()]).flatten(2, 3)[:, :, :rows]
 
 
 def enlarge(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -65,3 +35,32 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
         return plain((2 * side * size + short) // (2 * short), least=2)  # side * size / short, rounded
 
     return resize(image, (scaled(height), scaled(width)))
+
+
+def _resize_by_products(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """`resize` for ONNX, whose own anti-aliased Resize few have but ONNX Runtime's CPU.
+
+    OpenVINO leaves the anti-aliasing out without a word, TensorRT refuses the file, DirectML takes another filter.
+    """
+    height, width = size
+    x = _shrink(x, smaller(x.shape[2], height))
+    x = _shrink(x.transpose(2, 3), smaller(x.shape[3], width)).transpose(2, 3)
+    return enlarge(x, (height, width))
+
+
+def _shrink(x: Tensor, rows: int) -> Tensor:
+    """x (B, C, H, W) -> (B, C, rows, W), rows <= H: a triangle two new rows wide, normalised, weighs the old ones.
+
+    The matrix of weights is nearly empty: `BLOCK` new rows at a time are the product of those old rows that they see.
+    """
+    height = x.shape[2]
+    scale = torch.true_divide(height, rows)
+    first = torch.arange(0, rows, BLOCK)[:, None]
+    seen = torch.arange((BLOCK + 1) * height // rows + 3)
+    row = ((first - 0.5) * scale - 0.5).floor() + seen  # (blocks, seen)
+    centre = (first + torch.arange(BLOCK) + 0.5) * scale  # (blocks, BLOCK)
+    weight = (1 - ((row[:, None] + 0.5 - centre[..., None]) / scale).abs()).relu()  # (blocks, BLOCK, seen)
+    inside = row.clamp(0, height - 1)
+    weight = weight * (row == inside)[:, None]
+    weight = weight / weight.sum(2, keepdim=True)  # 0 / 0 in new rows that the last block has too many
+    return (weight @ x[:, :, inside.long()]).flatten(2, 3)[:, :, :rows]

@@ -669,10 +669,9 @@ def spread_kernel(
     y = (block // across) * BLOCK + within // BLOCK
     x = (block % across) * BLOCK + within % BLOCK
     channel = tl.arange(0, 4)[None]
-    exists = (y < height) & (x < width)
-    y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)  # what can always be read needs no masks in the loop
     pitch = width + side - 1
-    source += ((y * pitch + x) * 4)[:, None] + channel
+    pixel = tl.minimum(y, height - 1) * pitch + tl.minimum(x, width - 1)  # can be read always: no masks in the loop
+    source += (pixel * 4)[:, None] + channel
     total = tl.zeros([BLOCK_P, 4], weights.dtype.element_ty)
     if tl.load(busy + block) != 0:
         if KERNELS == "block":
@@ -687,6 +686,7 @@ def spread_kernel(
                     total += tl.load(weights + (row * columns + column) * side * side + i * side + j)[:, None] * tap
                 else:
                     total += tl.load(weights + i * side + j) * tap
+    exists = (y < height) & (x < width)
     tl.store(out + channel * (height * width) + (y * width + x)[:, None], total, mask=exists[:, None] & (channel < 4))
 
 
