@@ -40,9 +40,8 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
     """
     for file in depth_files(folder):
         name = PurePosixPath(PurePosixPath(file.name).stem).stem
-        beside = [
-            other for other in folder.glob(f"{glob.escape(name)}.*") if other.stem == name and is_picture(other.name)
-        ]
+        near = sorted(folder.glob(f"{glob.escape(name)}.*"))  # the same one on every disk
+        beside = [other for other in near if other.stem == name and is_picture(other.name)]
         if not beside:
             raise UsageError(f"{file.name} has no photograph beside it")
         with reading(beside[0]) as image:
