@@ -100,7 +100,7 @@ KERNELS = [
     light_field("render_backward_kernel", 192, **RGB, **ALL, storage="fp64", compute="fp64"),
     expansion("pack_kernel", 96),
     *(expansion("convolve_kernel", 88, THEN=then) for then in ("elu", "slope", "add")),
-    expansion("convolve_kernel", 80, precision="ieee", THEN="slope"),
+    expansion("convolve_kernel", 72, precision="ieee", THEN="slope"),
     *(expansion("convolve_kernel", 96, "fp64", "ieee", THEN=then) for then in ("elu", "slope")),
     expansion("of_weights_kernel", 128),
     expansion("of_weights_kernel", 128, precision="ieee"),
