@@ -50,7 +50,8 @@ def read_16_bit_colour(path: Path) -> np.ndarray:
 
     Pillow keeps the more significant byte of every sample, by the byte order that it finds in the file. Told the
     opposite order, it keeps the less significant one: so the file is decoded twice. Grey with alpha
-    has no opposite order, but as many bytes as RGBA of 8 bits, as which it is decoded untouched.
+    has no opposite order, but as many bytes as RGBA of 8 bits, as which it is decoded untouched. Colours that are
+    stored times alpha are decoded as they are, too: Pillow would divide either half by the half of an alpha.
     """
     with Image.open(path) as high, Image.open(path) as low:
         raw_mode = _raw_mode(_tiles(high)[0])
@@ -59,9 +60,19 @@ def read_16_bit_colour(path: Path) -> np.ndarray:
             return np.asarray(high).view(">u2").astype(np.uint16)
         if high.mode not in ("RGB", "RGBA") or _has_16_bit_planes(high):
             raise ArganError("16-bit samples in this layout are not supported", hint="save it as 16-bit RGB or grey")
-        other = raw_mode[:-1] + OTHER_HALF[raw_mode[-1]]
+        stored = raw_mode.replace("RGBa", "RGBA")
+        high.tile = [_with_raw_mode(tile, stored) for tile in _tiles(high)]
+        other = stored[:-1] + OTHER_HALF[stored[-1]]
         low.tile = [_with_raw_mode(tile, other) for tile in _tiles(low)]
-        return (np.asarray(high).astype(np.uint16) << 8) | np.asarray(low)
+        pixels = (np.asarray(high).astype(np.uint16) << 8) | np.asarray(low)
+        return pixels if stored == raw_mode else _divided_by_alpha(pixels)
+
+
+def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint16 whose colours are stored times alpha -> those colours; black where there is none."""
+    alpha = np.maximum(pixels[..., 3:].astype(np.uint32), 1)
+    colours = (pixels[..., :3] * np.uint32(65535) + alpha // 2) // alpha
+    return np.concatenate([np.minimum(colours, 65535).astype(np.uint16), pixels[..., 3:]], axis=2)
 
 
 def is_negative(image: Image.Image) -> bool:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import SAMPLEFORMAT
 
 from argan.deep_colour import has_16_bit_colour, is_negative, read_16_bit_colour
 from argan.errors import ArganError, UsageError, lower_first
@@ -109,8 +110,10 @@ def values_of(image: Image.Image) -> np.ndarray:
     values = upright(np.asarray(image), image)
     if values.ndim == 3:
         return _grey(values)
-    if values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535:
-        values = values.astype(np.uint16)  # Pillow's mode I, its older way to hold 16 bits
+    if image.mode == "I" and getattr(image, "tag_v2", {}).get(SAMPLEFORMAT) == (1,):
+        values = values.view(np.uint32)  # what a TIFF stores without a sign
+    if image.mode == "I" and values.min() >= 0 and values.max() <= 65535:
+        values = values.astype(np.uint16)  # mode I is Pillow's older way to hold 16 bits
     return 65535 - values if is_negative(image) else values
 
 

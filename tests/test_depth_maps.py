@@ -2,11 +2,13 @@
 
 import errno
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import SAMPLEFORMAT
 
 from argan.deep_colour import png_16_bit_colour
 from argan.depth_maps import check_shape, read_depth, write_depth, write_depth_view
@@ -40,6 +42,19 @@ def test_grey_pictures_of_any_mode(tmp_path: Path, mode: str) -> None:
     grey = Image.fromarray((RAMP * 255).astype(np.uint8))
     grey.convert(mode).save(tmp_path / "map.png")
     np.testing.assert_allclose(read_depth(tmp_path / "map.png")[0], np.asarray(grey) / 255, atol=1e-6)
+
+
+def test_32_bits_without_a_sign_have_none(tmp_path: Path) -> None:
+    """Pillow reads a TIFF's into a mode that has one: the nearest half would come out farthest."""
+    steps = (RAMP.astype(np.float64) * (2**32 - 1)).astype(np.uint32)
+    Image.fromarray(steps.view(np.int32)).save(tmp_path / "map.tif")
+    signed, unsigned = (struct.pack("<HHIHH", SAMPLEFORMAT, 3, 1, sign, 0) for sign in (2, 1))
+    stored = (tmp_path / "map.tif").read_bytes()
+    assert stored.count(signed) == 1
+    (tmp_path / "map.tif").write_bytes(stored.replace(signed, unsigned))
+    np.testing.assert_allclose(read_depth(tmp_path / "map.tif").disparity, RAMP, atol=1e-6)
+    distance = read_depth(tmp_path / "map.tif", "distance", unit=1e-9)
+    np.testing.assert_allclose(distance.dioptres[0], 1e9 / steps.max(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -324,7 +324,9 @@ def test_16_bit_colour_png_is_kept_exactly(tmp_path: Path, channels: int) -> Non
     assert again.dpi == pytest.approx((300, 300), rel=1e-3)
 
 
-def tiff_16(pixels: np.ndarray, order: str, compressed: bool, planar: bool = False) -> bytes:
+def tiff_16(
+    pixels: np.ndarray, order: str, compressed: bool, planar: bool = False, premultiplied: bool = False
+) -> bytes:
     """A minimal TIFF: one strip, or one for each channel."""
     height, width, channels = pixels.shape
     planes = np.moveaxis(pixels, 2, 0) if planar else pixels[None]
@@ -337,7 +339,7 @@ def tiff_16(pixels: np.ndarray, order: str, compressed: bool, planar: bool = Fal
     tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, 8), (259, 3, 1, 8 if compressed else 1)]
     tags += [(262, 3, 1, 2), (273, 4, count, places if planar else starts[0]), (277, 3, 1, channels)]
     tags += [(278, 4, 1, height), (279, 4, count, places + 4 * count if planar else lengths[0])]
-    tags += ([(284, 3, 1, 2)] if planar else []) + ([(338, 3, 1, 2)] if channels == 4 else [])
+    tags += ([(284, 3, 1, 2)] if planar else []) + ([(338, 3, 1, 2 - premultiplied)] if channels == 4 else [])
     data += struct.pack(f"{order}{2 * count}I", *starts, *lengths) if planar else b""
     directory = struct.pack(order + "H", len(tags))
     for tag, kind, count, value in tags:
@@ -353,6 +355,20 @@ def tiff_16(pixels: np.ndarray, order: str, compressed: bool, planar: bool = Fal
 def test_16_bit_colour_tiff_is_read_exactly(tmp_path: Path, channels: int, order: str, compressed: bool) -> None:
     (tmp_path / "photo.tif").write_bytes(tiff_16(deep(channels), order, compressed))
     assert np.array_equal(read_photo(tmp_path / "photo.tif").pixels, deep(channels))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_16_bit_colours_stored_times_alpha_keep_their_16_bits(tmp_path: Path, order: str, compressed: bool) -> None:
+    pixels = deep(4)
+    pixels[..., 3] |= 1 << 15  # at least half: a colour is within 1 of what was stored of it
+    pixels[0, 0] = 0
+    stored = pixels.copy()
+    stored[..., :3] = np.round(pixels[..., :3] * (pixels[..., 3:] / 65535))
+    (tmp_path / "photo.tif").write_bytes(tiff_16(stored, order, compressed, premultiplied=True))
+    read = read_photo(tmp_path / "photo.tif").pixels
+    assert np.array_equal(read[..., 3], pixels[..., 3])
+    assert np.abs(read.astype(int) - pixels).max() <= 1
 
 
 @pytest.mark.parametrize("channels", [3, 4])
