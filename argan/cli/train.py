@@ -63,7 +63,7 @@ def train(
     from argan.devices import resolve_device
     from argan.distributed import is_main, world
     from argan.models.hub import step_of
-    from argan.training.loop import Progress
+    from argan.training.logs import Progress
     from argan.training.loop import train as run_training
 
     if resolved.data != "synthetic":

@@ -103,7 +103,7 @@ def train_depth(
     from argan.models.hub import find, is_outdated, load, newest_checkpoint, refuse_other_things
     from argan.training.depth import predictor, shared_resolution
     from argan.training.depth import train_depth as learn
-    from argan.training.loop import Progress
+    from argan.training.logs import Progress
 
     if width % 8:
         raise UsageError(f"--width is a multiple of 8, got {width}")

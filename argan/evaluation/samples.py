@@ -14,7 +14,7 @@ from argan.evaluation.report import Row, row_of_means
 from argan.evaluation.truth import synthetic_photos
 from argan.features import FeatureExtractor
 from argan.models.hub import Model
-from argan.training.losses import draw_scale, draw_views
+from argan.training.draws import draw_scale, draw_views
 
 BATCH = 50
 NEIGHBORS = 3  # of precision and recall

@@ -22,8 +22,8 @@ from argan.models.encoder import pretrained
 from argan.models.estimator import DepthEstimator, DepthPredictor, PretrainedPyramid
 from argan.models.hub import DepthInfo, Model
 from argan.training.augment import augment, collage, stage
-from argan.training.loop import Progress, step_seed
-from argan.training.losses import draw_views
+from argan.training.draws import draw_views, step_seed
+from argan.training.logs import Progress
 from argan.training.players import use_bfloat16
 
 PHOTOS = 0.5  # the share of photographs in what an estimator sees, where there are any

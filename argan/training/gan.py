@@ -18,6 +18,7 @@ from argan.models.aperture import ApertureRenderer, render_mixture, rendered_row
 from argan.models.discriminator import Discriminator
 from argan.models.generator import Generator
 from argan.training import diff_augment, losses, pictures
+from argan.training.draws import draw_cameras, draw_scale
 from argan.training.players import Players, Terms
 
 GRID_SAMPLES = 16
@@ -107,8 +108,8 @@ class AperturePlayers(Players[RenderingGenerator, Discriminator]):
         model, loss, batch = self.config.model, self.config.loss, self.config.batch
         views = 2 if model.viewpoints else 1
         noise = torch.randn(batch // views, model.z_dim, generator=rng).repeat_interleave(views, dim=0)
-        scale = losses.draw_scale(batch, loss.mixture, rng)
-        camera = losses.draw_cameras(batch, model, rng) if model.viewpoints else None
+        scale = draw_scale(batch, loss.mixture, rng)
+        camera = draw_cameras(batch, model, rng) if model.viewpoints else None
         augment = [diff_augment.draw(batch, loss.augment, rng) for _ in range(2)] if loss.augment else [None, None]
         return Draws(noise, scale, camera, *augment)
 

@@ -1,8 +1,9 @@
-"""What a run writes down: `metrics.jsonl`, one line every few steps, and TensorBoard on request."""
+"""What a run tells of its steps: progress, `metrics.jsonl`, one line every few steps, and TensorBoard on request."""
 
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,14 @@ from torch import Tensor
 from argan import distributed
 from argan.errors import MissingError
 from argan.files import atomic_file
+
+
+@dataclass
+class Progress:
+    """How far a run is, for whoever shows it: the steps that are done, and the means of the last ones."""
+
+    step: int
+    stats: dict[str, float]
 
 
 class Log:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +24,8 @@ from argan.errors import ArganError, Interrupted, UsageError
 from argan.files import atomic_file
 from argan.models import hub
 from argan.training import checkpoint
-from argan.training.logs import Log
+from argan.training.draws import step_seed
+from argan.training.logs import Log, Progress
 from argan.training.systems import make_players
 
 ASKED = 10  # steps after which several processes ask each other whether to stop: torchrun waits for 30 seconds
@@ -37,14 +37,6 @@ class Photos(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: Tensor, flips: Tensor, device: torch.device) -> Tensor: ...
-
-
-@dataclass
-class Progress:
-    """What a progress bar shows."""
-
-    step: int
-    stats: dict[str, float]
 
 
 def open_photos(config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> Photos:
@@ -187,11 +179,6 @@ def batches(
             step += 1
             coming = thread.submit(ready, step)
             yield made
-
-
-def step_seed(seed: int, step: int) -> int:
-    """A seed of its own for every (seed, step)."""
-    return (seed << 32) + step
 
 
 def refuse_unequal_parts(config: TrainConfig) -> None:

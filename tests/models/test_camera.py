@@ -9,6 +9,7 @@ from argan.config import ModelConfig
 from argan.models.camera import FOCAL_LENGTH, depth_of, reproject, rotation, sample_at
 from argan.models.generator import Generator
 from argan.training import losses
+from argan.training.draws import draw_cameras
 
 SIZE, STEP = 24, 0.05
 A = FOCAL_LENGTH * SIZE * STEP
@@ -125,7 +126,7 @@ def test_gradients_reach_colour_and_depth_of_both_views():
 
 def test_cameras_come_in_pairs_within_the_range():
     model = ModelConfig(yaw=0.8, pitch=0.2)
-    camera = losses.draw_cameras(4000, model, torch.Generator().manual_seed(0))
+    camera = draw_cameras(4000, model, torch.Generator().manual_seed(0))
     first, second = camera[0::2], camera[1::2]
     limits = torch.tensor([0.2, 0.8])
     assert (camera.abs() <= limits).all()

@@ -19,6 +19,7 @@ from argan.errors import ArganError, Interrupted, UsageError
 from argan.models import hub
 from argan.training import checkpoint, loop
 from argan.training.gan import GRID_SAMPLES, AperturePlayers
+from argan.training.logs import Progress
 from argan.training.systems import make_players
 
 TINY = TrainConfig(
@@ -84,7 +85,7 @@ def test_a_resumed_run_holds_no_checkpoint_open(tmp_path):
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
     loop.train(TINY, tmp_path / "whole", device="cpu")
 
-    def interrupt(progress: loop.Progress) -> None:
+    def interrupt(progress: Progress) -> None:
         if progress.step == 2:
             signal.raise_signal(number)
 
@@ -213,7 +214,7 @@ def test_not_a_number_stops_with_its_cause_and_the_last_good_checkpoint(tmp_path
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path):
-    def again(progress: loop.Progress) -> None:
+    def again(progress: Progress) -> None:
         with pytest.raises(UsageError, match="another process is training"):
             loop.train(replace(TINY, steps=8), tmp_path, device="cpu")
 
@@ -250,10 +251,6 @@ def test_own_photographs_are_read_from_a_folder(tmp_path):
     (folder / "broken.jpg").write_bytes(b"not a picture")
     loop.train(replace(TINY, data=str(tmp_path / "photos"), steps=2), tmp_path / "run", device="cpu")
     assert (tmp_path / "run" / "checkpoints" / "step-0000002").is_dir()
-
-
-def test_steps_are_seeded_apart():
-    assert len({loop.step_seed(seed, step) for seed in range(3) for step in range(100)}) == 300
 
 
 def test_signals_are_restored_outside_the_main_flow():
