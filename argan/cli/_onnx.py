@@ -4,17 +4,16 @@ render.onnx and pipeline.onnx render by themselves. depth.onnx gives depth alone
 `argan render` hands it to argan's own renderer, as it does with depth models of others (`argan.models.onnx_depth`).
 """
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from argan import depth_maps, runtime
+from argan import runtime
 from argan.cli import _batch, _options, _output
+from argan.cli._results import Files
+from argan.cli._scene import Arrived
 from argan.errors import UsageError
 from argan.focus import Focus
-from argan.images import Photo, read_photo, write_photo
 
 Renderer = runtime.RenderFile | runtime.PipelineFile
 
@@ -55,60 +54,30 @@ def open_renderer(context: typer.Context, model: str, settings: dict[str, str], 
     return opened
 
 
-def render(
-    renderer: Renderer,
-    photos: _batch.Photos,
-    outputs: dict[Path, Path],
-    depth_outputs: dict[Path, Path],
-    *,
-    blur: float,
-    focus: Focus,
-    depth: Path | None,
-    depth_kind: str | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def render(renderer: Renderer, files: Files, *, blur: float, focus: Focus, as_json: bool) -> None:
     """`argan render` in ONNX Runtime."""
-    source = str(depth) if depth is not None else renderer.name
+    source = str(files.depth) if files.depth is not None else renderer.name
     _output.info(f"depth: {source}; device: {renderer.device}; renderer: {renderer.path}")
 
-    @dataclass
-    class Job:
-        photo: Photo
-        given: depth_maps.DepthMap | None
-        start: float
-        result: runtime.Rendering | None = None
+    def work(path: Path, arrived: Arrived) -> tuple[float, runtime.Rendering]:
+        start, photo, given = arrived
+        _options.say_depth(given)
+        focused = _options.focus_in(path, focus, photo)
+        depth = given.disparity if given is not None else None
+        return start, renderer.render(photo, blur=blur, focus=focused, depth=depth)
 
-    def read(path: Path) -> Job:
-        start = time.perf_counter()
-        _batch.check_new([file for file in (outputs[path], depth_outputs.get(path)) if file is not None], overwrite)
-        return Job(read_photo(path), _options.given_depth(depth, path, photos[path], depth_kind), start)
-
-    def work(path: Path, job: Job) -> Job:
-        _options.say_depth(job.given)
-        focused = _options.focus_in(path, focus, job.photo)
-        given = job.given.disparity if job.given is not None else None
-        job.result = renderer.render(job.photo, blur=blur, focus=focused, depth=given)
-        return job
-
-    def write(path: Path, job: Job) -> _batch.Row:
-        assert job.result is not None
-        written = [outputs[path]]
-        _batch.make_folder(outputs[path].parent)
-        write_photo(outputs[path], job.result.photo)
-        if path in depth_outputs:
-            _batch.make_folder(depth_outputs[path].parent)
-            depth_maps.write_depth(depth_outputs[path], job.result.disparity)
-            written.append(depth_outputs[path])
+    def write(path: Path, done: tuple[float, runtime.Rendering]) -> _batch.Row:
+        start, result = done
+        written = files.write(path, result.photo, lambda: result.disparity)
         return _batch.row(
             path,
-            job.result.photo,
+            result.photo,
             written,
-            job.start,
+            start,
             blur=blur,
-            focus=round(job.result.focus, 4),
+            focus=round(result.focus, 4),
             depth=source,
             device=renderer.device,
         )
 
-    _batch.run_batch(photos, "render", read, work, write, as_json)
+    _batch.run_batch(files.photos, "render", files.read, work, write, as_json)

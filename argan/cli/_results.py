@@ -1,35 +1,20 @@
-"""What `argan render` makes of a photo: a rendering, a preview to judge by, or a sweep of focus."""
+"""What `argan render` makes of a photo, a rendering, a preview to judge by, or a sweep of focus; and its files."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from argan.cli import _batch, _output
-from argan.images import Photo, check_suffix, output_suffix, write_photo, writing
+import numpy as np
+
+from argan.cli import _batch, _options, _output
+from argan.cli._scene import Arrived, Scene
+from argan.depth_maps import write_depth
+from argan.images import check_suffix, output_suffix, read_photo, write_photo, writing
 from argan.names import SWEEP
 from argan.sweep import check_animation, small_frame, sweep_planes, write_animation
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from argan.focus import Band
-    from argan.photo import Look
-
-
-@dataclass
-class Scene:
-    """A photo from a file with its depth."""
-
-    photo: Photo
-    disparity: "Tensor"
-    plane: float
-    """The disparity in focus."""
-    focused_at: "Callable[[float], tuple[Look, Band]]"
-    """How a photo is blurred that is focused on a disparity, and what is sharp in it."""
-    start: float
-    """When it began to be read."""
 
 
 class Bokeh:
@@ -118,3 +103,46 @@ def remove_longer_sweep(pictures: list[Path]) -> None:
         picture.unlink()
     if left_over:
         _output.info(f"{pictures[0].parent}: removed {len(left_over)} frames of a longer sweep")
+
+
+def result_of(show: str | None, sweep: int | None, overwrite: bool) -> Bokeh:
+    """What was asked for."""
+    if show is not None:
+        return Preview(show)
+    return Bokeh() if sweep is None else Sweep(sweep, overwrite)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is read of each photo, and written."""
+
+    photos: _batch.Photos
+    depth: Path | None
+    depth_kind: str | None
+    depth_unit: float | None
+    result: Bokeh
+    outputs: dict[Path, Path]
+    depth_outputs: dict[Path, Path]
+    overwrite: bool
+
+    def of(self, path: Path) -> list[Path]:
+        """All that the result is written to, the photo's output last."""
+        return self.result.files(self.outputs[path], path)
+
+    def read(self, path: Path) -> Arrived:
+        """Refuses what is not to be replaced."""
+        start = time.perf_counter()
+        _batch.check_new([*self.of(path), *filter(None, [self.depth_outputs.get(path)])], self.overwrite)
+        photo, place = read_photo(path), self.photos[path]
+        return start, photo, _options.given_depth(self.depth, path, place, self.depth_kind, self.depth_unit)
+
+    def write(self, path: Path, made: Any, disparity: Callable[[], np.ndarray]) -> list[Path]:
+        """What was made of a photo, and the disparity (H, W) that was used if it is to be saved: the files."""
+        _batch.make_folder(self.outputs[path].parent)
+        self.result.write(self.outputs[path], made)
+        written = self.of(path)
+        if (depth_target := self.depth_outputs.get(path)) is not None:
+            _batch.make_folder(depth_target.parent)
+            write_depth(depth_target, disparity())
+            written.append(depth_target)
+        return written

@@ -182,116 +182,65 @@ def render(
         argan render photo.jpg --model midas_small.onnx       depth by a third-party model
     """
     from argan.cli import _results
+    from argan.cli._scene import Arrived, Optics, Scene
     from argan.errors import UsageError
     from argan.focus import BLUR
     from argan.runtime import is_onnx
 
+    wanted_blur = BLUR if blur is None else blur
     wanted_focus = _options.parse_focus(focus, focus_depth, focus_distance)
     any_focus = wanted_focus if focus_distance is None else focus_distance
     wanted_range = _options.parse_range(focus_range, any_focus)
     wanted_grain = _options.parse_grain(grain)
     lens = _options.parse_lens(blur, f_number, focal, sensor, focus_distance)
     _options.check_one_result(sweep, show, any_focus, wanted_range)
-    files = _batch.find_photos(photos)
-    result: _results.Bokeh = _results.Bokeh()
-    if show is not None:
-        result = _results.Preview(show)
-    elif sweep is not None:
-        result = _results.Sweep(sweep, overwrite)
-    outputs = _batch.output_paths(files, output, result.ending)
+    found = _batch.find_photos(photos)
+    result = _results.result_of(show, sweep, overwrite)
+    outputs = _batch.output_paths(found, output, result.ending)
     for path in outputs.values():
         result.check(path)
-    depth_outputs = _options.saved_depth_paths(files, save_depth)
+    depth_outputs = _options.saved_depth_paths(found, save_depth)
     if both := set(outputs.values()) & set(depth_outputs.values()):
         raise UsageError(f"{min(both)} cannot hold the picture and its depth: --output and --save-depth name one file")
-    _options.check_depth(depth, files)
+    _options.check_depth(depth, found)
     _options.check_depth_kind(depth, depth_kind, depth_unit, model)
     if lens is not None or focus_distance is not None:
         _options.check_metric(depth, depth_kind)
+    files = _results.Files(found, depth, depth_kind, depth_unit, result, outputs, depth_outputs, overwrite)
     settings = _options.onnx_settings(model, model_input, depth_kind if depth is None else None)
     if is_onnx(model):
         from argan.cli import _onnx
 
         if (renderer := _onnx.open_renderer(context, str(model), settings, device)) is not None:
-            _onnx.render(
-                renderer,
-                files,
-                outputs,
-                depth_outputs,
-                blur=BLUR if blur is None else blur,
-                focus=wanted_focus,
-                depth=depth,
-                depth_kind=depth_kind,
-                overwrite=overwrite,
-                as_json=as_json,
-            )
+            _onnx.render(renderer, files, blur=wanted_blur, focus=wanted_focus, as_json=as_json)
             return
     if depth is not None and model is not None:
         raise UsageError("--depth and --model exclude each other: both say how far things are")
-
-    import time
-    from dataclasses import replace
-
-    from argan.depth_maps import DepthMap, write_depth
-    from argan.images import Photo, read_photo
-
-    def read(path: Path) -> tuple[float, Photo, DepthMap | None]:
-        start = time.perf_counter()
-        targets = [*result.files(outputs[path], path), *filter(None, [depth_outputs.get(path)])]
-        _batch.check_new(targets, overwrite)
-        picture = read_photo(path)
-        return start, picture, _options.given_depth(depth, path, files[path], depth_kind, depth_unit)
-
-    first = _batch.read_ahead(files, read)
+    first = _batch.read_ahead(found, files.read)
 
     # From here on it takes torch.
-    from argan import photo
     from argan.devices import resolve_device
-    from argan.focus import Band, focus_band, resolve_range
+    from argan.focus import resolve_range
     from argan.kernels import resolve
     from argan.models.hub import load
+    from argan.photo import Look, as_aperture, learned_range
 
-    look = photo.Look(
-        BLUR if blur is None else blur,
-        photo.as_aperture(_options.read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye),
-        wanted_grain,
-        highlights,
-    )
+    opening = as_aperture(_options.read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye)
+    look = Look(wanted_blur, opening, wanted_grain, highlights)
     where = resolve_device(device)
     estimator = load(model, onnx_settings=settings).to(where) if depth is None else None
     source = estimator.config.name if estimator is not None else str(depth)
-    around = resolve_range(wanted_range, 0.0 if sweep is not None else wanted_focus, photo.learned_range(estimator))
+    around = resolve_range(wanted_range, 0.0 if sweep is not None else wanted_focus, learned_range(estimator))
+    optics = Optics(estimator, look, lens, wanted_focus, focus_distance, around)
     _output.info(f"depth: {source}; device: {where}; renderer: {resolve('auto', where, numba=True)}")
 
-    def work(path: Path, arrived: tuple[float, Photo, DepthMap | None]) -> tuple[_results.Scene, Any]:
-        start, picture, given = arrived
-        _options.say_depth(given)
-        dioptres = given.dioptres if given is not None else None
-        disparity = photo.photo_disparity(picture, given.disparity if given is not None else estimator, where)
-        if focus_distance is not None:
-            plane = _options.disparity_of(focus_distance, dioptres)
-        elif isinstance(around, tuple):
-            plane = sum(around) / 2
-        else:
-            focused = _options.focus_in(path, wanted_focus, picture)
-            plane = photo.plane_in_focus(focused, disparity, estimator)
+    def work(path: Path, arrived: Arrived) -> tuple[Scene, Any]:
+        scene = optics.scene(path, arrived, where)
+        return scene, result.make(scene, files.of(path))
 
-        def focused_at(plane: float) -> tuple[photo.Look, Band]:
-            blur = look.blur if lens is None else _options.blur_of(lens, plane, dioptres)
-            return replace(look, blur=blur), focus_band(plane, around)
-
-        scene = _results.Scene(picture, disparity, plane, focused_at, start)
-        return scene, result.make(scene, result.files(outputs[path], path))
-
-    def write(path: Path, done: tuple[_results.Scene, Any]) -> _batch.Row:
+    def write(path: Path, done: tuple[Scene, Any]) -> _batch.Row:
         scene, made = done
-        written = result.files(outputs[path], path)
-        _batch.make_folder(outputs[path].parent)
-        result.write(outputs[path], made)
-        if (depth_target := depth_outputs.get(path)) is not None:
-            _batch.make_folder(depth_target.parent)
-            write_depth(depth_target, scene.disparity[0, 0].cpu().numpy())
-            written.append(depth_target)
+        written = files.write(path, made, lambda: scene.disparity[0, 0].cpu().numpy())
         return _batch.row(
             path,
             scene.photo,
@@ -303,4 +252,4 @@ def render(
             device=str(where),
         )
 
-    _batch.run_batch(files, "render", read, work, write, as_json, first)
+    _batch.run_batch(found, "render", files.read, work, write, as_json, first)
