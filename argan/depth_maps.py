@@ -16,6 +16,7 @@ from argan.views import depth_view
 
 ARRAYS = (".npy", ".npz")
 WRITES = (".png", ".tif", ".tiff", ".npy")
+READS = (*WRITES, ".npz")  # what a folder of maps is searched for, first match wins
 MISFIT = 0.05  # by how much a map's aspect ratio may differ from the photo's: coarse maps have few pixels
 NEAR_CLIP = 0.1  # percent of the pixels of a distance map that may be nearer than what becomes disparity 1
 OWN_MAP = "argan render --depth takes a map of your own"

@@ -16,8 +16,6 @@ from argan.names import made_of
 if TYPE_CHECKING:
     from argan.images import Photo
 
-DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz")
-
 Row = dict[str, Any]
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -48,11 +46,11 @@ def find_photos(paths: Iterable[Path]) -> Photos:
     return photos
 
 
-def is_named_as_a_photo(path: Path) -> bool:
-    """By its suffix, one of `argan.images.READS`."""
-    from argan.images import READS
+def is_named_as_a_result(path: Path) -> bool:
+    """By its suffix, which is a photo's or a depth map's."""
+    from argan import depth_maps, images
 
-    return path.suffix.lower() in READS
+    return path.suffix.lower() in {*images.READS, *depth_maps.READS}
 
 
 def output_paths(
@@ -68,7 +66,7 @@ def output_paths(
     if output is not None and not output.is_dir():
         if may_be_file and len(photos) == 1 and output.suffix:
             return dict.fromkeys(photos, output)
-        if output.exists() or is_named_as_a_photo(output) or output.suffix.lower() in DEPTH_SUFFIXES:
+        if output.exists() or is_named_as_a_result(output):
             raise UsageError(f"the results cannot be one file {output}", hint="give a folder")
 
     def named(photo: Path, name: str) -> Path:
@@ -109,11 +107,13 @@ def depth_file(option: Path, photo: Path, place: Path) -> Path:
     NAME is the photo's, with its suffix or without. A folder may mirror the photos' own: `place` is where this photo
     belongs in it.
     """
+    from argan.depth_maps import READS
+
     if not option.is_dir():
         return option
     for name in (photo.name, photo.stem):
         for folder in (option / place, option):
-            for suffix in DEPTH_SUFFIXES:
+            for suffix in READS:
                 path = folder / f"{name}.depth{suffix}"
                 if path.exists():
                     return path
