@@ -152,6 +152,9 @@ def hsv(hue: float, saturation: float, value: float) -> Array:
     return decode(encoded.astype(np.float32))
 
 
+# The curve of `argan.curves.SRGB`, but rounded otherwise in the last place: photographs of a seed stay what they are.
+
+
 def decode(encoded: Array) -> Array:
     """sRGB -> linear light."""
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).astype(np.float32)
