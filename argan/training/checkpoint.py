@@ -104,7 +104,7 @@ def warn_of_other_photographs(run: Path, count: int) -> None:
     if newest is None:
         return
     with readable(newest):
-        before = _about(newest).get("photographs", count)  # older ones did not count them
+        before = _about(newest)["photographs"]
     if before != count:
         warnings.warn(f"this run had {before} photographs, and goes on with {count}", stacklevel=2)
 
