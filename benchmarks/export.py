@@ -24,6 +24,7 @@ from argan.curves import SRGB
 from argan.export import FORMATS, combinations, export_target, targets_of
 from argan.export.formats import FIXED
 from argan.export.metadata import read_size, size_text
+from argan.focus import blur_radius
 from argan.kernels import render_bokeh
 from argan.models.hub import Model, load
 
@@ -99,7 +100,7 @@ def speed(model: Model, size: tuple[int, int] = (1180, 850), repeats: int = 4) -
             inputs |= {"blur": np.array([blur], np.float32), "focus": np.array([model.depth.focus], np.float32)}
 
             def reference(blur: float = blur) -> torch.Tensor:
-                radius = blur / 200 * max(size)
+                radius = blur_radius(blur, max(size))
                 return SRGB.encode(
                     render_bokeh(SRGB.decode(image), disparity, radius, model.depth.focus, impl="reference")
                 )

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from argan import runtime
+from argan.focus import blur_radius
 from argan.images import Photo
 from argan.runtime import exported, tiles
 
@@ -56,7 +57,7 @@ def seams(path: Path) -> Iterator[tuple[float, int, float]]:
         whole = model.render(photo, blur=blur, focus=0.2, depth=depth).photo.pixels
         exported.tiles = lambda *picture: tiles.tiles(*picture, whole=SMALLER_TILES)
         tiled = model.render(photo, blur=blur, focus=0.2, depth=depth).photo.pixels
-        count = len(list(exported.tiles(720, 1280, blur / 200 * 1280)))
+        count = len(list(exported.tiles(720, 1280, blur_radius(blur, 1280))))
         yield blur, count, 255 * float(np.abs(tiled - whole).max())
 
 
