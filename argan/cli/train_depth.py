@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from argan.cli import _output
 from argan.config import DepthConfig, EncoderName
+
+if TYPE_CHECKING:
+    from argan.data.folder import PhotoFolder
+    from argan.models.hub import Model
 
 DEFAULT = DepthConfig()
 
@@ -100,7 +104,7 @@ def train_depth(
     from argan.data.folder import PhotoFolder
     from argan.devices import resolve_device
     from argan.errors import UsageError
-    from argan.models.hub import find, is_outdated, load, newest_checkpoint, refuse_other_things
+    from argan.models.hub import find, load, refuse_other_things
     from argan.training.depth import predictor, shared_resolution
     from argan.training.depth import train_depth as learn
     from argan.training.logs import Progress
@@ -113,16 +117,13 @@ def train_depth(
         raise UsageError("--teacher goes with --photos")
     for data in photos or ():
         refuse_missing(data)
-    newest = [str(newest_checkpoint(Path(name)) or name) for name in checkpoints]
-    run = Path(checkpoints[0])
-    if photos and (run / "model" / "config.json").is_file() and not is_outdated(run, run / "model"):
-        newest[0] = str(run / "model")  # with the estimator that has been learned already
+    newest = newest_of(checkpoints, estimates=bool(photos))
     model, *others = map(load, newest)
     taught_by = None if teacher is None else load(teacher)
     if taught_by is not None:
         predictor(taught_by)  # one without an estimator is an error now, not after the photographs
     resolution = shared_resolution([model, *others])
-    folder = out or model_folder(run)
+    folder = out or model_folder(Path(checkpoints[0]))
     refuse_other_things(folder)
     twice = bool(photos) and model.depth is None and teacher is None
     _output.info(f"learning depth from {', '.join(str(find(name)) for name in newest)} on {resolve_device(device)}")
@@ -160,23 +161,38 @@ def train_depth(
         learned = learn(
             model, config, others=others, photos=photographs, focus=focus, teacher=taught_by, device=device, report=show
         )
-    names = " and ".join(
-        [f"samples of {source.config.name}" for source in (model, *others)]
-        + [
-            f"{len(found)} photographs of {Path(data).name}{' and their blur' * defocus}"
-            for data, found in seen.items()
-        ]
-        + ([] if taught_by is None else [f"the depth that {taught_by.config.name} sees in these"])
-    )
+    names = learned_from([model, *others], seen, defocus, taught_by) + ", samples alone first" * twice
     about = ", ".join(f"{name} {value}" for name, value in to_dict(config).items())
-    card = {
-        **learned.config.card,
-        "estimator": f"argan train-depth from {names}{', samples alone first' if twice else ''}: {about}",
-    }
+    card = {**learned.config.card, "estimator": f"argan train-depth from {names}: {about}"}
     learned.config = replace(learned.config, card=card)
     learned.save(folder, half)
     human = f"{folder}\nnext: argan render photo.jpg --model {folder}"
     _output.result({"model": folder, "card": card}, as_json=as_json, human=human)
+
+
+def newest_of(checkpoints: list[str], estimates: bool) -> list[str]:
+    """Of each run the newest checkpoint; of the first, if it `estimates`, the model that was made of that."""
+    from argan.models.hub import is_outdated, newest_checkpoint
+
+    newest = [str(newest_checkpoint(Path(name)) or name) for name in checkpoints]
+    model = Path(checkpoints[0], "model")
+    if estimates and (model / "config.json").is_file() and not is_outdated(model.parent, model):
+        newest[0] = str(model)
+    return newest
+
+
+def learned_from(
+    models: "list[Model]", photos: "dict[str, PhotoFolder]", defocus: bool, teacher: "Model | None"
+) -> str:
+    """In words, for the model's card."""
+    blur = " and their blur" if defocus else ""
+    return " and ".join(
+        [
+            *(f"samples of {model.config.name}" for model in models),
+            *(f"{len(found)} photographs of {Path(data).name}{blur}" for data, found in photos.items()),
+            *([] if teacher is None else [f"the depth that {teacher.config.name} sees in these"]),
+        ]
+    )
 
 
 def model_folder(given: Path) -> Path:
