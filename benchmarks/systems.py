@@ -190,9 +190,7 @@ def save_grid(model: Model, path: Path) -> None:
     assert network is not None
     views = 5 if network.viewpoints else 1
     count = 4 if network.viewpoints else 8
-    noise = torch.randn(count, network.z_dim, generator=torch.Generator().manual_seed(0))
-    noise = noise.repeat_interleave(views, dim=0)
-    camera = pictures.cameras(views, network.yaw).repeat(count, 1) if network.viewpoints else None
+    noise, camera = pictures.in_views(network, count, views, seed=0)
     images, disparity = pictures.generate_apertures(model, noise, [0.0, 0.5, 1.0], camera)
     pictures.save_picture(
         [*images, pictures.depth_picture(disparity)], path, columns=views if network.viewpoints else count

@@ -51,8 +51,7 @@ def sample(
     if views > 1 and columns is not None:
         raise UsageError("--columns goes without --views, whose grid has a row for each sample")
     model = load(checkpoint)
-    generator, network = model.generator, model.config.generator
-    if generator is None or network is None:
+    if (network := model.config.generator) is None:
         raise UsageError(f"{model.config.name} has no generator")
     if views > 1 and not network.yaw:
         hint = "flowers-rgbd does; argan train --preset argan-rgbd-64 learns it"
@@ -60,9 +59,7 @@ def sample(
     model = model.to(where := resolve_device(device))
     _output.info(f"{model.config.name} on {where}")
     count = num or (4 if views > 1 else 16)
-    noise = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
-    noise = noise.repeat_interleave(views, dim=0)
-    camera = pictures.cameras(views, network.yaw).repeat(count, 1) if network.viewpoints else None
+    noise, camera = pictures.in_views(network, count, views, seed)
     scales = torch.linspace(0, scale, apertures).tolist()
     images, disparity = pictures.generate_apertures(model, noise, scales, camera)
     depth = pictures.depth_picture(disparity)

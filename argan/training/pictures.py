@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from argan.config import ModelConfig
 from argan.images import writing
 
 BATCH = 50  # samples that are made at a time
@@ -42,10 +43,15 @@ def generate_apertures(
     return images, disparity
 
 
-def cameras(views: int, yaw: float) -> Tensor:
-    """From left to right over the range of the generator: (views, 2), pitch and yaw in rad; a single one is frontal."""
-    turns = torch.linspace(-yaw, yaw, views) if views > 1 else torch.zeros(1)
-    return torch.stack([torch.zeros_like(turns), turns], dim=1)
+def in_views(network: ModelConfig, count: int, views: int, seed: int) -> tuple[Tensor, Tensor | None]:
+    """For `generate_apertures`: the noise of `count` samples, each `views` times, and the cameras that it is seen from.
+
+    From left to right over the range of the generator; a single one is frontal. None for a generator of one viewpoint.
+    """
+    noise = torch.randn(count, network.z_dim, generator=torch.Generator().manual_seed(seed))
+    turns = torch.linspace(-network.yaw, network.yaw, views) if views > 1 else torch.zeros(1)
+    cameras = torch.stack([torch.zeros_like(turns), turns], dim=1).repeat(count, 1)
+    return noise.repeat_interleave(views, dim=0), cameras if network.viewpoints else None
 
 
 def depth_picture(disparity: Tensor) -> Tensor:

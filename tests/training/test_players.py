@@ -150,8 +150,12 @@ def test_what_is_shown_and_shipped_is_the_average(tmp_path, monkeypatch):
 
 
 def test_viewpoints_run_from_left_to_right():
-    assert pictures.cameras(3, 0.5)[:, 1].tolist() == [-0.5, 0, 0.5]
-    assert pictures.cameras(1, 0.5).tolist() == [[0, 0]]
+    network = ModelConfig(yaw=0.5)
+    noise, cameras = pictures.in_views(network, count=2, views=3, seed=0)
+    assert cameras.tolist() == 2 * [[0, -0.5], [0, 0], [0, 0.5]]
+    assert noise[0].equal(noise[2]) and not noise[2].equal(noise[3])
+    assert pictures.in_views(network, count=1, views=1, seed=0)[1].tolist() == [[0, 0]]
+    assert pictures.in_views(ModelConfig(), count=1, views=1, seed=0)[1] is None
 
 
 def test_many_samples_are_made_in_batches_and_are_the_same(monkeypatch):
