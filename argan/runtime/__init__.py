@@ -12,7 +12,7 @@ files.py          which file does what
 session.py        a file in ONNX Runtime, on the device that was asked for
 exported.py       what argan export writes: depth.onnx, render.onnx, pipeline.onnx
 depth_models.py   depth models of others: MiDaS, DPT, Depth Anything and their like
-pixels.py         photographs to tensors and back: curves, alpha, grey
+pixels.py         photographs to tensors and back: curves, alpha, grey, sizes
 tiles.py          large photographs in tiles
 
 ONNX Runtime is imported when the first of these is used.

@@ -21,8 +21,7 @@ import numpy as np
 
 from argan.errors import ArganError, UsageError
 from argan.images import Photo
-from argan.runtime.exported import resize
-from argan.runtime.pixels import display_rgb
+from argan.runtime.pixels import display_rgb, resize
 from argan.runtime.session import Session
 
 Three = tuple[float, float, float]

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from PIL import Image
 
 from argan.depth_maps import check_proportions, check_shape
 from argan.errors import UsageError
 from argan.faces import at_face
 from argan.focus import BLUR, Focus, blur_radius, check_blur, focus_band, resolve_focus, resolve_range
 from argan.images import Photo
-from argan.runtime.pixels import Through, display_rgb, has_transparency, seen_through, srgb
+from argan.runtime.pixels import Through, display_rgb, has_transparency, resize, seen_through, srgb
 from argan.runtime.session import Session
 from argan.runtime.tiles import Tile, tiles
 
@@ -232,16 +231,6 @@ def given_disparity(depth: np.ndarray, photo: Photo) -> np.ndarray:
 
 def one(value: float) -> np.ndarray:
     return np.array([value], np.float32)
-
-
-def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear resize of (B, C, H, W), area-weighted where it shrinks."""
-    if values.shape[2:] == tuple(size):
-        return values
-    height, width = size
-    planes = [Image.fromarray(plane) for plane in values.reshape(-1, *values.shape[2:]).astype(np.float32, copy=False)]
-    resized = [np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes]
-    return np.stack(resized).reshape(*values.shape[:2], height, width)
 
 
 def model_name(session: Session) -> str:

@@ -1,8 +1,9 @@
-"""Between photographs and the tensors of exported graphs: display-encoded RGB in [0, 1], float32 (1, 3, H, W)."""
+"""Between photographs and the tensors of graphs: display-encoded RGB in [0, 1], float32 (1, 3, H, W); and sizes."""
 
 from collections.abc import Callable
 
 import numpy as np
+from PIL import Image
 
 from argan.curves import SRGB, Curve, curve_of
 from argan.errors import UsageError
@@ -44,6 +45,16 @@ def seen_through(photo: Photo, lens: Through) -> Photo:
 def has_transparency(photo: Photo) -> bool:
     """Whether any pixel lets something through."""
     return photo.has_alpha and bool((_unit(photo.pixels[:, :, -1:]) < 1).any())
+
+
+def resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear resize of (B, C, H, W), area-weighted where it shrinks."""
+    if values.shape[2:] == tuple(size):
+        return values
+    height, width = size
+    planes = [Image.fromarray(plane) for plane in values.reshape(-1, *values.shape[2:]).astype(np.float32, copy=False)]
+    resized = [np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes]
+    return np.stack(resized).reshape(*values.shape[:2], height, width)
 
 
 def _colour(photo: Photo) -> np.ndarray:

@@ -12,7 +12,7 @@ from argan.cli import main
 from argan.errors import ArganError, UsageError
 from argan.images import Photo
 from argan.runtime.depth_models import HIGH, LOW, unit_disparity
-from argan.runtime.exported import resize
+from argan.runtime.pixels import resize
 from tests.runtime import graphs
 
 IMAGENET = np.reshape((0.485, 0.456, 0.406), (1, 3, 1, 1)), np.reshape((0.229, 0.224, 0.225), (1, 3, 1, 1))
