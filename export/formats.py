@@ -20,34 +20,19 @@ class Format:
 
     Attributes:
         suffix: of its files.
-        what: one line for people.
         write: target, path -> None.
         count: path -> the number of the graph's nodes, where the format has such a thing.
     """
 
     suffix: str
-    what: str
     write: Callable[[Target, Path], None]
     count: Callable[[Path], int | None] = lambda path: None
 
 
 FORMATS = {
-    "onnx": Format(
-        suffix=".onnx",
-        what="ONNX opset 18, for ONNX Runtime, TensorRT, OpenVINO and browsers",
-        write=write_onnx,
-        count=count_nodes,
-    ),
-    "torchscript": Format(
-        suffix=".pt",
-        what="TorchScript, for LibTorch programs that exist already (legacy: PyTorch has deprecated it)",
-        write=write_torchscript,
-    ),
-    "pt2": Format(
-        suffix=".pt2",
-        what="torch.export program, for PyTorch and its compilers",
-        write=write_pt2,
-    ),
+    "onnx": Format(".onnx", write_onnx, count_nodes),
+    "torchscript": Format(".pt", write_torchscript),
+    "pt2": Format(".pt2", write_pt2),
 }
 
 
