@@ -35,7 +35,7 @@ class Operation:
 
 
 def operations(side: int, device: torch.device) -> list[Operation]:
-    """What training calls, light field rendering and T, and the photo renderer on a square photo."""
+    """What training calls, which is light field rendering and T, and the photo renderer on a square photo."""
     random = torch.Generator().manual_seed(0)
     views = aperture_views().to(device)
     image = torch.rand(8, 3, 64, 64, generator=random).to(device)

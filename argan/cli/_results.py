@@ -1,4 +1,4 @@
-"""What `argan render` makes of a photo, a rendering, a preview to judge by, or a sweep of focus; and its files."""
+"""What `argan render` makes of a photo: a rendering, a preview to judge by, or a sweep of focus; and its files."""
 
 import time
 from collections.abc import Callable

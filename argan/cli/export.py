@@ -36,7 +36,7 @@ def export(
         typer.Option(help="WIDTHxHEIGHT: one picture of this size alone, for phones and TensorRT. Default: any size."),
     ] = None,
     what_goes: Annotated[
-        bool, typer.Option("--list", help="Say which target there is in which format, precision and size; write none.")
+        bool, typer.Option("--list", help="Say which targets come in which format, precision and size; write nothing.")
     ] = False,
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("argan-export"),
     device: Annotated[str, typer.Option(help="Where the files are verified: auto, cpu, cuda or cuda:N.")] = "cpu",

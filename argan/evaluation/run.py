@@ -57,7 +57,7 @@ def evaluate_model(
         masks: see `masked_photos`; not with synthetic photographs, whose depth is known.
         truth: a folder of other photographs whose depth is known; see `photos_with_depth`.
         surrogate: a depth network to compare with on the photographs; not with synthetic ones.
-        sheet: write a picture of samples, and of photographs with their depth, there.
+        sheet: where to write a picture of samples, and of photographs with their depth.
         track: shows progress: (items, description, total) -> the items.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`render_bokeh`: checks, conventions and the choice of implementation."""
+"""`render_bokeh` and `develop_bokeh`: checks, conventions and the choice of implementation."""
 
 from __future__ import annotations
 
