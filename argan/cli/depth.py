@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -56,35 +56,29 @@ def depth(
 
     from argan import depth_maps
     from argan.focus import resolve_focus
-    from argan.images import Photo, read_photo
+    from argan.images import read_photo
 
-    @dataclass
-    class Job:
-        photo: Photo
-        start: float
-        disparity: Any = None
-
-    def read(path: Path) -> Job:
+    def read(path: Path) -> "tuple[float, Photo]":
         start = time.perf_counter()
         _batch.check_new([maps[path], views[path]], overwrite)
-        return Job(read_photo(path), start)
+        return start, read_photo(path)
 
-    def work(_path: Path, job: Job) -> Job:
-        job.disparity = estimator.disparity(job.photo)
-        return job
+    def work(_path: Path, arrived: "tuple[float, Photo]") -> "tuple[float, Photo, np.ndarray]":
+        return *arrived, estimator.disparity(arrived[1])
 
-    def write(path: Path, job: Job) -> _batch.Row:
+    def write(path: Path, done: "tuple[float, Photo, np.ndarray]") -> _batch.Row:
+        start, photo, disparity = done
         _batch.make_folder(maps[path].parent)
-        depth_maps.write_depth(maps[path], job.disparity)
-        depth_maps.write_depth_view(views[path], job.disparity)
+        depth_maps.write_depth(maps[path], disparity)
+        depth_maps.write_depth_view(views[path], disparity)
         return _batch.row(
             path,
-            job.photo,
+            photo,
             [maps[path], views[path]],
-            job.start,
-            focus=round(resolve_focus("auto", job.disparity, estimator.focus), 4),
-            least=round(float(job.disparity.min()), 4),
-            greatest=round(float(job.disparity.max()), 4),
+            start,
+            focus=round(resolve_focus("auto", disparity, estimator.focus), 4),
+            least=round(float(disparity.min()), 4),
+            greatest=round(float(disparity.max()), 4),
             model=estimator.name,
             device=estimator.device,
         )
