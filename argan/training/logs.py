@@ -48,7 +48,7 @@ class Log:
     def _clear(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self.steps, self.images, self.began = 0, 0, time.monotonic()
+        self.steps, self.images, self.began = 0, 0, time.perf_counter()
 
     def add(self, stats: dict[str, Tensor], images: int) -> None:
         """One step's losses; they stay on their device until a line is written."""
@@ -64,7 +64,7 @@ class Log:
     def write(self, step: int) -> dict[str, float]:
         """Write a line and start anew; returns its means, over all processes, and rates."""
         means = distributed.average(self.pending())
-        seconds = time.monotonic() - self.began
+        seconds = time.perf_counter() - self.began  # Windows' monotonic clock may stand still for a step
         means["steps_per_second"], means["images_per_second"] = self.steps / seconds, self.images / seconds
         if self.writes:
             with self.path.open("a") as file:

@@ -27,6 +27,13 @@ def test_a_line_holds_the_means_and_rates_since_the_last(tmp_path):
     assert [(line["step"], line["d"]) for line in lines(tmp_path)] == [(2, 2), (3, 5)]
 
 
+def test_a_step_within_one_tick_of_the_coarse_clock_has_a_rate(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: 7.0)
+    log = Log(tmp_path, 0)
+    log.add({"d": torch.tensor(1.0)}, images=8)
+    assert math.isfinite(log.write(1)["steps_per_second"])
+
+
 def test_what_is_not_finite_is_no_number_of_json(tmp_path):
     log = Log(tmp_path, 0)
     log.add({"d": torch.tensor(math.nan)}, images=1)
