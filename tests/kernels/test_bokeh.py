@@ -515,6 +515,23 @@ def test_tiles_show_what_is_blurred_beyond_their_margin(radius):
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
 
 
+def test_tiles_on_one_side_of_the_focal_plane_have_their_wide_discs():
+    """Although the picture has both, and its wide discs are kept by side."""
+    image, coc = torch.rand(1, 3, 32, 640), torch.full((1, 1, 32, 640), -60.0)
+    coc[..., 592:] = 60
+    assert Plan.of(coc, LENS).levels > OWN + 1
+    tiles, whole = (in_tiles(image, coc, tile) for tile in (128, 640))
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
+
+
+def test_what_is_in_focus_is_on_neither_side_of_the_focal_plane():
+    """It is not seen shifted past what is before it; and where all is on one side, nothing is."""
+    both, before, behind = (Plan.of(torch.tensor([[[ends]]]), LENS) for ends in ([-3.0, 3.0], [0.0, 3.0], [-3.0, 0.0]))
+    assert [both.side(k) for k in range(7)] == [-1, -1, -1, 0, 1, 1, 1]
+    for plan in (before, behind):
+        assert [plan.side(k) for k in range(4)] == [0, 0, 0, 0]
+
+
 class FullSize(Plan):
     """Every slab is worked at full size."""
 
