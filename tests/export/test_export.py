@@ -191,6 +191,14 @@ def test_a_changed_weight_changes_the_checksum(model):
     assert weights_checksum(depth) != before
 
 
+def test_the_checksum_is_of_names_too():
+    """The same values, in the same order, are another network's where they have other names."""
+    bias, offset = torch.nn.Module(), torch.nn.Module()
+    bias.register_buffer("bias", torch.ones(3))
+    offset.register_buffer("offset", torch.ones(3))
+    assert weights_checksum(bias) != weights_checksum(offset)
+
+
 def test_wanted_targets(model):
     assert [target.name for target in targets_of(model)] == list(TARGETS)
     assert [target.name for target in targets_of(model, "depth")] == ["depth"]

@@ -170,6 +170,8 @@ def test_without_blur_the_last_bit_counts(model):
     check(target, [compare("rendered", "1x3x32x48 blur 2 focus 0.3", nearly, image)])
     with pytest.raises(VerificationError, match="changes pixels"):
         check(target, [compare("rendered", "1x3x32x48 blur 0 focus 0.3", nearly, image)])
+    (pipeline,) = targets_of(model, "pipeline")
+    check(pipeline, [compare("disparity", "1x3x32x48 blur 0 focus 0.3", nearly, image)])  # rounded in any case
 
 
 def test_too_large_an_error_in_half_precision_leaves_no_file(model, monkeypatch, tmp_path):
@@ -196,6 +198,8 @@ def test_what_there_is_not_says_why(model):
         with pytest.raises(UsageError, match=f"as {format} {precision}") as raised:
             plan(model, format, target, precision, size)
         assert "--list" in str(raised.value.hint)
+        assert ("of one size" in str(raised.value)) == (size is not None)
+    assert plan(model, "torchscript")[1] == {}  # the generator's size is its own, and TorchScript takes every one
     with pytest.raises(UsageError, match="15x64"):
         plan(model, "onnx", "depth", "fp32", (15, 64))
     assert [one.size for one in plan(model, "onnx", "depth", "fp32", (16, 16))[0]] == [(16, 16)]
