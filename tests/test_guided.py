@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from argan.guided import FINE, Neighbours, fit, guided_upsample, settle
+from argan.guided import FINE, SPECK, Neighbours, fit, guided_upsample, settle, without_specks
 from argan.models.resize import resize
 
 
@@ -176,6 +176,71 @@ def test_gradients_of_settling() -> None:
     image = torch.rand(1, 3, 7, 6, dtype=torch.float64)
     disparity = (0.1 * torch.rand(1, 1, 7, 6, dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda d: settle(d, image), disparity)
+
+
+LINES = {
+    "level": [(0, n) for n in range(SPECK)],
+    "upright": [(n, 0) for n in range(SPECK)],
+    "falling": [(n, n) for n in range(SPECK)],
+    "rising": [(n, -n) for n in range(SPECK)],
+}
+
+
+def drawn(cells: list[tuple[int, int]], value: float, ground: float = 0.4) -> Tensor:
+    """A map (1,1,30,36) of one disparity, but for these cells."""
+    disparity = torch.full((1, 1, 30, 36), ground)
+    for y, x in cells:
+        disparity[0, 0, 10 + y, 18 + x] = value
+    return disparity
+
+
+@pytest.mark.parametrize("value", [0.9, 0.1])
+@pytest.mark.parametrize("line", LINES)
+def test_what_is_long_in_one_direction_is_no_speck(line: str, value: float) -> None:
+    """Near or far, one cell wide: as long as a coarse pixel it stays, one cell shorter it goes."""
+    kept = drawn(LINES[line], value)
+    assert torch.equal(without_specks(kept), kept)
+    assert torch.equal(without_specks(drawn(LINES[line][1:], value)), drawn([], value))
+
+
+@pytest.mark.parametrize("value", [0.9, 0.1])
+def test_specks_go_and_pixels_of_the_map_stay(value: float) -> None:
+    side = SPECK - 1
+    speck = [(y, x) for y in range(side) for x in range(side) if min(y, side - 1 - y) + min(x, side - 1 - x) > 1]
+    assert torch.equal(without_specks(drawn(speck, value)), drawn([], value))  # round: no diagonal is longer
+    pixel = drawn([(y, x) for y in range(FINE) for x in range(FINE)], value)
+    assert torch.equal(without_specks(pixel), pixel)
+
+
+def test_no_outline_moves_that_has_no_specks() -> None:
+    """Steps at any angle, a disc, a ramp, and what touches the frame; in every picture of a batch by itself."""
+    y, x = torch.meshgrid(torch.arange(60.0), torch.arange(70.0), indexing="ij")
+    shapes = [(y * a + x * b > 40).float() for a, b in ((0, 1), (1, 0), (0.5, 0.9), (1, -0.3), (-0.7, 1.2))]
+    shapes += [((y - 30) ** 2 + (x - 35) ** 2 < 20**2).float(), (0.3 * y + 0.7 * x) / 70]
+    shapes += [(x < 1).float(), ((x < 3) & (y > 20) & (y < 50)).float()]
+    maps = torch.stack(shapes)[:, None]
+    torch.testing.assert_close(without_specks(maps), maps, rtol=0, atol=1e-6)
+
+
+def test_taking_specks_away_adds_no_values_and_has_no_side() -> None:
+    noise = torch.rand(2, 1, 33, 41)
+    found = without_specks(noise)
+    assert torch.isin(found, noise).all()
+    torch.testing.assert_close(without_specks(noise.flip(3)), found.flip(3), rtol=0, atol=0)
+    torch.testing.assert_close(without_specks(noise.mT), found.mT, rtol=0, atol=0)
+
+
+def test_specks_that_look_like_the_other_side_stay_where_they_are() -> None:
+    """Orange leaves in the blue background, beside an orange figure: they do not come forward with it."""
+    image, truth = scene(384, 512)
+    edge = F.max_pool2d(truth, 25, 1, 12) - truth > 0.3  # within 12 px of the figure
+    y, x = torch.meshgrid(torch.arange(384), torch.arange(512), indexing="ij")
+    leaves = (edge[0, 0] & (y % 16 < 5) & (x % 16 < 5))[None, None]
+    leaves = leaves & (F.max_pool2d(truth, 9, 1, 4) < 0.5)  # which do not touch it
+    image = torch.where(leaves, torch.tensor([0.8, 0.5, 0.2])[:, None, None], image)
+    result = guided_upsample(area(truth, 48), image)
+    assert leaves.sum() > 500
+    assert (result[leaves] > 0.5).float().mean() < 0.1
 
 
 class Guided(nn.Module):
