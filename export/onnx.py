@@ -101,7 +101,10 @@ def content_checksum(model: onnx.ModelProto) -> str:
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with all that is constant in it computed, and every constant and every computation there once."""
     graph = onnx_ir.from_proto(model)
-    onnxscript.optimizer.fold_constants(graph, onnx_shape_inference=True)
+    # Padding begins with a ConstantOfShape, which is left unless asked for, and with it every size that follows.
+    onnxscript.optimizer.fold_constants(
+        graph, onnx_shape_inference=True, should_fold=lambda node: node.op_type == "ConstantOfShape" or None
+    )
     passes = onnx_ir.passes.common
     for tidy in (
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
