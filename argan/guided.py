@@ -71,7 +71,8 @@ def settle(disparity: Tensor, colour: Tensor) -> Tensor:
     """
     rise = _greatest_around(disparity) + _greatest_around(-disparity)
     sure = torch.exp((rise / RISE).square().neg())
-    return torch.lerp(_joint_bilateral(disparity, sure + UNSURE, colour, colour, SETTLING), disparity, sure)
+    filtered = _joint_bilateral(disparity, sure + UNSURE, colour, colour, SETTLING)
+    return filtered + sure * (disparity - filtered)  # torch.lerp, which coremltools has not
 
 
 def fit(disparity: Tensor, image: Tensor) -> Tensor:
