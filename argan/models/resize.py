@@ -11,7 +11,7 @@ BLOCK = 16  # rows that `_shrink` makes at a time
 
 def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Bilinear resize of (B, C, H, W) to `size` = (height, width), area-weighted (anti-aliased) where it shrinks."""
-    if torch.onnx.is_in_onnx_export():
+    if _for_other_runtimes(x, size):
         return _resize_by_products(x, size)
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
@@ -37,10 +37,17 @@ def resize_short_side(image: Tensor, size: int) -> Tensor:
     return resize(image, (scaled(height), scaled(width)))
 
 
-def _resize_by_products(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """`resize` for ONNX, whose own anti-aliased Resize few have but ONNX Runtime's CPU.
+def _for_other_runtimes(x: Tensor, size: tuple[int, int] | torch.Size) -> bool:
+    """Whether a file is being written that PyTorch is not alone to run: ONNX, or a torch.export program of one size."""
+    fixed = not any(isinstance(side, torch.SymInt) for side in (*x.shape, *size))
+    return torch.onnx.is_in_onnx_export() or (torch.compiler.is_exporting() and fixed)
 
-    OpenVINO leaves the anti-aliasing out without a word, TensorRT refuses the file, DirectML takes another filter.
+
+def _resize_by_products(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """`resize` for other runtimes, which few have but ONNX Runtime's CPU.
+
+    OpenVINO leaves the anti-aliasing of ONNX's Resize out without a word, TensorRT refuses the file, DirectML takes
+    another filter; coremltools takes PyTorch's anti-aliased operation for the plain one.
     """
     height, width = size
     x = _shrink(x, smaller(x.shape[2], height))

@@ -51,6 +51,14 @@ def test_exported_program_follows_sizes_that_it_has_not_seen(size, exported):
     torch.testing.assert_close(exported.module()(image), resize_short_side(image, 64))
 
 
+def test_exported_program_of_one_size_takes_no_anti_aliased_resize():
+    """Converters for phones start from such programs: coremltools leaves the anti-aliasing out."""
+    image = torch.rand(1, 3, 201, 150)
+    program = torch.export.export(Resize(), (image,))
+    assert not any("_aa" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(image), resize_short_side(image, 64), rtol=0, atol=2e-6)
+
+
 def test_exported_program_has_no_formula_of_the_size(exported):
     """It would stand in every size that is made from it, and cost minutes."""
     (returned,) = exported.graph.find_nodes(op="output")
@@ -67,7 +75,7 @@ def exported():
 
 @pytest.mark.parametrize("old", [(97, 131), (16, 33), (300, 50), (64, 64)])
 @pytest.mark.parametrize("new", [(64, 64), (7, 200), (160, 17), (16, 16)])
-def test_products_for_onnx_are_the_anti_aliased_resize(old, new):
-    """What ONNX files do in its place, whatever shrinks or grows."""
+def test_products_are_the_anti_aliased_resize(old, new):
+    """What files for other runtimes do in its place, whatever shrinks or grows."""
     image = torch.rand(2, 3, *old)
     torch.testing.assert_close(_resize_by_products(image, new), resize(image, new), rtol=0, atol=2e-6)
