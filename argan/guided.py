@@ -13,7 +13,8 @@ any other map, on a grid of FINE x FINE cells per coarse pixel, so that the cost
 
 Mean absolute error within 15 px of depth edges, 7 scenes with true depth (Middlebury, HCI, NYU) brought to full size
 from 48 pixels on the short side: bilinear 0.040, guided filter alone 0.040, both 0.029; the photo 3 % noisy: 0.030.
-(All before the extremes were kept, which takes 0.4 % of the error away there, where none of the depth is a guess.)
+(All before the extremes were kept and specks taken away, which take 0.4 and 5 % of the error away there, where none of
+the depth is a guess: docs/learning.md.)
 These maps were means of the true depth, right up to the edge. An estimate is not: its edges are ramps some pixels wide,
 where no pixel has the disparity of either side, and all steps leave them so (docs/learning.md): hence `settle`.
 

@@ -63,6 +63,8 @@ def check_graph(path, precision, size):
         assert value.type.tensor_type.elem_type == TENSOR.FLOAT
         if size is not None:
             assert all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim)
+    if size is not None:
+        assert not any(node.op_type == "Shape" for node in graph.node), "a size that is computed"
 
 
 def test_half_precision_leaves_grid_sample_in_float32(exported):
