@@ -119,7 +119,7 @@ def session(model: Model, name: str, folder: Path) -> Callable[[dict[str, np.nda
     (target,) = targets_of(model, name)
     FORMATS["onnx"].write(target, folder / f"{name}.onnx")
     options = onnxruntime.SessionOptions()
-    options.enable_mem_pattern = False  # as argan.runtime has it
+    options.enable_mem_pattern = options.enable_mem_reuse = False  # as argan.runtime has them
     opened = onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
     return lambda inputs: opened.run(None, inputs)[0]
 
