@@ -1,5 +1,6 @@
 """What chance decides has the distribution that it is said to have."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +12,21 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_steps_are_seeded_apart():
-    assert len({step_seed(seed, step) for seed in range(3) for step in range(100)}) == 300
+def test_what_is_drawn_differs_by_seed_and_by_step():
+    """The draws, not the numbers that they are seeded with: PyTorch looks at 32 bits of these."""
+
+    def drawn(seed: int, step: int) -> tuple[float, ...]:
+        return tuple(torch.rand(3, generator=torch.Generator().manual_seed(step_seed(seed, step))).tolist())
+
+    seeds = [0, 1, 2, 3, 12345, 2**31, 2**32 - 1]
+    assert len({drawn(seed, step) for seed in seeds for step in range(100)}) == 100 * len(seeds)
+
+
+def test_stretches_of_other_seeds_are_far_away():
+    """Of one sequence, by the distance round it either way: no run takes up another's where that one begins."""
+    starts = [step_seed(seed, 0) for seed in range(10_000)]
+    apart = np.diff(np.sort(starts), append=min(starts) + 2**32)
+    assert apart.min() >= 341_411
 
 
 def test_scales_follow_their_distribution():
