@@ -1,6 +1,8 @@
 """Shallow depth of field on real photographs: `argan.render` and `argan.estimate_depth`."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,10 +198,20 @@ def predict(pixels: Tensor, model: Model) -> Tensor:
     if min(height, width) < 16:
         raise UsageError(f"a photo needs 16 pixels each way to estimate depth, not {width} x {height}", hint=OWN_MAP)
     check_proportions(height, width)
-    cudnn = torch.backends.cudnn  # which would convolve with 10 bits on GPUs: discs would differ from the CPU's
-    exact = cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
-    with torch.no_grad(), exact, torch.autocast(pixels.device.type, enabled=False):
+    with torch.no_grad(), exact_convolutions(), torch.autocast(pixels.device.type, enabled=False):
         return depth(_display_rgb(pixels)).clamp(0, 1)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """cuDNN's in all 24 bits of float32, where it would take 11 of them: discs would differ from the CPU's."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made as PyTorch is imported
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 def estimator_of(model: Model) -> DepthPredictor | OnnxDepth:

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -38,6 +40,17 @@ def device() -> str:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def set_precision() -> Iterator[Callable[[Any, str], None]]:
+    """Sets `fp32_precision`, PyTorch's newer way, of some part of `torch.backends`, until the test is over."""
+    cudnn = torch.backends.cudnn
+    parts = torch.backends, torch.backends.cuda.matmul, cudnn, cudnn.conv, cudnn.rnn
+    before = [part.fp32_precision for part in parts]
+    yield lambda part, value: setattr(part, "fp32_precision", value)
+    for part, value in zip(parts, before, strict=True):
+        part.fp32_precision = value
 
 
 @pytest.fixture

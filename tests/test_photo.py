@@ -1,8 +1,10 @@
 """argan.render and argan.estimate_depth: kinds, exactness, focus, depth, alpha, scale, gradients, devices."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -589,7 +591,7 @@ def test_depth_is_estimated_in_full_precision(model: Model) -> None:
     cudnn, seen = torch.backends.cudnn, []
 
     def flags() -> tuple[bool, ...]:
-        return cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+        return cudnn.conv.fp32_precision == "tf32", cudnn.enabled, cudnn.benchmark, cudnn.deterministic
 
     assert model.depth is not None
     with cudnn.flags(True, True, deterministic=True, allow_tf32=True):
@@ -598,6 +600,19 @@ def test_depth_is_estimated_in_full_precision(model: Model) -> None:
         watch.remove()
         assert flags() == (True, True, True, True)
     assert seen == [(False, True, True, True)]
+
+
+@pytest.mark.parametrize("of", [torch.backends, torch.backends.cudnn, torch.backends.cudnn.conv])
+def test_depth_is_estimated_where_a_program_has_set_its_precision_anew(
+    model: Model, of: Any, set_precision: Callable[[Any, str], None]
+) -> None:
+    """PyTorch refuses to read the elder setting then."""
+    expected = argan.estimate_depth(texture(), model=model, device="cpu")
+    set_precision(of, "ieee")
+    before = torch.backends.cudnn.conv.fp32_precision
+    np.testing.assert_array_equal(argan.estimate_depth(texture(), model=model, device="cpu"), expected)
+    assert argan.render(texture(), model=model, device="cpu").shape == texture().shape
+    assert torch.backends.cudnn.conv.fp32_precision == before
 
 
 @pytest.mark.gpu

@@ -24,8 +24,9 @@ def expand_rays(rays: Tensor, weights: Sequence[Tensor], *, impl: str = "auto") 
         the border: sum_uij w(v,u,i,j) M(u, y+i-1, x+j-1).
     Returns (B, V, H, W) in the dtype of `rays`. Gradients go to both.
 
-    On GPUs it multiplies as PyTorch's convolutions do, in TF32 unless torch.backends.cudnn.allow_tf32 is False, and
-    adds up in float32. Raises TypeError and ValueError for bad types and shapes.
+    On GPUs it multiplies as PyTorch's convolutions do, in TF32 unless torch.backends.cudnn.conv.fp32_precision (or
+    its elder allow_tf32) says otherwise, and adds up in float32. torch.autocast does not reach it. Raises TypeError and
+    ValueError for bad types and shapes.
 
     Source: Srinivasan et al., "Aperture Supervision for Monocular Depth Estimation", CVPR 2018 (the depth expansion
     network), made smaller.
@@ -37,7 +38,8 @@ def expand_rays(rays: Tensor, weights: Sequence[Tensor], *, impl: str = "auto") 
     compute, given = backend.compute_dtype(rays, *weights), rays.dtype
     rays, weights = rays.to(compute), [taps.to(compute) for taps in weights]
     if backend.resolve(impl, rays.device) == "reference":
-        return _reference(rays, weights).to(given)
+        with backend.full_precision(rays.device):
+            return _reference(rays, weights).to(given)
     return _expand(rays, torch.stack(weights))[0].to(given)
 
 

@@ -166,7 +166,8 @@ def gradients(
 
 def multiplied(dtype: torch.dtype) -> str:
     """How numbers are multiplied: as PyTorch's convolutions do."""
-    return "tf32" if dtype == torch.float32 and torch.backends.cudnn.allow_tf32 else "ieee"
+    asked_for = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]  # made as PyTorch is imported
+    return "tf32" if dtype == torch.float32 and asked_for == "tf32" else "ieee"
 
 
 def _by_tap(weights: Tensor) -> Tensor:

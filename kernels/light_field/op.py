@@ -57,7 +57,8 @@ def render_light_field(
         weights = weights / weights.sum()
     _check_views(views)
     if backend.resolve(impl, image.device) == "reference":
-        return reference.render_light_field(image, rays, views, weights)
+        with backend.full_precision(image.device):
+            return reference.render_light_field(image, rays, views, weights)
     return _render(image, rays, views.to(compute), weights)
 
 

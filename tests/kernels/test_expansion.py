@@ -181,6 +181,25 @@ def test_the_same_every_time_and_near_enough_in_tf32(monkeypatch):
         assert (got - exact).norm() < 2e-3 * exact.norm()
 
 
+@pytest.mark.triton
+def test_precision_that_was_set_anew_is_obeyed(device, set_precision):
+    """PyTorch refuses to read the elder setting then."""
+    from argan.kernels.expansion.triton import multiplied
+
+    set_precision(torch.backends.cudnn.conv, "ieee")
+    assert multiplied(torch.float32) == "ieee"
+    rays, weights = torch.randn(1, 2, 3, 4, device=device), [taps.to(device) for taps in network(2, 2)]
+    expected = expand_rays(rays, weights, impl="reference")
+    torch.testing.assert_close(expand_rays(rays, weights, impl="triton"), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_autocast_does_not_reach_it():
+    rays, weights = torch.randn(1, 3, 6, 7), network(2, 3)
+    expected = expand_rays(rays, weights, impl="reference")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(expand_rays(rays, weights, impl="reference"), expected)
+
+
 def test_bad_arguments_are_named():
     rays = torch.zeros(1, 2, 4, 4)
     with pytest.raises(ValueError, match=r"weights\[1\]: expected \(V, V, 3, 3\) with V = 2"):

@@ -100,6 +100,13 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert torch.equal(warped, warp_disparity(disparity.float(), DISK).to(dtype))
 
 
+def test_autocast_does_not_reach_it():
+    image, rays, views = torch.rand(1, 3, 9, 8), torch.randn(1, 4, 9, 8), torch.randn(4, 2)
+    expected = render_light_field(image, rays, views, impl="reference")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(render_light_field(image, rays, views, impl="reference"), expected)
+
+
 def test_weights_of_double_precision_make_it_computed_in_that():
     image, rays = torch.rand(1, 3, 9, 7), grid(1, 4, 9, 7).float()
     weights = torch.tensor([1.0, 1e9, -1e9, 1.0], dtype=torch.float64)  # their sum is 2: in float32 little is left
