@@ -153,11 +153,15 @@ def restore(players: Players, state: dict[str, Tensor]) -> None:
     for part, module in players.networks.items():
         module.load_state_dict(under(part))
     for part, optimizer in players.optimizers.items():
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, x in under(part).items():
             index, moment = name.split(".")
-            # A copy: Adam keeps what it is given, a part of the mapped file, which Windows then could not remove.
-            moments.setdefault(int(index), {})[moment] = x.clone()
+            # A copy: Adam keeps what it is given, a part of the mapped file, which Windows then could not remove. It is
+            # laid out in memory as the weights are: fused Adam goes through both at once.
+            like = weights if (weights := parameters[int(index)]).shape == x.shape else x
+            copy = torch.empty_like(like, dtype=x.dtype, device=x.device).copy_(x)
+            moments.setdefault(int(index), {})[moment] = copy
         optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
 
 

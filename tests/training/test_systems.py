@@ -249,3 +249,18 @@ def test_channels_last_and_bfloat16_change_the_layout_and_the_digits_only():
     torch.testing.assert_close(ours["d"], theirs["d"], atol=0.05, rtol=0.05)
     assert not torch.equal(ours["d"], theirs["d"])
     torch.testing.assert_close(ours["r1"], theirs["r1"], atol=1e-5, rtol=1e-4)  # the penalty stays in float32
+
+
+def test_what_adam_goes_on_with_is_laid_out_as_the_weights_are():
+    """GPUs' fused Adam refuses anything else."""
+    config = replace(tiny("argan"), channels_last=True)
+    before = make_players(config, CPU)
+    before.step(torch.rand(4, 3, 16, 16), 0, rng())
+    after = make_players(config, CPU)
+    checkpoint.restore(after, {name: x.contiguous() for name, x in checkpoint.collect(before).items()})
+    for optimizer in after.optimizers.values():
+        assert optimizer.state
+        for weight, moments in optimizer.state.items():
+            assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == weight.stride()
+    for name, x in checkpoint.collect(before).items():
+        assert torch.equal(checkpoint.collect(after)[name], x), name
