@@ -7,6 +7,7 @@ makes the same step. One process is the same code with nothing to exchange.
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -53,12 +54,19 @@ def process_group(device: str) -> Iterator[torch.device]:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The main process does the block before the others, which then find what it has left on the disk."""
-    if world() > 1 and not is_main():
-        dist.barrier()
+    """The main process does the block before the others, which then find what it has left on the disk.
+
+    They wait for a day, not for the ten minutes that GPUs wait for each other: decoding a large set takes longer.
+    """
+    if world() == 1:
+        yield
+        return
+    patient = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+    if not is_main():
+        dist.barrier(patient)
     yield
-    if world() > 1 and is_main():
-        dist.barrier()
+    if is_main():
+        dist.barrier(patient)
 
 
 def share(count: int) -> slice:
