@@ -27,6 +27,7 @@ from torch import Tensor
 from argan.data.batch import gather
 from argan.data.datasets import open_source
 from argan.data.sources import Box, Source
+from argan.deep_colour import is_negative
 from argan.distributed import is_main
 from argan.errors import ArganError
 from argan.files import atomic_file
@@ -34,7 +35,7 @@ from argan.images import register_heif
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 1  # raise it whenever `load_square` changes what it returns
+CACHE_VERSION = 2  # raise it whenever `load_square` changes what it returns
 
 
 class PhotoFolder:
@@ -145,7 +146,12 @@ def square_around(subject: Box, size: tuple[int, int]) -> Box:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode as 8-bit RGB: 16-bit grey is scaled, transparent parts are laid over white."""
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image).clip(0, 65535).astype(np.int32)
+        if is_negative(image):
+            grey = 65535 - grey
+        if (transparent := image.info.get("transparency")) is not None:  # the one grey that a PNG calls so
+            grey = np.where(grey == transparent, 65535, grey)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pictures have no known range")
     if image.has_transparency_data:

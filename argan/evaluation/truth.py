@@ -45,7 +45,8 @@ def photos_with_depth(folder: Path, side: int = 512) -> Iterator[tuple[Tensor, T
         if not beside:
             raise UsageError(f"{file.name} has no photograph beside it")
         with reading(beside[0]) as image:
-            upright = to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = to_rgb(image)
         photo = torch.tensor(np.asarray(upright)).permute(2, 0, 1)[None] / 255
         disparity = read_depth(file).disparity
         try:

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from argan.data import folder as module
 from argan.data.folder import PhotoFolder, load_square
@@ -118,16 +118,21 @@ def test_a_large_jpeg_decoded_at_a_fraction_looks_the_same():
 def test_every_mode_becomes_rgb():
     level = 100
 
-    def expect(image, color, kind="png"):
-        assert (decode(encode(image, kind), 2) - torch.tensor(color)).abs().max() <= 2
+    def expect(image, color, kind="png", **options):
+        assert (decode(encode(image, kind, **options), 2) - torch.tensor(color)).abs().max() <= 2
 
     expect(Image.new("L", (8, 8), level), [level] * 3)
     expect(Image.new("RGB", (8, 8), (10, 20, 30)).quantize(), [10, 20, 30])
     expect(Image.fromarray(np.full((8, 8), level * 257, np.uint16)), [level] * 3)
+    expect(Image.fromarray(np.full((8, 8), 65534, np.uint16)), [255] * 3)
     expect(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), [0, 255, 255], "tiff")
     expect(Image.new("1", (8, 8), 1), [255] * 3)
     expect(Image.new("RGBA", (8, 8), (0, 200, 0, 0)), [255] * 3)  # transparent: white, whatever colour lies below
     expect(Image.new("RGBA", (8, 8), (0, 200, 0, 255)), [0, 200, 0])
+    white_is_0 = {TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: 0}
+    expect(Image.fromarray(np.full((8, 8), (255 - level) * 257, np.uint16)), [level] * 3, "tiff", tiffinfo=white_is_0)
+    transparent = Image.fromarray(np.full((8, 8), level * 257, np.uint16))
+    expect(transparent, [255] * 3, transparency=level * 257)
     with pytest.raises(ValueError, match="floating-point"):
         decode(encode(Image.new("F", (8, 8), 0.5), "tiff"), 2)
 
