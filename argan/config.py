@@ -228,6 +228,7 @@ def resolve_config(preset: str | None, file: Path | None, settings: list[str], o
         soon = config.loss.consistency_start * config.steps // preset_config.steps  # after the same share of the run
         config = override(config, {"loss": {"consistency_start": soon}})
     refuse_impossible(config)
+    refuse_idle(config, preset_config)
     return config
 
 
@@ -242,14 +243,27 @@ def refuse_impossible(config: TrainConfig) -> None:
         if not getattr(config, name):
             raise UsageError(f"{name} is empty")
     loss = config.loss
-    for name in ("adversarial", "r2", "augment"):
-        if config.players == "cycle" and getattr(loss, name) != getattr(LossConfig(), name):
-            raise UsageError(f"CycleGAN has no loss.{name}")
+    if loss.augment > 1:
+        raise UsageError(f"loss.augment is a probability, not {loss.augment}")
     if config.model.viewpoints and loss.consistency and loss.consistency_start >= config.steps:
         raise UsageError(
             f"3D consistency would set in at step {loss.consistency_start}, after the run's end",
             hint=f"--set loss.consistency_start={config.steps // 2}",
         )
+
+
+def refuse_idle(config: TrainConfig, preset: TrainConfig) -> None:
+    """Settings that were changed from the preset's, and that the system has no use for."""
+    before = flatten(to_dict(preset))
+    for name, value in flatten(to_dict(config)).items():
+        if value == before[name]:
+            continue
+        if config.players == "cycle" and name.startswith(("loss.", "model.")) and name not in CYCLE_USES:
+            raise UsageError(f"CycleGAN has no {name}")
+        if config.players != "cycle" and (name.startswith("translator.") or name in ("loss.cycle", "loss.identity")):
+            raise UsageError(f"{name} is CycleGAN's", hint="--preset cyclegan")
+        if name in ("loss.consistency", "loss.geometry") and not config.model.viewpoints:
+            raise UsageError(f"{name} is of viewpoints, and there is one", hint="--preset argan-rgbd-64 has more")
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -313,6 +327,11 @@ LEAST = {  # of the numbers that may not be 0; none may be less
     **dict.fromkeys(("steps", "batch", "accumulate", "synthetic_photos", "log_every", "sample_every"), 1),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "loss.r1_interval"), 1),
     **dict.fromkeys(("model.width", "model.z_dim", "model.discriminator_width", "translator.width"), 1),
+}
+
+CYCLE_USES = {  # of the settings of losses and networks
+    *("model.resolution", "model.discriminator_width", "model.blocks"),
+    *("loss.r1", "loss.r1_interval", "loss.cycle", "loss.identity"),
 }
 
 # The systems that are compared, each as changes to a preset of AR-GAN.

@@ -124,7 +124,33 @@ def test_what_is_no_number_and_no_name(setting, said):
         resolve_config("synthetic-cpu", None, [setting], {})
 
 
-@pytest.mark.parametrize("setting", ["loss.r2=0.5", "loss.augment=0.5", "loss.adversarial=relativistic"])
+@pytest.mark.parametrize(
+    "setting",
+    ["loss.r2=0.5", "loss.augment=0.5", "loss.adversarial=relativistic", "loss.mixture=deep", "loss.prior=0.1"]
+    + ["loss.consistency=1", "model.views=7", "model.width=32", "model.depth_stride=2"],
+)
 def test_settings_that_cyclegan_has_no_use_for(setting):
-    with pytest.raises(UsageError, match=r"CycleGAN has no loss\."):
+    with pytest.raises(UsageError, match=f"CycleGAN has no {setting.partition('=')[0]}"):
         resolve_config("cyclegan", None, [setting], {})
+
+
+@pytest.mark.parametrize(
+    "setting", ["model.resolution=64", "model.discriminator_width=16", "loss.cycle=5", "loss.r1=1"]
+)
+def test_settings_that_cyclegan_uses(setting):
+    assert resolve_config("cyclegan", None, [setting], {}) != PRESETS["cyclegan"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("translator.width=16", "CycleGAN's"), ("loss.cycle=5", "CycleGAN's"), ("loss.identity=1", "CycleGAN's")]
+    + [("loss.consistency=1", "viewpoints"), ("loss.geometry=1", "viewpoints"), ("loss.augment=7", "probability")],
+)
+def test_settings_that_an_aperture_alone_has_no_use_for(setting, said):
+    with pytest.raises(UsageError, match=said):
+        resolve_config("argan-64", None, [setting], {})
+
+
+def test_viewpoints_use_consistency():
+    config = resolve_config("argan-64", None, ["loss.consistency=1", "loss.geometry=1", "model.yaw=0.3"], {})
+    assert config.loss.consistency == config.loss.geometry == 1

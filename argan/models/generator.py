@@ -16,8 +16,14 @@ POSE_GAIN = 10.0  # RGBD-GAN's: a camera weighs about as much as z does
 
 
 def channels_at(resolution: int, width: int) -> int:
-    """Channels of a feature map: `width` at 32 px, halved with every doubling of the size, at most 4 x `width`."""
-    return min(32 * width // resolution, 4 * width)
+    """Channels of a feature map: `width` at 32 px, halved with every doubling of the size, at most 4 x `width`.
+
+    ValueError where none is left.
+    """
+    channels = min(32 * width // resolution, 4 * width)
+    if channels < 1:
+        raise ValueError(f"a width of {width} leaves no channel at {resolution} px: at least {-(-resolution // 32)}")
+    return channels
 
 
 def block_sizes(resolution: int) -> list[int]:
