@@ -101,18 +101,19 @@ def make_folder(path: Path) -> None:
         raise ArganError(f"{path}: cannot make this folder: {lower_first(error.strerror or str(error))}") from error
 
 
-def depth_file(option: Path, photo: Path, place: Path) -> Path:
-    """The depth map of a photo: `option` itself, or in the folder `option` NAME.depth.png (.tif, .npy, .npz).
+def depth_file(option: Path, photo: Path, photos: Photos) -> Path:
+    """The depth map of one of the photos: `option` itself, or in the folder `option` NAME.depth.png (.tif, .npy, .npz).
 
-    NAME is the photo's, with its suffix or without. A folder may mirror the photos' own: `place` is where this photo
-    belongs in it.
+    NAME is the photo's, with its suffix or without. A folder may mirror the photos' own; what is not in the photo's
+    place there is looked for in the folder itself, unless that is the place of another photo of this name.
     """
     from argan.depth_maps import READS
 
     if not option.is_dir():
         return option
-    for name in (photo.name, photo.stem):
-        for folder in (option / place, option):
+    taken = any(place == Path() and other.stem == photo.stem for other, place in photos.items())
+    for folder in [option / photos[photo]] if taken else [option / photos[photo], option]:
+        for name in (photo.name, photo.stem):
             for suffix in READS:
                 path = folder / f"{name}.depth{suffix}"
                 if path.exists():

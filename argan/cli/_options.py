@@ -113,9 +113,9 @@ def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None
 
 
 def given_depth(
-    depth: Path | None, photo: Path, place: Path, kind: str | None, unit: float | None = None
+    depth: Path | None, photo: Path, photos: _batch.Photos, kind: str | None, unit: float | None = None
 ) -> "DepthMap | None":
-    """What --depth has for a photo, whose place is as in `_batch.Photos`."""
+    """What --depth has for one of the photos."""
     from argan.depth_maps import read_depth
     from argan.embedded_depth import read_embedded_depth
 
@@ -123,7 +123,7 @@ def given_depth(
         return None
     if str(depth) == EMBEDDED:
         return read_embedded_depth(photo)
-    return read_depth(_batch.depth_file(depth, photo, place), kind or "disparity", unit)
+    return read_depth(_batch.depth_file(depth, photo, photos), kind or "disparity", unit)
 
 
 def say_depth(given: "DepthMap | None") -> None:

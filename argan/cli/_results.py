@@ -133,8 +133,8 @@ class Files:
         """Refuses what is not to be replaced."""
         start = time.perf_counter()
         _batch.check_new([*self.of(path), *filter(None, [self.depth_outputs.get(path)])], self.overwrite)
-        photo, place = read_photo(path), self.photos[path]
-        return start, photo, _options.given_depth(self.depth, path, place, self.depth_kind, self.depth_unit)
+        photo = read_photo(path)
+        return start, photo, _options.given_depth(self.depth, path, self.photos, self.depth_kind, self.depth_unit)
 
     def write(self, path: Path, made: Any, disparity: Callable[[], np.ndarray]) -> list[Path]:
         """What was made of a photo, and the disparity (H, W) that was used if it is to be saved: the files."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 import argan as library
 from argan.cli import main
-from argan.cli._batch import find_photos
+from argan.cli._batch import depth_file, find_photos
 from argan.cli._options import read_aperture
 from argan.cli._results import remove_longer_sweep
 from argan.depth_maps import read_depth, write_depth
@@ -546,6 +546,30 @@ def test_a_folder_is_mirrored(tmp_path: Path, model: str) -> None:
     for name in ("a", "day 1/a", "day 1/late/b"):
         used = np.asarray(Image.open(tmp_path / "used" / f"{name}.depth.png"))
         assert np.array_equal(used, np.asarray(Image.open(maps / f"{name}.depth.png")))
+
+
+def test_each_photo_gets_its_own_depth_map_of_a_mirrored_folder(tmp_path: Path) -> None:
+    """Whole names are where photos would share a map; a photo of another folder has none of that."""
+    maps = {
+        "a.jpg": "a.jpg.depth.npy",
+        "a.png": "a.png.depth.npy",
+        "sub/a.jpg": "sub/a.depth.npy",
+        "sub/b.jpg": "b.depth.npy",
+    }
+    photos = {tmp_path / name: Path(name).parent for name in maps}
+    (tmp_path / "maps" / "sub").mkdir(parents=True)
+    for name in maps.values():
+        (tmp_path / "maps" / name).touch()
+    for photo, name in zip(photos, maps.values(), strict=True):
+        assert depth_file(tmp_path / "maps", photo, photos) == tmp_path / "maps" / name
+
+
+def test_a_photo_without_a_depth_map_does_not_take_another_ones(tmp_path: Path) -> None:
+    photos = {tmp_path / name: Path(name).parent for name in ("a.jpg", "sub/a.jpg")}
+    for name in ("a.depth.png", "a.jpg.depth.png"):
+        (tmp_path / name).touch()
+        with pytest.raises(ArganError, match=r"sub.a\.jpg: no depth map a\.depth\.png"):
+            depth_file(tmp_path, tmp_path / "sub" / "a.jpg", photos)
 
 
 def test_photos_are_read_worked_on_and_written_at_the_same_time(tmp_path: Path) -> None:
