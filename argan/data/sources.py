@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
-from argan.errors import ArganError, UsageError
+from argan.errors import ArganError, UsageError, lower_first
 from argan.images import READS
 from argan.names import made_of
 
 Box = tuple[float, float, float, float]
+RESERVED = {"__MACOSX", "lost+found", "System Volume Information"}  # an archiver's own folder, and those of drives
 
 
 class Source(ABC):
@@ -52,7 +54,7 @@ class FolderSource(Source):
 
     def _files(self) -> Iterator[Path]:
         seen = set()
-        for parent, folders, names in os.walk(self.path, followlinks=True):
+        for parent, folders, names in os.walk(self.path, onerror=_refuse, followlinks=True):
             folders[:] = sorted(folder for folder in folders if not is_beside(folder))
             if (real := os.path.realpath(parent)) in seen:
                 folders.clear()
@@ -72,6 +74,11 @@ class FolderSource(Source):
                 return name
 
         return "\n".join(map(line, self.names()))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    """Photographs are not left out in silence."""
+    raise ArganError(f"{error.filename}: {lower_first(error.strerror or str(error))}") from error
 
 
 class ZipSource(Source):
@@ -115,5 +122,5 @@ def is_picture(name: str) -> bool:
 
 
 def is_beside(part: str) -> bool:
-    """Whether a file or folder among photographs is no photograph: hidden, an archiver's own, or made by argan."""
-    return part.startswith(".") or part == "__MACOSX" or bool(made_of(part))
+    """Whether a file or folder among photographs is no photograph: hidden, reserved, or made by argan."""
+    return part.startswith(".") or part in RESERVED or bool(made_of(part))

@@ -1,5 +1,6 @@
 """Photographs from folders and archives: what is read, how it is decoded, what is skipped, what is kept on disk."""
 
+import errno
 import io
 import logging
 import os
@@ -202,6 +203,30 @@ def refusing_heic(load):
         return load(file, *options)
 
     return decode
+
+
+def refuse(monkeypatch, name):
+    """Let the system refuse to list folders of that name, also to root."""
+    scan = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(photos, monkeypatch):
+    refuse(monkeypatch, "deep")
+    with pytest.raises(ArganError, match=r"b.deep: permission denied$"):
+        FolderSource(photos).names()
+
+
+def test_what_a_drive_has_for_itself_is_not_looked_into(photos, monkeypatch):
+    write(photos, "lost+found/1.png", b"")
+    refuse(monkeypatch, "lost+found")
+    assert len(FolderSource(photos).names()) == 4
 
 
 def test_other_files_are_passed_over(photos):
