@@ -1,5 +1,6 @@
 """argan render: shallow depth of field on photographs."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -200,7 +201,8 @@ def render(
     for path in outputs.values():
         result.check(path)
     depth_outputs = _options.saved_depth_paths(found, save_depth)
-    if both := set(outputs.values()) & set(depth_outputs.values()):
+    depth_files = {os.path.realpath(path) for path in depth_outputs.values()}  # one file may be named in two ways
+    if both := [path for path in outputs.values() if os.path.realpath(path) in depth_files]:
         raise UsageError(f"{min(both)} cannot hold the picture and its depth: --output and --save-depth name one file")
     _options.check_depth(depth, found)
     _options.check_depth_kind(depth, depth_kind, depth_unit, model)

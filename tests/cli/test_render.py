@@ -921,6 +921,15 @@ def test_options_that_would_be_ignored(
     failed(capsys, 2, message, "render", photo, *(str(o).format(depth=depth) for o in options))
 
 
+def test_one_file_named_in_two_ways_is_not_written_twice(
+    photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    targets = ["--output", tmp_path / "x.png", "--save-depth", tmp_path / "folder" / ".." / "x.png"]
+    failed(capsys, 2, "one file", "render", photo, "--depth", depth, *targets)
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_several_photos_are_no_file(photo: Path, depth: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_photo(photo.with_name("other.jpg"))
     for target in (photo.with_name("both.jpg"), photo.with_name("both.JPG")):
