@@ -103,7 +103,8 @@ def disparity_of(distance: float, dioptres: tuple[float, float] | None) -> float
 def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None) -> float:
     """--blur that makes discs as large as the lens does, focused on a disparity."""
     far, near = metric(dioptres)
-    blur = lens.blur(far + plane * (near - far), (far, near))
+    focus = max(0.0, far + plane * (near - far))  # infinity is below 0 where it is rounded
+    blur = lens.blur(focus, (far, near))
     if blur > 100:
         raise UsageError(
             f"this lens draws discs of {blur:.0f} % of the photo's long side, and 100 is the most",

@@ -411,6 +411,15 @@ def test_a_real_lens(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert far_away["blur"] < row["blur"] / 10
 
 
+def test_focus_at_infinity(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which is beyond it by a rounding error, for distances such as these."""
+    np.save(tmp_path / "z.npy", np.linspace(0.3, 5, 2).repeat(SIZE[0] // 2)[None].repeat(SIZE[1], axis=0))
+    lens = ["--f-number", 8, "--focus-distance", "inf", "--json"]
+    assert argan("render", photo, "--depth", tmp_path / "z.npy", "--depth-kind", "distance", *lens) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["blur"] == pytest.approx(100 * 50**2 / 8 * (1 / 0.3 - 1 / 5) / 1000 / 36, abs=1e-3)
+
+
 def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert argan("render", photo, "--depth", depth, "--sweep", 3, "--blur", 12) == 0
     frames = [tmp_path / "photo.sweep" / f"photo.00{number}.jpg" for number in (1, 2, 3)]
