@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
@@ -42,6 +42,7 @@ WRITES = {
     ".avif": "AVIF",
 }
 HEIF = {".heic", ".heif", ".hif"}
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 READS = {*WRITES, *HEIF, ".bmp", ".jfif", ".jp2", ".ppm", ".pgm", ".gif"}  # what folders and archives are searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
@@ -193,15 +194,13 @@ def reading(path: Path) -> Iterator[Image.Image]:
 
     A file that is not there is a UsageError, as it is for every option that names one.
     """
-    if path.suffix.lower() in HEIF and not register_heif():
-        raise MissingReaderError(f"{path}: HEIC photos need pillow-heif", hint='pip install "argan[heic]"')
     try:
         with warnings.catch_warnings():
             # Pillow warns from 89 megapixels on and refuses from 179 on: only the refusal counts here. What is ignored
             # is Pillow's alone, because threads share it: another may be saying what it leaves out of a photo.
             warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
             # By a name, Pillow would map some TIFFs into memory, and those that are turned wrongly.
-            with path.open("rb") as file, Image.open(file) as image:
+            with path.open("rb") as file, _opened(file, path.suffix.lower() in HEIF) as image:
                 yield image
     except ArganError as error:
         raise type(error)(f"{path}: {error}", error.hint) from error
@@ -216,6 +215,20 @@ def reading(path: Path) -> Iterator[Image.Image]:
         raise ArganError(f"{path}: {lower_first(error.strerror or f'damaged or cut short ({error})')}") from error
     except (SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, struct.error) as error:
         raise ArganError(f"{path}: damaged or cut short ({lower_first(str(error))})") from error
+
+
+def _opened(file: BinaryIO, named_heif: bool) -> Image.Image:
+    """As Pillow finds it; what it does not know may be HEIC, also under a JPEG's name, which it is taught then."""
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        start = file.read(12)  # a box: its size, its type, and here the brand that a file is of (ISO/IEC 23008-12)
+        if not named_heif and not (start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS):
+            raise
+        if not register_heif():
+            raise MissingReaderError("HEIC photos need pillow-heif", hint='pip install "argan[heic]"') from None
+        return Image.open(file)
 
 
 def register_heif() -> bool:

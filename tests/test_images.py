@@ -750,6 +750,20 @@ def test_heic_with_a_profile(tmp_path: Path) -> None:
     assert read_photo(tmp_path / "photo.heic").icc == ICC
 
 
+def test_heic_under_another_suffix_is_read_whatever_was_read_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heic(tmp_path / "photo.heic", picture(size=(64, 48)))
+    shutil.move(tmp_path / "photo.heic", tmp_path / "photo.jpg")
+    monkeypatch.setattr(Image, "OPEN", {name: how for name, how in Image.OPEN.items() if name != "HEIF"})
+    monkeypatch.setattr(Image, "ID", [*Image.OPEN])  # as Pillow is before it has met any
+    with monkeypatch.context() as missing:
+        missing.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(MissingError, match=r"photo\.jpg: HEIC photos need pillow-heif"):
+            read_photo(tmp_path / "photo.jpg")
+    assert read_photo(tmp_path / "photo.jpg").size == (64, 48)
+
+
 def test_heic_without_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
     (tmp_path / "photo.heic").write_bytes(b"")
