@@ -138,7 +138,7 @@ def render(
         where = image.device if device == "auto" else resolve_device(device)
         pictures = _as_batch(image)
         maps = _depth_tensors(depth, len(pictures))
-        model = None if depth is not None else _loaded(model, where)
+        model = None if depth is not None else _loaded(model, where, device == "auto")
         rendered = torch.stack(
             [
                 _render(picture.to(where), d, look, focus, focus_range, SRGB, model).to(image.device)
@@ -149,7 +149,7 @@ def render(
     where = resolve_device(device)
     photo = _as_photo(image)
     (disparity,) = _depth_tensors(depth, 1)
-    model = None if depth is not None else _loaded(model, where)
+    model = None if depth is not None else _loaded(model, where, device == "auto")
     with torch.no_grad():
         pixels = _to_tensor(photo.pixels).to(where)
         rendered = _render(pixels, disparity, look, focus, focus_range, curve_of(photo.icc), model)
@@ -167,12 +167,12 @@ def estimate_depth(
     if isinstance(image, Tensor):
         where = image.device if device == "auto" else resolve_device(device)
         pictures = _as_batch(image)
-        model = _loaded(model, where)
+        model = _loaded(model, where, device == "auto")
         maps = torch.cat([predict(picture.to(where), model)[0] for picture in pictures]).to(image.device)
         return maps if image.ndim == 4 else maps[0]
     where = resolve_device(device)
     pixels = _to_tensor(_as_photo(image).pixels).to(where)
-    return predict(pixels, _loaded(model, where))[0, 0].cpu().numpy()
+    return predict(pixels, _loaded(model, where, device == "auto"))[0, 0].cpu().numpy()
 
 
 def render_photo(photo: Photo, disparity: Tensor, look: Look, band: Band) -> Photo:
@@ -443,9 +443,9 @@ def _depth_tensors(depth: Any, count: int) -> list[Tensor] | list[None]:
     return list(depth[:, None, None].unbind())
 
 
-def _loaded(model: Model | str | Path | None, device: torch.device) -> Model:
+def _loaded(model: Model | str | Path | None, device: torch.device, auto: bool) -> Model:
     """A model as given, on the device. One in another precision than `_display_rgb`'s is copied, not changed."""
     model = load(model) if model is None or isinstance(model, str | Path) else model
     if any(x.dtype != torch.float32 for x in model.parameters()):
         model = deepcopy(model).float()
-    return model.to(device)
+    return model.on(device, auto)

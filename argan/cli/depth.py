@@ -111,7 +111,7 @@ def open_estimator(model: str | None, settings: dict[str, str], device: str) -> 
     from argan.photo import photo_disparity
 
     where = resolve_device(device)
-    loaded = load(model, onnx_settings=settings).to(where)
+    loaded = load(model, onnx_settings=settings).on(where, device == "auto")
 
     def disparity(photo: "Photo") -> "np.ndarray":
         return photo_disparity(photo, loaded, where)[0, 0].cpu().numpy()

@@ -230,7 +230,7 @@ def render(
     opening = as_aperture(_options.read_aperture(aperture), rotate, curvature, anamorphic, rim, cat_eye)
     look = Look(wanted_blur, opening, wanted_grain, highlights)
     where = resolve_device(device)
-    estimator = load(model, onnx_settings=settings).to(where) if depth is None else None
+    estimator = load(model, onnx_settings=settings).on(where, device == "auto") if depth is None else None
     source = estimator.config.name if estimator is not None else str(depth)
     around = resolve_range(wanted_range, 0.0 if sweep is not None else wanted_focus, learned_range(estimator))
     optics = Optics(estimator, look, lens, wanted_focus, focus_distance, around)

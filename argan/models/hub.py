@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -86,6 +87,12 @@ class Model(nn.Module):
             self.depth = DepthPredictor(estimator, depth.resolution, depth.far, depth.near)
         if config.translator is not None:
             self.translator = Translator(config.translator.width, config.translator.blocks)
+
+    def on(self, device: torch.device, auto: bool) -> "Model":
+        """The model, moved to a device; `auto`: that nobody has named. Then an ONNX file need not work there."""
+        if isinstance(self.depth, OnnxDepth):
+            self.depth.auto = auto
+        return self.to(device)
 
     def save(self, folder: Path, half: bool = False) -> None:
         """Write the model's folder, whole or not at all. `half` stores float16, which loads as float32 again.

@@ -20,9 +20,14 @@ class OnnxDepth(nn.Module):
         path: depth.onnx of `argan export`, or a depth model of somebody else's.
         settings: how that takes a picture, see `argan.runtime.depth_models.Convention`.
 
+    Attributes:
+        auto: whether nobody has named a device: the CPU then works for pictures on a GPU, where ONNX Runtime has none.
+
     Raises:
         UsageError: the file renders too: that takes `argan.runtime`, and no model of PyTorch's.
     """
+
+    auto = False
 
     def __init__(self, path: Path, settings: Mapping[str, str] | None = None):
         super().__init__()
@@ -57,10 +62,14 @@ class OnnxDepth(nn.Module):
         return torch.cat([self._one(picture) for picture in image.split(1)])
 
     def _one(self, image: Tensor) -> Tensor:
-        estimator, array = self._open(str(image.device)), image.detach().cpu().numpy()
+        estimator, array = self._open(self.place(image.device)), image.detach().cpu().numpy()
         if isinstance(estimator, runtime.DepthFile):
             return torch.from_numpy(estimator.disparity_of(array))[None, None].to(image)
         return fit(torch.from_numpy(estimator.coarse(array))[None, None].to(image), image)
+
+    def place(self, device: torch.device) -> str:
+        """Where ONNX Runtime is to work for a picture on `device`."""
+        return "auto" if self.auto and device.type != "cpu" else str(device)
 
     def _open(self, device: str) -> runtime.Estimator:
         """The file on `device`, opened once."""

@@ -9,7 +9,7 @@ from PIL import Image
 import argan
 from argan import runtime
 from argan.cli import main
-from argan.errors import ArganError, UsageError
+from argan.errors import ArganError, MissingError, UsageError
 from argan.images import Photo
 from argan.runtime.depth_models import HIGH, LOW, unit_disparity
 from argan.runtime.pixels import resize
@@ -238,6 +238,24 @@ def test_argan_load(tmp_path):
         argan.load("flowers", onnx_settings={"size": "3"})
     with pytest.raises(UsageError, match="renders by itself"):
         argan.load(graphs.render_file(tmp_path))
+
+
+def test_where_no_device_is_named_onnx_runtime_need_not_have_torchs(tmp_path):
+    model = argan.load(graphs.midas_hub(tmp_path / "midas_small.onnx", size=32))
+    for device, place in (("auto", "auto"), ("cpu", "cuda:1")):
+        argan.estimate_depth(picture(40, 60), model=model, device=device)
+        assert model.depth.place(torch.device("cuda:1")) == place
+        assert model.depth.place(torch.device("cpu")) == "cpu"
+
+
+@pytest.mark.gpu
+def test_onnx_runtime_without_a_gpu_beside_torch_with_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    path = graphs.midas_hub(tmp_path / "midas_small.onnx", size=32)
+    expected = argan.estimate_depth(picture(40, 60), model=path, device="cpu")
+    np.testing.assert_allclose(argan.estimate_depth(picture(40, 60), model=path), expected, atol=1e-5)
+    with pytest.raises(MissingError, match="cuda:0 was asked for"):
+        argan.estimate_depth(picture(40, 60), model=path, device="cuda")
 
 
 def test_coarse_maps_get_the_photos_edges(tmp_path):
