@@ -80,12 +80,13 @@ class Sweep(Bokeh):
         from argan.photo import render_photo
 
         pictures, frames = files[:-1], []
+        planes = sweep_planes(scene.disparity[0, 0].cpu().numpy(), self.count)
+        views = [scene.focused_at(plane) for plane in planes]  # what a lens cannot draw is refused before files change
         _batch.make_folder(pictures[0].parent)
         if self.overwrite:
             remove_longer_sweep(pictures)
-        planes = sweep_planes(scene.disparity[0, 0].cpu().numpy(), self.count)
-        for path, scene.plane in zip(pictures, planes, strict=True):  # the last one is reported
-            picture = render_photo(scene.photo, scene.disparity, *scene.focused_at(scene.plane))
+        for path, scene.plane, view in zip(pictures, planes, views, strict=True):  # the last one is reported
+            picture = render_photo(scene.photo, scene.disparity, *view)
             write_photo(path, picture)  # at once: hundreds of them need not fit into memory
             frames.append(small_frame(picture))
         return frames

@@ -879,6 +879,22 @@ def test_a_sweep_through_a_real_lens_blurs_by_each_plane(photo: Path, tmp_path: 
         assert np.array_equal(frame, np.asarray(Image.open(alone)))
 
 
+def test_a_sweep_with_discs_that_are_too_large_somewhere_changes_no_file(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """91 % of the long side at the far end, and more than all of it at the near end."""
+    np.save(tmp_path / "z.npy", np.linspace(0.051, 4, SIZE[0])[None].repeat(SIZE[1], axis=0))
+    lens = ["--depth", tmp_path / "z.npy", "--depth-kind", "distance", "--f-number", 1.5]
+    failed(capsys, 2, "this lens draws discs", "render", photo, *lens, "--sweep", 2)
+    assert names(tmp_path) == ["photo.jpg", "z.npy"]
+    frames = [tmp_path / "photo.sweep" / f"photo.00{number}.jpg" for number in (1, 2, 3)]
+    frames[0].parent.mkdir()
+    for frame in frames:
+        frame.write_bytes(b"mine")
+    failed(capsys, 2, "this lens draws discs", "render", photo, *lens, "--sweep", 2, "--overwrite")
+    assert [frame.read_bytes() for frame in frames] == [b"mine"] * 3
+
+
 def test_a_band_is_the_focus(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert argan("render", photo, "--depth", depth, "--focus-range", "0.2,0.4", "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)
