@@ -46,7 +46,7 @@ HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"
 READS = {*WRITES, *HEIF, ".bmp", ".jfif", ".jp2", ".ppm", ".pgm", ".gif"}  # what folders and archives are searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
-WEBP_SIDE = 16_383  # px
+SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}  # px at most: what libjpeg, WebP and readers of AVIF take
 SEGMENT = 65_533  # bytes that fit into one segment of a JPEG
 SEGMENTS = {"exif": SEGMENT, "xmp": SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")}
 
@@ -72,6 +72,12 @@ class Photo:
     def size(self) -> tuple[int, int]:
         """Width and height."""
         return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether it has no alpha, or one that says nothing."""
+        full = 65535 if self.pixels.dtype == np.uint16 else 255
+        return not self.has_alpha or bool((self.pixels[..., -1] == full).all())
 
     def with_pixels(self, pixels: np.ndarray) -> "Photo":
         return replace(self, pixels=pixels)
@@ -144,13 +150,21 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"{path}: photos cannot be written {wanted}", hint=f"it may end in {', '.join(WRITES)}")
 
 
+def check_holds(photo: Photo, suffix: str) -> None:
+    """ArganError for a photo that the format of this suffix, one of WRITES, cannot hold."""
+    kind = WRITES[suffix.lower()]
+    if kind == "JPEG" and not photo.is_opaque:
+        raise ArganError("JPEG holds no transparency", hint="give an output that ends in .png, .tif or .webp")
+    if kind in SIDES and max(photo.size) > SIDES[kind]:
+        raise ArganError(f"{suffix} holds {SIDES[kind]} pixels each way", hint="give an output that ends in .png")
+
+
 def encode(photo: Photo, suffix: str) -> bytes:
     """The bytes of an image file. Formats with 8 bits only (JPEG, WebP, AVIF) get 16-bit pixels rounded."""
+    check_holds(photo, suffix)
     kind = WRITES[suffix.lower()]
-    if photo.has_alpha and kind == "JPEG":
-        raise ArganError("JPEG holds no transparency", hint="give an output that ends in .png, .tif or .webp")
-    if kind == "WEBP" and max(photo.size) > WEBP_SIDE:
-        raise ArganError(f"WebP holds {WEBP_SIDE} pixels each way", hint="give an output that ends in .jpg or .png")
+    if kind == "JPEG" and photo.has_alpha:
+        photo = photo.with_pixels(photo.pixels[..., :-1])
     if photo.pixels.dtype == np.uint16 and kind in ("JPEG", "WEBP", "AVIF"):
         photo = photo.with_pixels(((photo.pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
     if photo.pixels.dtype == np.uint16 and photo.pixels.shape[2] > 1:

@@ -400,9 +400,11 @@ def test_the_transparent_colour_of_a_16_bit_png_becomes_alpha(tmp_path: Path, ch
     assert (found[..., channels] == 65535).sum() == pixels[..., 0].size - (2 if channels == 1 else 1)
 
 
-def test_a_webp_too_large_for_its_format() -> None:
-    with pytest.raises(ArganError, match="16383"):
-        encode(Photo(np.zeros((1, 16384, 3), np.uint8)), ".webp")
+@pytest.mark.parametrize(("suffix", "side"), [(".webp", 16383), (".jpg", 65500), (".avif", 32768)])
+def test_a_photo_too_large_for_its_format(suffix: str, side: int) -> None:
+    with pytest.raises(ArganError, match=str(side)):
+        encode(Photo(np.zeros((1, side + 1, 3), np.uint8)), suffix)
+    assert reopened(Photo(np.zeros((1, side, 3), np.uint8)), suffix).size == (side, 1)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -523,6 +525,16 @@ def test_of_a_tiff_with_several_pages_the_first_is_read(tmp_path: Path) -> None:
 def test_transparency_is_not_lost_in_jpeg() -> None:
     with pytest.raises(ArganError, match="JPEG holds no transparency"):
         encode(from_pil(picture("RGBA")), ".jpg")
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_alpha_that_says_nothing_is_left_out_of_a_jpeg(channels: int, dtype: type) -> None:
+    pixels = np.full((8, 8, channels), np.iinfo(dtype).max, dtype)
+    assert reopened(Photo(pixels), ".jpg").mode == ("L" if channels == 2 else "RGB")
+    pixels[3, 4, -1] -= 1
+    with pytest.raises(ArganError, match="JPEG holds no transparency"):
+        encode(Photo(pixels), ".jpg")
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])

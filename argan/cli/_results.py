@@ -12,7 +12,7 @@ import numpy as np
 from argan.cli import _batch, _options, _output
 from argan.cli._scene import Arrived, Scene
 from argan.depth_maps import write_depth
-from argan.images import check_suffix, output_suffix, read_photo, write_photo, writing
+from argan.images import Photo, check_holds, check_suffix, output_suffix, read_photo, write_photo, writing
 from argan.names import SWEEP
 from argan.sweep import check_animation, small_frame, sweep_planes, write_animation
 
@@ -29,6 +29,10 @@ class Bokeh:
     def files(self, target: Path, photo: Path) -> list[Path]:
         """All that is written of a photo, `target` last."""
         return [target]
+
+    def check_photo(self, photo: Photo, files: list[Path]) -> None:
+        """Refuses what the format cannot hold, before it is rendered."""
+        check_holds(photo, files[0].suffix)
 
     def make(self, scene: Scene, files: list[Path]) -> Any:
         """What `write` takes."""
@@ -48,6 +52,9 @@ class Preview(Bokeh):
 
     def ending(self, photo: Path) -> str:
         return f".{self.what}-view.png"
+
+    def check_photo(self, photo: Photo, files: list[Path]) -> None:
+        """A preview has none of the photo's transparency."""
 
     def make(self, scene: Scene, files: list[Path]) -> Any:
         from argan.photo import show
@@ -135,6 +142,7 @@ class Files:
         start = time.perf_counter()
         _batch.check_new([*self.of(path), *filter(None, [self.depth_outputs.get(path)])], self.overwrite)
         photo = read_photo(path)
+        self.result.check_photo(photo, self.of(path))
         return start, photo, _options.given_depth(self.depth, path, self.photos, self.depth_kind, self.depth_unit)
 
     def write(self, path: Path, made: Any, disparity: Callable[[], np.ndarray]) -> list[Path]:

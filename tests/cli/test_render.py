@@ -151,6 +151,17 @@ def test_16_bit_photo_stays_16_bit(tmp_path: Path, depth: Path) -> None:
     assert Image.open(tmp_path / "photo.bokeh.png").mode == "I;16"
 
 
+def test_what_a_format_cannot_hold_is_said_before_it_is_rendered(
+    tmp_path: Path, depth: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGBA", SIZE, (1, 2, 3, 4)).save(tmp_path / "photo.png")
+    jpeg = ["--depth", depth, "--output", tmp_path / "x.jpg"]
+    with monkeypatch.context() as never:
+        never.setattr("argan.photo.render_photo", lambda *_: pytest.fail("it was rendered"))
+        failed(capsys, 1, "JPEG holds no transparency", "render", tmp_path / "photo.png", *jpeg)
+    assert argan("render", tmp_path / "photo.png", *jpeg, "--show", "coc") == 0
+
+
 def test_distance_maps(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "z.npy", np.linspace(1, 9, SIZE[0])[None].repeat(SIZE[1], axis=0))
     saved = tmp_path / "d.npy"
