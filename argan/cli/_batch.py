@@ -74,16 +74,17 @@ def output_paths(
 
     wanted = Counter(str(named(photo, photo.stem)).casefold() for photo in photos)  # some file systems ignore case
     paths: dict[Path, Path] = {}
-    taken: dict[Path, Path] = {}
+    taken: dict[str, Path] = {}
     for photo in photos:
         path = named(photo, photo.stem)
         if wanted[str(path).casefold()] > 1:
             path = named(photo, photo.name)
-        if path in taken:
+        key = str(path) if output is None else str(path).casefold()  # photos that lie together keep their case there
+        if key in taken:
             raise UsageError(
-                f"{taken[path]} and {photo} would both be written to {path}", hint="one folder at a time, or rename one"
+                f"{taken[key]} and {photo} would both be written to {path}", hint="one folder at a time, or rename one"
             )
-        paths[photo], taken[path] = path, photo
+        paths[photo], taken[key] = path, photo
     return paths
 
 

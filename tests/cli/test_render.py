@@ -16,7 +16,7 @@ from PIL import Image
 
 import argan as library
 from argan.cli import main
-from argan.cli._batch import depth_file, find_photos
+from argan.cli._batch import depth_file, find_photos, output_paths
 from argan.cli._options import read_aperture
 from argan.cli._results import remove_longer_sweep
 from argan.depth_maps import read_depth, write_depth
@@ -305,13 +305,22 @@ def test_photos_that_would_share_a_result_have_their_whole_names_in_it(tmp_path:
     assert {*find_photos([*tmp_path.glob("*.*")])} == {tmp_path / name for name in [*names.split(), "c.png"]}
 
 
-def test_two_photos_for_one_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder in ("x", "y"):
-        (tmp_path / folder).mkdir()
-        make_photo(tmp_path / folder / "a.jpg")
-    arguments = [tmp_path / "x" / "a.jpg", tmp_path / "y" / "a.jpg", "--output", tmp_path / "out"]
-    failed(capsys, 2, "would both be written to", "render", *arguments)
+@pytest.mark.parametrize("names", [("a.jpg", "a.jpg"), ("a.jpg", "A.jpg")])
+def test_two_photos_for_one_output(tmp_path: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, str]) -> None:
+    photos = [tmp_path / folder / name for folder, name in zip("xy", names, strict=True)]
+    for photo in photos:
+        photo.parent.mkdir()
+        make_photo(photo)
+    failed(capsys, 2, "would both be written to", "render", *photos, "--output", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_photos_that_lie_together_may_differ_in_case_alone() -> None:
+    photos = dict.fromkeys([Path("a.jpg"), Path("A.jpg")], Path())
+    assert [*map(str, output_paths(photos, None, lambda _: ".bokeh.jpg").values())] == [
+        "a.jpg.bokeh.jpg",
+        "A.jpg.bokeh.jpg",
+    ]
 
 
 # Looks
