@@ -5,7 +5,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,6 +29,12 @@ def _umask() -> int:
 UMASK = _umask()  # asked once: for that moment it is another for every thread
 
 
+def _share(file: Path) -> None:
+    """Give a file the permissions of any other new one, where the file system has them: memory cards do not."""
+    with suppress(OSError):
+        file.chmod(0o666 & ~UMASK)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
@@ -37,7 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
+        _share(temporary)  # mkstemp makes files that only their owner can read
         flush(temporary)
         os.replace(temporary, path)
     finally:
@@ -56,7 +62,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in temporary.iterdir():
-            file.chmod(0o666 & ~UMASK)
+            _share(file)
             flush(file)
         flush(temporary)
         _put_in_place(temporary, path)

@@ -39,3 +39,14 @@ def test_a_folder_that_cannot_be_replaced_is_kept(
         write(tmp_path / "model", "after")
     assert (tmp_path / "model" / "file").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_file_system_without_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    write(tmp_path / "model", "text")
+    with files.atomic_file(tmp_path / "photo") as temporary:
+        temporary.write_text("text")
+    assert (tmp_path / "photo").read_text() == (tmp_path / "model" / "file").read_text() == "text"
