@@ -173,9 +173,16 @@ def encode(photo: Photo, suffix: str) -> bytes:
             directories = {int(pointer): tags.get_ifd(pointer) for pointer in EXIF_DIRECTORIES if pointer in tags}
             return tiff_16_bit_colour(photo.pixels, dict(tags) | directories, photo.icc, photo.dpi)
         return png_16_bit_colour(photo.pixels, _png_chunks(photo))
+    if kind == "WEBP" or (kind == "AVIF" and photo.has_alpha):  # where grey becomes RGB
+        photo = replace(photo, icc=rgb_profile(photo.icc))
     image, buffer = to_pil(photo), BytesIO()
     image.save(buffer, format=kind, **_save_options(photo, kind))
     return buffer.getvalue()
+
+
+def rgb_profile(icc: bytes | None) -> bytes | None:
+    """A profile for pixels that are RGB: none that says how grey looks (ICC.1, 7.2.6: data colour space)."""
+    return None if icc is None or icc[16:20] == b"GRAY" else icc
 
 
 def _save_options(photo: Photo, kind: str) -> dict[str, Any]:

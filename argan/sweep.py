@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from argan.errors import UsageError
-from argan.images import Photo, to_pil, writing
+from argan.images import Photo, rgb_profile, to_pil, writing
 
 ANIMATIONS = {".webp": "WEBP", ".gif": "GIF"}
 FRAME = 80  # ms
@@ -38,7 +38,7 @@ def small_frame(photo: Photo) -> Image.Image:
 def write_animation(path: Path, frames: list[Image.Image]) -> None:
     """Write frames from far to near and back, endlessly."""
     loop, buffer = frames + frames[-2:0:-1], BytesIO()
-    options = {"quality": 85, "method": 4, "icc_profile": frames[0].info.get("icc_profile")}
+    options = {"quality": 85, "method": 4, "icc_profile": rgb_profile(frames[0].info.get("icc_profile"))}
     loop[0].save(
         buffer,
         format=ANIMATIONS[path.suffix.lower()],

@@ -24,6 +24,7 @@ from argan.exif import ORIENTATION, UPRIGHT
 from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY_ICC = ICC[:16] + b"GRAY" + ICC[20:]
 XMP = (
     b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description'
@@ -285,6 +286,15 @@ def test_lossless_webp_keeps_colours_that_are_transparent() -> None:
     pixels = np.asarray(picture("RGBA")).copy()
     pixels[:14, :, 3] = 0
     assert np.array_equal(np.asarray(reopened(Photo(pixels, lossless=True), ".webp")), pixels)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif"])
+def test_a_profile_of_grey_goes_where_grey_stays_grey(mode: str, suffix: str) -> None:
+    """Readers would refuse it for RGB, or look colours up in it."""
+    grey = Photo(np.asarray(picture(mode)).reshape(28, 40, -1)[..., : 1 if suffix == ".jpg" else 2], icc=GREY_ICC)
+    written = reopened(grey, suffix)
+    assert written.info.get("icc_profile") == (GREY_ICC if written.mode in ("L", "LA") else None)
 
 
 def test_webp_keeps_alpha() -> None:

@@ -476,6 +476,13 @@ def test_an_animation_is_small_endless_and_of_8_bits(tmp_path: Path, suffix: str
             assert animation.info["icc_profile"] == b"a profile "
 
 
+def test_an_animation_of_a_grey_photo_has_no_profile_of_grey(tmp_path: Path) -> None:
+    grey = Photo(np.full((20, 30, 1), 128, np.uint8), icc=b"a profile       GRAY")
+    write_animation(tmp_path / "sweep.webp", [small_frame(grey)] * 2)
+    with Image.open(tmp_path / "sweep.webp") as animation:
+        assert "icc_profile" not in animation.info
+
+
 def test_a_sweep_is_of_planes(photo: Path, tmp_path: Path) -> None:
     """Also with depth that a model estimates, about whose learned focus a range would be sharp."""
     assert argan("render", photo, "--sweep", 2, "--blur", 12) == 0
