@@ -85,11 +85,16 @@ def parse_lens(
 
 
 def metric(dioptres: tuple[float, float] | None) -> tuple[float, float]:
-    """The dioptres at disparity 0 and 1; UsageError where they are not known."""
-    if dioptres is None or not dioptres[1] > dioptres[0]:
+    """The dioptres at disparity 0 and 1; UsageError where they are not known, or one."""
+    if dioptres is None:
         raise UsageError(
             "--f-number and --focus-distance need to know how far things are",
             hint="--depth with --depth-kind distance, or embedded depth in metres; else --blur and --focus",
+        )
+    if not dioptres[1] > dioptres[0]:
+        raise UsageError(
+            f"--f-number and --focus-distance need things near and far: all are {1 / dioptres[0]:.4g} m away here",
+            hint="is it the right depth map?",
         )
     return dioptres
 

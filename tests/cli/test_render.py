@@ -440,6 +440,13 @@ def test_focus_at_infinity(photo: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert row["blur"] == pytest.approx(100 * 50**2 / 8 * (1 / 0.3 - 1 / 5) / 1000 / 36, abs=1e-3)
 
 
+def test_a_lens_before_a_map_of_one_distance(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "z.npy", np.full((SIZE[1], SIZE[0]), 2.5))
+    metres = ["--depth", tmp_path / "z.npy", "--depth-kind", "distance"]
+    for options in (["--f-number", 2], ["--focus-distance", 2]):
+        failed(capsys, 2, "all are 2.5 m away", "render", photo, *metres, *options)
+
+
 def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert argan("render", photo, "--depth", depth, "--sweep", 3, "--blur", 12) == 0
     frames = [tmp_path / "photo.sweep" / f"photo.00{number}.jpg" for number in (1, 2, 3)]
