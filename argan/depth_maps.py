@@ -1,7 +1,9 @@
 """Depth maps as files: disparity in [0, 1], 1 = nearest, in 16-bit grey PNG or TIFF or in .npy, and as a picture."""
 
 import zipfile
+import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from argan.views import depth_view
 
 ARRAYS = (".npy", ".npz")
 WRITES = (".png", ".tif", ".tiff", ".npy")
+DAMAGE = (ValueError, EOFError, KeyError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error)  # of arrays' files
 READS = (*WRITES, ".npz")  # what a folder of maps is searched for, first match wins
 MISFIT = 0.05  # by how much a map's aspect ratio may differ from the photo's: coarse maps have few pixels
 NEAR_CLIP = 0.1  # percent of the pixels of a distance map that may be nearer than what becomes disparity 1
@@ -145,7 +148,7 @@ def _read_array(path: Path, kind: str) -> np.ndarray:
             return loaded[names[0]]
     except OSError as error:
         raise ArganError(f"{path}: {lower_first(error.strerror or 'damaged or cut short')}") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ArganError(f"{path}: not a numpy array file, or cut short") from error
 
 

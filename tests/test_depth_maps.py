@@ -3,6 +3,8 @@
 import errno
 import os
 import struct
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +180,18 @@ def test_broken_files(tmp_path: Path, name: str, content: bytes) -> None:
         read_depth(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("save", [np.save, np.savez_compressed])
+@pytest.mark.parametrize("damage", [0, 0xFF, ord("(")])  # of headers, numpy tells apart what Python can parse
+def test_damage_anywhere_in_an_array_is_one_line_or_a_map(tmp_path: Path, save: Callable, damage: int) -> None:
+    path = tmp_path / ("map.npy" if save is np.save else "map.npz")
+    save(path, RAMP[:4, :5])
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([damage]) + whole[at + 1 :])
+        with suppress(ArganError):
+            assert read_depth(path).disparity.ndim == 2
 
 
 @pytest.mark.parametrize("name", ["map.png", "map.npy"])
