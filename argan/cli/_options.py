@@ -219,6 +219,7 @@ def read_aperture(aperture: str) -> Any:
     """The name of an aperture, or the brightness of a picture of one: a 2-D array."""
     import numpy as np
 
+    from argan.exif import upright
     from argan.images import reading
     from argan.kernels.bokeh import APERTURES
 
@@ -235,6 +236,7 @@ def read_aperture(aperture: str) -> Any:
         else:
             brightness, alpha = np.moveaxis(np.asarray(image.convert("LA"), dtype=np.float32) / 255, 2, 0)
             mask = brightness * alpha
+        mask = upright(mask, image)
     if not mask.any():
         raise UsageError(f"{path}: an aperture that is black all over lets no light through")
     return mask

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import argan as library
 from argan.cli import main
@@ -955,6 +955,15 @@ def test_apertures_from_pictures_of_any_kind(photo: Path, depth: Path, tmp_path:
     values = np.linspace(0, 65535, 63).round().astype(np.uint16).reshape(7, 9)
     Image.fromarray(values).save(tmp_path / "16.png")
     assert np.allclose(read_aperture(str(tmp_path / "16.png")), values / 65535)
+
+
+def test_an_aperture_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    values = np.arange(1, 7, dtype=np.uint8).reshape(2, 3) * 40
+    for stored in (values, values.astype(np.uint16) * 257):
+        Image.fromarray(stored).save(tmp_path / "shape.png", exif=exif)
+        np.testing.assert_allclose(read_aperture(str(tmp_path / "shape.png")), np.rot90(values, -1) / 255, atol=1e-6)
 
 
 def test_an_aperture_of_floats_is_wrong_usage(
