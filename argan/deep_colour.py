@@ -35,12 +35,15 @@ OTHER_HALF = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}  # big,
 
 def has_16_bit_colour(image: Image.Image) -> bool:
     """Whether an opened, not yet loaded image has 16-bit samples that Pillow would cut to 8 bits."""
-    sixteen = any(";16" in _raw_mode(tile) for tile in _tiles(image)) or _has_16_bit_planes(image)
+    sixteen = any(";16" in _raw_mode(tile) for tile in _tiles(image)) or _is_beyond_pillow(image)
     return sixteen and not image.mode.startswith("I")
 
 
-def _has_16_bit_planes(image: Image.Image) -> bool:
-    """Whether it is a TIFF that stores its colours one after the other: Pillow takes their bytes for 8-bit samples."""
+def _is_beyond_pillow(image: Image.Image) -> bool:
+    """Whether not even the halves of its 16-bit colours can be had: in a PPM, and in a TIFF that stores them one after
+    the other, whose bytes Pillow takes for 8-bit samples."""
+    if image.format == "PPM":
+        return any(isinstance(tile[3], tuple) and tile[3][-1] > 255 for tile in _tiles(image))
     tags = getattr(image, "tag_v2", {})
     return tags.get(PLANAR_CONFIGURATION) == 2 and max(tags.get(BITSPERSAMPLE, (8,))) > 8
 
@@ -58,8 +61,8 @@ def read_16_bit_colour(path: Path) -> np.ndarray:
         if high.mode == "RGBA" and raw_mode == "LA;16B":
             high.tile = [_with_raw_mode(tile, "RGBA") for tile in _tiles(high)]
             return np.asarray(high).view(">u2").astype(np.uint16)
-        if high.mode not in ("RGB", "RGBA") or _has_16_bit_planes(high):
-            raise ArganError("16-bit samples in this layout are not supported", hint="save it as 16-bit RGB or grey")
+        if high.mode not in ("RGB", "RGBA") or _is_beyond_pillow(high):
+            raise ArganError("16-bit samples in this layout are not supported", hint="save it as a PNG of 16 bits")
         stored = raw_mode.replace("RGBa", "RGBA")
         high.tile = [_with_raw_mode(tile, stored) for tile in _tiles(high)]
         other = stored[:-1] + OTHER_HALF[stored[-1]]

@@ -4,7 +4,7 @@ Kept: the ICC profile, EXIF and XMP (with the orientation set to upright, since 
 JPEG quantisation tables and chroma subsampling, lossless WebP, alpha, grey, 8 or 16 bits. Changed: palettes and 1-bit
 pictures become RGB(A) or grey, since blur makes new colours; CMYK becomes sRGB, by its profile or a guess. Dropped: the
 thumbnail inside EXIF (it shows the picture before; MakerNotes stay), and EXIF or XMP that a JPEG's one segment cannot
-hold. Refused, in one line: Lab, 32-bit, TIFF's grey of 16 bits with alpha, animations.
+hold. Refused, in one line: Lab, 32-bit, TIFF's grey of 16 bits with alpha, a PPM's 16-bit colours, animations.
 """
 
 import struct
@@ -35,6 +35,7 @@ from argan.files import atomic_file
 WRITES = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
     ".png": "PNG",
     ".tif": "TIFF",
     ".tiff": "TIFF",
@@ -43,7 +44,7 @@ WRITES = {
 }
 HEIF = {".heic", ".heif", ".hif"}
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-READS = {*WRITES, *HEIF, ".bmp", ".jfif", ".jp2", ".ppm", ".pgm", ".gif"}  # what folders and archives are searched for
+READS = {*WRITES, *HEIF, ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what folders and archives are searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
 SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}  # px at most: what libjpeg, WebP and readers of AVIF take
@@ -332,6 +333,8 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
 
 def _plain(image: Image.Image) -> Image.Image:
     """The image in one of the modes L, LA, RGB, RGBA, I;16."""
+    if image.mode == "I" and image.format == "PPM":
+        return image.convert("I;16")  # which is all that such a file holds
     if image.mode in ("F", "I", "LAB", "HSV"):
         raise ArganError(f"{image.mode} pixels are not supported", hint="save it as RGB or grey, with 8 or 16 bits")
     if image.mode.startswith("I;16"):

@@ -425,6 +425,32 @@ def test_16_bit_colours_stored_one_after_the_other_are_refused(tmp_path: Path, c
         read_photo(tmp_path / "photo.tif")
 
 
+@pytest.mark.parametrize("most", [65535, 4095])
+@pytest.mark.parametrize("plain", [False, True])
+def test_16_bit_pgm_is_read_and_ppm_refused(tmp_path: Path, most: int, plain: bool) -> None:
+    """Of colours Pillow would keep 8 bits. `most` is white."""
+
+    def write(path: Path, kind: int, values: np.ndarray) -> None:
+        stored = " ".join(map(str, values.flat)).encode() if plain else values.astype(">u2").tobytes()
+        path.write_bytes(b"P%d %d %d %d\n" % (kind - 3 * plain, values.shape[1], values.shape[0], most) + stored)
+
+    values = deep(3) // (65536 // (most + 1))
+    write(tmp_path / "photo.pgm", 5, values[..., :1])
+    pixels = read_photo(tmp_path / "photo.pgm").pixels
+    assert pixels.dtype == np.uint16
+    assert np.array_equal(pixels, np.round(values[..., :1] / most * 65535))
+    write(tmp_path / "photo.ppm", 6, values)
+    with pytest.raises(ArganError, match=r"photo\.ppm: 16-bit samples in this layout"):
+        read_photo(tmp_path / "photo.ppm")
+
+
+def test_8_bit_ppm_is_read(tmp_path: Path) -> None:
+    picture().save(tmp_path / "photo.ppm")
+    assert np.array_equal(read_photo(tmp_path / "photo.ppm").pixels, np.asarray(picture()))
+    picture("L").convert("1").save(tmp_path / "photo.pgm")
+    assert read_photo(tmp_path / "photo.pgm").pixels.dtype == np.uint8
+
+
 def test_16_bits_become_8_where_the_format_has_8() -> None:
     grey = np.full((16, 16, 1), 257 * 77 + 100, np.uint16)
     assert abs(int(np.asarray(reopened(Photo(grey), ".jpg"))[8, 8]) - 77) <= 1
@@ -712,6 +738,7 @@ def test_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_suffixes() -> None:
     assert images.output_suffix(Path("a.JPG")) == ".JPG"
     assert images.output_suffix(Path("a.heic")) == ".png"
+    assert images.output_suffix(Path("a.jfif")) == ".jfif"
     images.check_suffix(Path("a.TIFF"))
     for name in ("a.heic", "a"):
         with pytest.raises(UsageError, match="cannot be written"):
