@@ -48,6 +48,7 @@ READS = {*WRITES, *HEIF, ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what folders
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
 SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}  # px at most: what libjpeg, WebP and readers of AVIF take
+SRGB_GAMMA = 1 / 2.2  # what a PNG that is sRGB says of itself
 SEGMENT = 65_533  # bytes that fit into one segment of a JPEG
 SEGMENTS = {"exif": SEGMENT, "xmp": SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")}
 
@@ -91,9 +92,9 @@ def read_photo(path: Path) -> Photo:
         photo = from_pil(image)
         if deep:
             photo.pixels = upright(_with_transparency(read_16_bit_colour(path), image), image)
-        guessed = image.mode == "CMYK" and _ink_transform(image.info.get("icc_profile")) is None
-    if guessed:
-        warnings.warn(f"{path}: CMYK without a good colour profile: colours may be off", stacklevel=2)
+        guess = _guess(image)
+    if guess:
+        warnings.warn(f"{path}: {guess}: colours may be off", stacklevel=2)
     return photo
 
 
@@ -329,6 +330,17 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return (x, y) if 1 < x < 1e5 and 1 < y < 1e5 else None  # 1: Pillow's, for a TIFF that does not say
+
+
+def _guess(image: Image.Image) -> str:
+    """Why it is a guess which colours are meant; "" where it is none."""
+    info = image.info
+    if image.mode == "CMYK" and _ink_transform(info.get("icc_profile")) is None:
+        return "CMYK without a good colour profile"
+    gamma = info.get("gamma") or SRGB_GAMMA
+    if not {"icc_profile", "srgb"} & info.keys() and abs(gamma / SRGB_GAMMA - 1) > 0.05:  # libpng's threshold, too
+        return f"a PNG of gamma {1 / gamma:.2g} without a colour profile, taken for sRGB"
+    return ""
 
 
 def _plain(image: Image.Image) -> Image.Image:

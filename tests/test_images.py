@@ -534,6 +534,27 @@ def test_cmyk_without_a_good_profile_is_taken_to_be_of_ideal_inks(tmp_path: Path
     assert photo.pixels[10, 10].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("gamma", "others", "warned"),
+    [
+        (1.0, [], True),
+        (1 / 1.8, [], True),
+        (0.4545, [], False),
+        (0.0, [], False),
+        (1.0, [(b"sRGB", b"\0")], False),
+        (1.0, [(b"iCCP", b"ICC Profile\0\0" + zlib.compress(ICC))], False),
+    ],
+)
+def test_a_png_of_another_gamma_is_said_to_be_taken_for_srgb(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, gamma: float, others: list, warned: bool
+) -> None:
+    chunks = [*others, (b"gAMA", struct.pack(">I", round(gamma * 100_000)))]
+    (tmp_path / "photo.png").write_bytes(png_16_bit_colour(deep(3), chunks))
+    read_photo(tmp_path / "photo.png")
+    said = "".join(str(warning.message) for warning in recwarn)
+    assert said.endswith("taken for sRGB: colours may be off") if warned else not said
+
+
 def test_formats_that_are_only_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"photos cannot be written as \.bmp"):
         write_photo(tmp_path / "photo.bmp", Photo(np.asarray(picture())))
