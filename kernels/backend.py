@@ -108,7 +108,8 @@ def compute_dtype(*tensors: torch.Tensor) -> torch.dtype:
 def full_precision(device: torch.device) -> AbstractContextManager:
     """Operations calculate in `compute_dtype`, whatever torch.autocast has for matrix products and convolutions."""
     kind = torch.device(device).type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if cast else nullcontext()
 
 
 def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
