@@ -48,6 +48,7 @@ from argan.models.onnx_depth import OnnxDepth
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
 BRIGHTEST = 1000  # of `Look.highlights`
+BRIGHT = 2.0  # floats above this are highlights, or of another scale than [0, 1]
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ def render(
             a disparity.
         depth: disparity, 1 = nearest, as a PIL image, array or tensor (H, W): floats in [0, 1], or 8- or 16-bit
             integers. Of any size: it is brought to the photo's. Without it the model estimates it.
-        model: what estimates depth: a loaded model, which is moved to the device and works in float32 whatever its
-            precision, or what `argan.load` takes; None is the shipped one.
+        model: what estimates depth, where `depth` does not say it: a loaded model, which is moved to the device and
+            works in float32 whatever its precision, or what `argan.load` takes; None is the shipped one.
         aperture: a name of `argan.kernels.bokeh.APERTURES`; an image of one: a 2-D array, 0 where closed; or an
             `argan.Aperture`, which has rotation, curved blades, anamorphic stretch, rim and cat's eyes too.
         grain: how much of its own noise the photo gets back where blur has smoothed it away: 1 as much as it had, 0
@@ -130,9 +131,11 @@ def render(
 
     Raises:
         TypeError: an argument of another type.
-        UsageError: a value out of range, or a depth map of another shape than the photo.
+        UsageError: a value out of range, a depth map of another shape than the photo, or both `depth` and `model`.
         MissingError: the device that was asked for is not here, or what finds faces.
     """
+    if depth is not None and model is not None:
+        raise UsageError("depth and model exclude each other: both say how far things are")
     look = Look(blur, as_aperture(aperture), grain, highlights)
     if isinstance(image, Tensor):
         where = image.device if device == "auto" else resolve_device(device)
@@ -381,9 +384,9 @@ def _as_photo(image: Any) -> Photo:
     pixels = in_own_byte_order(image[:, :, None] if image.ndim == 2 else image)
     if pixels.ndim != 3 or pixels.size == 0:
         raise UsageError(f"a numpy picture is (H, W) or (H, W, C), not {image.shape}")
-    _check_channels(pixels.shape[2], image.shape)
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise UsageError("a picture's values must be finite")
+    _check_channels(pixels.shape[2], image.shape, "numpy pictures are (H, W, C): array.transpose(1, 2, 0)")
+    if pixels.dtype.kind == "f":
+        _check_floats(bool(np.isfinite(pixels).all()), float((pixels > BRIGHT).mean()))
     return Photo(pixels)
 
 
@@ -391,17 +394,26 @@ def _as_batch(image: Tensor) -> Tensor:
     """(C, H, W) or (B, C, H, W) -> (B, C, H, W)."""
     if image.ndim not in (3, 4) or image.numel() == 0:
         raise UsageError(f"a picture tensor is (C, H, W) or (B, C, H, W), not {tuple(image.shape)}")
-    _check_channels(image.shape[-3], tuple(image.shape))
+    _check_channels(image.shape[-3], tuple(image.shape), "picture tensors are (C, H, W): tensor.movedim(-1, -3)")
     if image.dtype not in FULL_SCALE and not image.is_floating_point():
         raise UsageError(f"pixels are uint8, uint16 or floats, not {image.dtype}")
-    if image.is_floating_point() and not bool(torch.isfinite(image.detach()).all()):
-        raise UsageError("a picture's values must be finite")
+    if image.is_floating_point():
+        values = image.detach()
+        _check_floats(bool(values.isfinite().all()), float((values > BRIGHT).float().mean()))
     return image if image.ndim == 4 else image[None]
 
 
-def _check_channels(channels: int, shape: tuple[int, ...]) -> None:
+def _check_channels(channels: int, shape: tuple[int, ...], hint: str) -> None:
     if not 1 <= channels <= 4:
-        raise UsageError(f"a picture has 1 to 4 channels; this one has the shape {shape}")
+        raise UsageError(f"a picture has 1 to 4 channels; this one has the shape {shape}", hint=hint)
+
+
+def _check_floats(finite: bool, bright: float) -> None:
+    """Refuse values that are not finite, and those of a scale to 255: highlights, a share, are never most of them."""
+    if not finite:
+        raise UsageError("a picture's values must be finite")
+    if bright > 0.5:
+        raise UsageError("floats are in [0, 1], and most of this picture is far beyond", hint="divide it by 255")
 
 
 def _to_tensor(pixels: np.ndarray) -> Tensor:

@@ -119,6 +119,34 @@ def test_layouts_of_memory_do_not_matter() -> None:
     assert np.array_equal(argan.render(tensor, blur=8, depth=depth).permute(1, 2, 0).numpy(), expected)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_floats_to_255_are_refused(kind: Any) -> None:
+    picture = (texture() * 255).astype(np.float32)
+    image = kind(picture if kind is np.asarray else np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    for use in (argan.render, argan.estimate_depth):
+        with pytest.raises(UsageError, match="most of this picture is far beyond") as raised:
+            use(image)
+        assert raised.value.hint == "divide it by 255"
+
+
+def test_highlights_of_less_than_half_a_picture_may_be_of_any_brightness() -> None:
+    picture = texture()
+    picture[: HEIGHT // 3] = 40.0
+    assert argan.render(picture, depth=np.zeros((HEIGHT, WIDTH)), blur=0).max() == 40
+
+
+def test_axes_in_the_other_order_are_hinted_at() -> None:
+    for image, hint in ((np.zeros((3, 40, 50), np.float32), "(H, W, C)"), (torch.zeros(40, 50, 3), "(C, H, W)")):
+        with pytest.raises(UsageError, match="1 to 4 channels") as raised:
+            argan.render(image)
+        assert hint in str(raised.value.hint)
+
+
+def test_a_depth_map_and_a_model_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="exclude each other"):
+        argan.render(texture(), depth=np.zeros((HEIGHT, WIDTH)), model="birds")
+
+
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
 def test_modes_of_pil(channels: int, mode: str) -> None:
     pixels = (texture(channels) * 255).astype(np.uint8)

@@ -23,14 +23,17 @@ Photos = dict[Path, Path]  # a photo -> its place in the folder that it came fro
 
 
 def find_photos(paths: Iterable[Path]) -> Photos:
-    """Files as given, and the pictures in each folder and below, by name. A missing file fails when it is read.
+    """Files as given, and the pictures in each folder and below, by name.
 
+    A missing file fails when it is read, and at once if it is all that is given.
     What argan made of another file that is given is left out: the shell's `*.jpg` has photo.bokeh.jpg, too.
     """
     from argan.data.sources import FolderSource
 
     photos: Photos = {}
     paths = list(paths)
+    if len(paths) == 1 and not paths[0].exists():
+        raise UsageError(f"{paths[0]}: no such file or directory")
     given = {path.parent / name for path in paths for name in (path.stem, path.name)}
     for path in paths:
         if (source := made_of(path.name)) and path.parent / source in given:
@@ -63,6 +66,8 @@ def output_paths(
     it has a suffix, and no folder has its name. Raises UsageError when two results would be one file all the same, and
     when a folder is needed and `output` is a file, or is named as one.
     """
+    if str(output) == "-":
+        raise UsageError("nothing is written to a pipe", hint="--output takes a file or a folder")
     if output is not None and not output.is_dir():
         if may_be_file and len(photos) == 1 and output.suffix:
             return dict.fromkeys(photos, output)

@@ -88,7 +88,11 @@ def _usage(error: Any) -> ArganError:
     if not message:  # no command was given: typer has printed the help
         return UsageError("a command is needed", hint="argan --help lists the commands")
     path = context.command_path if context is not None else "argan"
-    return UsageError(lower_first(message).rstrip("."), hint=f"{path} --help lists what it takes")
+    message = lower_first(message.replace("Value error, ", "")).rstrip(".")  # pydantic's words, by way of typer
+    hint = f"{path} --help lists what it takes"
+    if any(word.startswith("-") and os.path.lexists(word) for word in sys.argv[1:]):
+        hint += "; a file whose name begins with - is ./-NAME, or comes after --"
+    return UsageError(message, hint=hint)
 
 
 def _is_backend_unavailable(error: BaseException) -> bool:

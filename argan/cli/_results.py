@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ class Bokeh:
         from argan.photo import render_photo
 
         return render_photo(scene.photo, scene.disparity, *scene.focused_at(scene.plane))
+
+    def facts(self, scene: Scene) -> dict[str, Any]:
+        """How the result was blurred and focused, for its row."""
+        return {"blur": round(scene.focused_at(scene.plane)[0].blur, 4), "focus": round(scene.plane, 4)}
 
     def write(self, target: Path, made: Any) -> None:
         write_photo(target, made)
@@ -87,16 +91,22 @@ class Sweep(Bokeh):
         from argan.photo import render_photo
 
         pictures, frames = files[:-1], []
-        planes = sweep_planes(scene.disparity[0, 0].cpu().numpy(), self.count)
-        views = [scene.focused_at(plane) for plane in planes]  # what a lens cannot draw is refused before files change
+        scene.planes = sweep_planes(scene.disparity[0, 0].cpu().numpy(), self.count)
+        # What a lens cannot draw is refused before files change.
+        views = [scene.focused_at(plane) for plane in scene.planes]
         _batch.make_folder(pictures[0].parent)
         if self.overwrite:
             remove_longer_sweep(pictures)
-        for path, scene.plane, view in zip(pictures, planes, views, strict=True):  # the last one is reported
+        for path, view in zip(pictures, views, strict=True):
             picture = render_photo(scene.photo, scene.disparity, *view)
             write_photo(path, picture)  # at once: hundreds of them need not fit into memory
             frames.append(small_frame(picture))
         return frames
+
+    def facts(self, scene: Scene) -> dict[str, Any]:
+        """Lists, picture by picture."""
+        each = [super(Sweep, self).facts(replace(scene, plane=plane)) for plane in scene.planes]
+        return {name: [facts[name] for facts in each] for name in ("blur", "focus")}
 
     def write(self, target: Path, made: Any) -> None:
         write_animation(target, made)
@@ -110,7 +120,8 @@ def remove_longer_sweep(pictures: list[Path]) -> None:
     for picture in left_over:
         picture.unlink()
     if left_over:
-        _output.info(f"{pictures[0].parent}: removed {len(left_over)} frames of a longer sweep")
+        frames = "1 frame" if len(left_over) == 1 else f"{len(left_over)} frames"
+        _output.info(f"{pictures[0].parent}: removed {frames} of a longer sweep")
 
 
 def result_of(show: str | None, sweep: int | None, overwrite: bool) -> Bokeh:

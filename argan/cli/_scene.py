@@ -11,7 +11,7 @@ from argan.focus import Band, Focus, Range, focus_band
 from argan.images import Photo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import torch
     from torch import Tensor
@@ -36,6 +36,8 @@ class Scene:
     """How a photo is blurred that is focused on a disparity, and what is sharp in it."""
     start: float
     """When it began to be read."""
+    planes: "Sequence[float]" = ()
+    """Of a sweep: the disparities in focus, picture by picture."""
 
 
 @dataclass(frozen=True)

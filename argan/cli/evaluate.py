@@ -23,7 +23,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of samples and photographs.")] = 0,
     features: Annotated[
         Literal["auto", "efficientnet-lite0", "inception", "none"],
-        typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 if argan[metrics] is installed."),
+        typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 if argan\\[metrics] is installed."),
     ] = "auto",
     mixture: Annotated[
         Literal["auto", "bernoulli", "uniform", "deep", "shallow"],

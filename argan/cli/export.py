@@ -17,13 +17,14 @@ def export(
         typer.Option(help="ONNX opset 18, TorchScript (legacy, deprecated by PyTorch), or a torch.export program."),
     ] = "onnx",
     target: Annotated[
-        Literal["generator", "depth", "render", "pipeline", "all"],
+        list[str] | None,
         typer.Option(
-            help="generator: z, scale to deep, shallow, disparity. depth: image to disparity. "
+            metavar="generator|depth|render|pipeline|all",
+            help="One or several times. generator: z, scale to deep, shallow, disparity. depth: image to disparity. "
             "render: image, disparity, blur, focus to rendered. "
-            "pipeline: image, blur, focus to rendered, disparity. all: those the model has."
+            "pipeline: image, blur, focus to rendered, disparity. all, the default: those the model has."
         ),
-    ] = "all",
+    ] = None,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"],
         typer.Option(
@@ -75,12 +76,14 @@ def export(
     from argan.models.hub import load
 
     model = load(checkpoint)
-    targets, left_out = plan(model, format, target, precision, fixed)
+    wanted = ["all"] if target is None or "all" in target else [*dict.fromkeys(target)]
+    plans = [plan(model, format, one, precision, fixed) for one in wanted]
     where = resolve_device(device)
     form = " ".join([format, precision, *([] if size is None else [size])])
     _output.info(f"export: {model.config.name} to {form}; verified on: {where}")
-    for name, why in left_out.items():
+    for name, why in ((name, why) for _, left_out in plans for name, why in left_out.items()):
         _output.info(f"left out: {name}: {why}")
+    targets = [one for planned, _ in plans for one in planned]
     files = [export_target(one, format, output, where) for one in _output.track(targets, "export and verify")]
     rows = [
         {

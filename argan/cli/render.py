@@ -248,8 +248,7 @@ def render(
             scene.photo,
             written,
             scene.start,
-            blur=round(scene.focused_at(scene.plane)[0].blur, 4),
-            focus=round(scene.plane, 4),
+            **result.facts(scene),
             depth=source,
             device=str(where),
         )

@@ -121,6 +121,9 @@ def open_source(data: str | os.PathLike[str], resolution: int = 1024) -> Iterato
     name, _, folder = os.fspath(data).partition(":")
     dataset = DATASETS.get(name)
     if dataset is None:
+        if not Path(data).expanduser().exists():
+            sets = ", ".join(DATASETS)
+            raise UsageError(f"no such folder or archive: {data}", hint=f"a folder, a .zip file, or a set: {sets}")
         with open_files(Path(data).expanduser()) as source:
             yield source
         return

@@ -98,11 +98,9 @@ class ZipSource(Source):
 
 @contextmanager
 def open_files(path: Path) -> Iterator[Source]:
-    """The files of a folder or of a zip archive."""
+    """The files of a folder or of a zip archive, which is there."""
     if path.is_dir():
         yield FolderSource(path)
-    elif not path.exists():
-        raise UsageError(f"no such folder or archive: {path}")
     else:
         try:
             archive = zipfile.ZipFile(path)

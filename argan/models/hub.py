@@ -160,6 +160,8 @@ def find(name_or_path: str | Path | None = None) -> Path:
             return folder
     if (newest := newest_checkpoint(Path(name))) is not None:
         return newest
+    if Path(name).is_file():
+        raise UsageError(f"{name} is a file: argan itself opens .onnx files alone", hint="argan export --format onnx")
     raise UsageError(f"no model {name}", hint=f"a model's folder, a run's folder, or one of: {', '.join(shipped())}")
 
 

@@ -101,6 +101,13 @@ def test_every_command_has_help_and_speaks_json(run, command):
     assert "Example" in out
 
 
+def test_help_shows_extras_whole(run):
+    """rich takes [words] for markup, and leaves out what it does not know."""
+    code, out, _ = run("eval", "--help")
+    assert code == 0
+    assert "argan[metrics]" in "".join(out.split())
+
+
 def test_version(run):
     code, out, _ = run("--version")
     assert code == 0

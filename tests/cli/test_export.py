@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,6 +72,23 @@ def test_files_are_verified_on_the_device_that_is_asked_for_and_the_table_says_h
     assert (code, seen) == (0, ["cuda:7"])
     assert out.splitlines()[0].split() == ["file", "kB", "nodes", "max", "error", "relative"]
     assert out.splitlines()[1].split()[1:] == ["7", "9", "0.25", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        (["render", "generator", "render"], ["render", "generator"]),
+        (["render", "all"], ["generator", "render"]),
+    ],
+)
+def test_several_targets_are_written_once_each(run, checkpoint, tmp_path, monkeypatch, asked, written):
+    def export_instead(target, format, folder, device):
+        return Exported(target.name, format, "fp32", "any", folder / target.name, 7000, 9, "", found)
+
+    found = [Difference("deep", "case", 0.25, 0.125, 0.5, 0.75, 0.0625, 42.0)]
+    monkeypatch.setattr("argan.export.export_target", export_instead)
+    code, out, _ = run(checkpoint, *(word for name in asked for word in ("--target", name)), "--output", tmp_path)
+    assert (code, [Path(line.split()[0]).name for line in out.splitlines()[1:] if line[:1] == "/"]) == (0, written)
 
 
 class Broken(torch.nn.Module):

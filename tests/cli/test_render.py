@@ -232,6 +232,35 @@ def test_one_bad_file_does_not_stop_the_rest(tmp_path: Path, model: str, capsys:
     assert lines[-1] == "error: 2 of 4 photos failed"
 
 
+def test_one_photo_that_is_missing_is_noticed_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("render", "depth"):
+        assert argan(command, tmp_path / "missing.jpg") == 2
+        assert capsys.readouterr().err == f"error: {tmp_path / 'missing.jpg'}: no such file or directory\n"
+
+
+def test_no_picture_goes_to_a_pipe(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["render"], ["depth"], ["render", "--save-depth", "-"]):
+        failed(capsys, 2, "nothing is written to a pipe", *command, photo, *([] if len(command) > 1 else ["--output", "-"]))
+
+
+def test_a_name_with_a_dash_in_front(
+    photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    photo.rename("-dash.jpg")
+    monkeypatch.setattr("sys.argv", ["argan", "render", "-dash.jpg"])
+    assert "./-NAME" in failed(capsys, 2, "no such option", "render", "-dash.jpg")
+    assert argan("render", "--blur", 0, "--", "-dash.jpg") == 0
+
+
+def test_a_model_in_a_file_of_another_kind(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.pt").write_bytes(b"TorchScript")
+    said = failed(capsys, 2, "opens .onnx files alone", "render", photo, "--model", tmp_path / "model.pt")
+    assert "--format onnx" in said
+
+
 def test_failures_in_json(tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     make_photo(tmp_path / "a.jpg")
     assert argan("render", tmp_path / "a.jpg", tmp_path / "missing.jpg", "--model", model, "--json") == 1
@@ -462,6 +491,18 @@ def test_sweep(photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureF
     with Image.open(tmp_path / "pull.gif") as animation:
         assert animation.n_frames == 2
     assert names(tmp_path / "pull") == ["photo.001.jpg", "photo.002.jpg"]
+
+
+def test_a_sweep_in_json_says_what_each_picture_is_focused_on(
+    photo: Path, depth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--depth", depth, "--sweep", 3, "--blur", 4, "--json"]
+    assert argan("render", photo, *options) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    planes = sweep_planes(np.asarray(Image.open(depth)) / 65535, 3)
+    assert row["focus"] == pytest.approx(planes, abs=1e-3)
+    assert row["blur"] == [4, 4, 4]
+    assert len(row["files"]) == 4
 
 
 def test_a_sweep_passes_over_the_few_that_are_alone_at_the_ends() -> None:

@@ -240,7 +240,9 @@ def test_data_that_is_not_there_is_noticed_before_anything_is_said(capsys, tmp_p
     for command in (["train", "--data", nowhere], ["train-depth", "flowers", "--photos", photos, "--photos", nowhere]):
         with pytest.raises(SystemExit) as ended:
             main(command)
-        assert (ended.value.code, capsys.readouterr().err) == (2, f"error: no such folder or archive: {nowhere}\n")
+        error, hint = capsys.readouterr().err.splitlines()
+        assert (ended.value.code, error) == (2, f"error: no such folder or archive: {nowhere}")
+        assert hint == "hint: a folder, a .zip file, or a set: oxford-flowers-102, cub-200-2011, ffhq"
 
 
 def test_training_says_what_to_run_next(trained, tmp_path):
