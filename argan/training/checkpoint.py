@@ -1,6 +1,7 @@
 """Full training state on disk: a checkpoint is a model folder with the state beside it, written whole or not at all."""
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ def save(run: Path, players: Players, config: TrainConfig, step: int, photograph
         model, weights = players.shown_model()
         hub.write_model(temporary, replace(model, card=card), _contiguous(weights))
         save_file(_contiguous(collect(players)), temporary / "state.safetensors")
-        state = {"step": step, "photographs": photographs, "train": to_dict(config)}
+        about = {"step": step, "photographs": photographs, "place": place_of(config.data)}
+        state = about | {"train": to_dict(config)}
         (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
     for old in hub.checkpoints(run)[: -config.keep_checkpoints]:
         gone = old.with_name(f".{old.name}.old")  # first out of sight: being killed here leaves no half of a checkpoint
@@ -90,8 +92,9 @@ def settings_of(run: Path, config: TrainConfig) -> TrainConfig:
     if newest is None:
         return config
     with readable(newest):
-        before = override(TrainConfig(), _about(newest)["train"])
-    refuse_other_settings(before, config, run)
+        about = _about(newest)
+        before = override(TrainConfig(), about["train"])
+    refuse_other_settings(before, config, run, about.get("place"))
     start = before.loss.consistency_start
     if config.loss.consistency and config.loss.consistency_start != start and distributed.is_main():
         warnings.warn(f"3D consistency sets in at step {start}, as it was to when this run began", stacklevel=2)
@@ -121,11 +124,19 @@ def readable(checkpoint: Path) -> Iterator[None]:
         ) from error
 
 
-def refuse_other_settings(before: TrainConfig, now: TrainConfig, run: Path) -> None:
-    """A run goes on with the settings that it began with."""
+def refuse_other_settings(before: TrainConfig, now: TrainConfig, run: Path, place: str | None) -> None:
+    """A run goes on with the settings that it began with.
+
+    `place`: where its data was, whatever today's folder is; None in checkpoints that do not say. Where that is no more,
+    as of a run that was moved together with its data, data is the same that is written the same from today's folder.
+    """
     was, wanted = flatten(to_dict(before)), flatten(to_dict(now))
-    if place_of(before.data) == place_of(now.data):
+    if place is None or not os.path.exists(place):
+        place = place_of(before.data)
+    if place == place_of(now.data):
         was["data"] = now.data
+    elif was["data"] == now.data:  # the same words: say which places they are
+        was["data"], wanted["data"] = place, place_of(now.data)
     changed = [
         f"{key} {was[key]!r} -> {wanted[key]!r}" for key in wanted if key not in MAY_CHANGE and was[key] != wanted[key]
     ]

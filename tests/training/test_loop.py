@@ -186,6 +186,46 @@ def test_a_folder_of_photographs_written_otherwise_is_the_same(tmp_path, monkeyp
             loop.train(replace(TINY, data=data, steps=5), tmp_path / "run", device="cpu")
 
 
+def test_a_relative_folder_of_photographs_is_where_the_run_found_it(tmp_path, monkeypatch):
+    for name in ("here", "there"):
+        (tmp_path / name / "photos").mkdir(parents=True)
+        Image.effect_noise((40, 30), 20).convert("RGB").save(tmp_path / name / "photos" / "0.png")
+    run, here = tmp_path / "here" / "run", tmp_path / "here" / "photos"
+    monkeypatch.chdir(tmp_path / "here")
+    loop.train(replace(TINY, data="photos", steps=1), run, device="cpu")
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(UsageError, match="other settings: data") as refused:
+        loop.train(replace(TINY, data="photos", steps=2), run, device="cpu")
+    assert f"{str(here)!r} -> {str(tmp_path / 'there' / 'photos')!r}" in str(refused.value)
+    loop.train(replace(TINY, data=str(here), steps=2), run, device="cpu")
+    loop.train(replace(TINY, data="../here/photos", steps=3), run, device="cpu")
+
+
+def test_a_run_that_was_moved_together_with_its_photographs_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "old" / "photos").mkdir(parents=True)
+    Image.effect_noise((40, 30), 20).convert("RGB").save(tmp_path / "old" / "photos" / "0.png")
+    monkeypatch.chdir(tmp_path / "old")
+    loop.train(replace(TINY, data="photos", steps=1), Path("run"), device="cpu")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old").rename(tmp_path / "new")
+    monkeypatch.chdir(tmp_path / "new")
+    loop.train(replace(TINY, data="photos", steps=2), Path("run"), device="cpu")
+    (tmp_path / "new" / "others").mkdir()
+    with pytest.raises(UsageError, match="other settings: data"):
+        loop.train(replace(TINY, data="others", steps=3), Path("run"), device="cpu")
+
+
+def test_checkpoints_that_do_not_say_where_the_photographs_were_go_on_as_written(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    Image.effect_noise((40, 30), 20).convert("RGB").save(tmp_path / "photos" / "0.png")
+    monkeypatch.chdir(tmp_path)
+    about = loop.train(replace(TINY, data="photos", steps=1), Path("run"), device="cpu") / "state.json"
+    about.write_text(
+        json.dumps({name: value for name, value in json.loads(about.read_text()).items() if name != "place"})
+    )
+    loop.train(replace(TINY, data="./photos", steps=2), Path("run"), device="cpu")
+
+
 def test_photographs_that_came_later_are_named(tmp_path):
     photos, run = tmp_path / "photos", tmp_path / "run"
     photos.mkdir()
