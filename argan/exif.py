@@ -78,7 +78,8 @@ def upright_exif(exif: bytes) -> bytes | None:
 
 def upright_xmp(xmp: bytes) -> bytes:
     """XMP of pixels that are upright, without what it says of a depth map, a video or a gain map kept beside them."""
-    xmp = re.sub(rb'(tiff:Orientation(?:="|>)\s*)\d', rb"\g<1>1", xmp)
+    written = rb"""(tiff:Orientation(?:\s*=\s*["']|(?:\s[^>]*)?>)\s*)\d"""  # an attribute, or an element
+    xmp = re.sub(written, rb"\g<1>1", xmp)
     beside = rb"(?:GDepth|GImage|DepthMap|hdrgm|xmpNote|GCamera):\w+"
     xmp = re.sub(rb"\s" + beside + rb"""=("[^"]*"|'[^']*')""", b"", xmp)
     return re.sub(rb"<(Container:Directory|" + beside + rb")\b(?:[^>]*/>|.*?</\1>)", b"", xmp, flags=re.DOTALL)

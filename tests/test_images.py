@@ -20,7 +20,7 @@ from argan import files, images
 from argan.deep_colour import png_16_bit_colour
 from argan.depth_maps import read_depth
 from argan.errors import ArganError, MissingError, UsageError
-from argan.exif import ORIENTATION, UPRIGHT
+from argan.exif import ORIENTATION, UPRIGHT, upright_xmp
 from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -115,6 +115,19 @@ def test_orientation_in_xmp_is_reset(tmp_path: Path) -> None:
     assert photo.size == (28, 40)  # Pillow, like other readers, heeds XMP when EXIF says nothing
     assert b'tiff:Orientation="1"' in photo.xmp
     assert b"Ada" in photo.xmp
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(b'tiff:Orientation="%d"', b"tiff:Orientation='%d'", b'tiff:Orientation = "%d"', b"tiff:Orientation\n=\n' %d'"),
+        b"<tiff:Orientation>%d</tiff:Orientation>",
+        b'<tiff:Orientation rdf:datatype="http://www.w3.org/2001/XMLSchema#integer">\n %d</tiff:Orientation>',
+    ],
+)
+def test_orientation_in_xmp_is_reset_however_it_is_written(written: bytes) -> None:
+    others = b"<tiff:Make>6</tiff:Make><exif:PixelXDimension>6000</exif:PixelXDimension>"
+    assert upright_xmp(written % 6 + others) == written % 1 + others
 
 
 def test_xmp_forgets_what_was_beside_the_pixels_as_attributes_and_as_elements(tmp_path: Path) -> None:
