@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -10,6 +11,7 @@ from PIL import ExifTags, Image
 EXIF_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 INTEROPERABILITY = int(ExifTags.IFD.Interop)  # a directory inside the first of these
 ORIENTATION = int(ExifTags.Base.Orientation)
+SIDES = ((256, 257), (0xA002, 0xA003))  # tags of width and height
 # What to do with the pixel array for each EXIF orientation.
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: np.fliplr,
@@ -29,6 +31,11 @@ def upright(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
     """Pixels (H, W, ...) turned as an image's EXIF orientation says."""
     turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     return np.ascontiguousarray(turn(pixels)) if turn else pixels
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether `upright` makes rows of an image's columns."""
+    return image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
 
 
 def exif_of(image: Image.Image) -> bytes | None:
@@ -55,25 +62,53 @@ def without_layout(exif: Image.Exif) -> Image.Exif:
     return kept
 
 
-def upright_exif(exif: bytes) -> bytes | None:
+def upright_exif(exif: bytes, turned: bool) -> bytes | None:
     """The same bytes with orientation 1 and without the thumbnail, which shows the picture as it was.
 
     Written in place, so that nothing moves: MakerNotes hold absolute offsets and do not survive a new layout. None for
     what is not EXIF, or damaged.
+
+    `turned`: the pixels were turned by a quarter, so width and height change places.
     """
     data, start = bytearray(exif), len(b"Exif\0\0")
     try:
         order = {b"II*\0": "<", b"MM\0*": ">"}[exif[start : start + 4]]
-        directory = start + struct.unpack_from(order + "I", data, start + 4)[0]
-        (count,) = struct.unpack_from(order + "H", data, directory)
-        end = directory + 2 + 12 * count
-        for entry in range(directory + 2, end, 12):
-            if struct.unpack_from(order + "H", data, entry)[0] == ORIENTATION:
+        entries, end = _directory(data, order, start + struct.unpack_from(order + "I", data, start + 4)[0])
+        for tag, entry in entries:
+            if tag == ORIENTATION:
                 struct.pack_into(order + "HIHH", data, entry + 2, 3, 1, 1, 0)  # one SHORT: 1
         struct.pack_into(order + "I", data, end, 0)  # no second directory: that is the thumbnail's
     except (KeyError, struct.error):
         return None
+    if turned:
+        _exchange_sides(data, entries)
+        for tag, entry in entries:
+            if tag == ExifTags.IFD.Exif:
+                with suppress(struct.error):  # damaged: as it was
+                    inner = start + struct.unpack_from(order + "I", data, entry + 8)[0]
+                    _exchange_sides(data, _directory(data, order, inner)[0])
     return bytes(data)
+
+
+def _directory(data: bytearray, order: str, offset: int) -> tuple[list[tuple[int, int]], int]:
+    """The entries of a TIFF directory at `offset` as (tag, offset), and the offset of its end; all in bytes of `data`.
+
+    Raises struct.error where it is cut off.
+    """
+    (count,) = struct.unpack_from(order + "H", data, offset)
+    end = offset + 2 + 12 * count
+    if end > len(data):
+        raise struct.error("a directory that is cut off")
+    return [(struct.unpack_from(order + "H", data, at)[0], at) for at in range(offset + 2, end, 12)], end
+
+
+def _exchange_sides(data: bytearray, entries: list[tuple[int, int]]) -> None:
+    """Give each entry of a width the type, count and value of its height's, and the other way round."""
+    found = dict(entries)
+    for width, height in SIDES:
+        if width in found and height in found:
+            wide, high = (slice(found[tag] + 2, found[tag] + 12) for tag in (width, height))
+            data[wide], data[high] = data[high], data[wide]
 
 
 def upright_xmp(xmp: bytes) -> bytes:

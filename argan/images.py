@@ -29,7 +29,7 @@ from argan.deep_colour import (
     tiff_16_bit_colour,
 )
 from argan.errors import ArganError, MissingReaderError, UsageError, lower_first
-from argan.exif import EXIF_DIRECTORIES, exif_of, tiff_tags, upright, upright_exif, upright_xmp
+from argan.exif import EXIF_DIRECTORIES, exif_of, is_turned, tiff_tags, upright, upright_exif, upright_xmp
 from argan.files import atomic_file
 
 WRITES = {
@@ -287,7 +287,7 @@ def _describe(image: Image.Image) -> Photo:
     return Photo(
         pixels=np.empty((0, 0, 0), np.uint8),
         icc=info.get("icc_profile") or None,
-        exif=upright_exif(exif) if exif else None,
+        exif=upright_exif(exif, is_turned(image)) if exif else None,
         xmp=upright_xmp(xmp) if xmp else None,
         dpi=_dpi(info.get("dpi")),
         text=text,

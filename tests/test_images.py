@@ -20,7 +20,7 @@ from argan import files, images
 from argan.deep_colour import png_16_bit_colour
 from argan.depth_maps import read_depth
 from argan.errors import ArganError, MissingError, UsageError
-from argan.exif import ORIENTATION, UPRIGHT, upright_xmp
+from argan.exif import ORIENTATION, UPRIGHT, upright_exif, upright_xmp
 from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -120,7 +120,12 @@ def test_orientation_in_xmp_is_reset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        *(b'tiff:Orientation="%d"', b"tiff:Orientation='%d'", b'tiff:Orientation = "%d"', b"tiff:Orientation\n=\n' %d'"),
+        *(
+            b'tiff:Orientation="%d"',
+            b"tiff:Orientation='%d'",
+            b'tiff:Orientation = "%d"',
+            b"tiff:Orientation\n=\n' %d'",
+        ),
         b"<tiff:Orientation>%d</tiff:Orientation>",
         b'<tiff:Orientation rdf:datatype="http://www.w3.org/2001/XMLSchema#integer">\n %d</tiff:Orientation>',
     ],
@@ -197,6 +202,33 @@ def test_exif_is_kept_byte_for_byte_but_for_orientation_and_thumbnail(tmp_path: 
     kept.load(after)
     assert kept.get_ifd(ExifTags.IFD.IFD1) == {}
     assert kept[ExifTags.Base.Orientation] == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_sides_in_exif_are_those_of_the_upright_pixels(tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif, first, inner = Image.Exif(), (0x0100, 0x0101), (0xA002, 0xA003)
+    exif.load(exif_with(orientation))
+    exif.get_ifd(ExifTags.IFD.Exif).update({0xA002: 40, 0xA003: 70_000})  # a SHORT and a LONG
+    if suffix == ".jpg":
+        exif.update({0x0100: 40, 0x0101: 70_000})
+    picture().save(tmp_path / f"photo{suffix}", exif=exif)
+    kept = Image.Exif()
+    kept.load(read_photo(tmp_path / f"photo{suffix}").exif)
+    expected = (70_000, 40) if orientation > 4 else (40, 70_000)
+    assert tuple(kept.get_ifd(ExifTags.IFD.Exif)[tag] for tag in inner) == expected
+    assert tuple(kept.get(tag) for tag in first) == (expected if suffix == ".jpg" else (None, None))
+
+
+def test_sides_stay_where_one_is_missing_and_where_their_directory_is_cut_off() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 1
+    exif.get_ifd(ExifTags.IFD.Exif)[0xA002] = 40
+    alone = exif.tobytes()
+    assert upright_exif(alone, turned=True) == alone
+    exif.get_ifd(ExifTags.IFD.Exif)[0xA003] = 30
+    short = exif.tobytes()[: len(alone)]
+    assert upright_exif(short, turned=True) == short
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
