@@ -26,6 +26,7 @@ from argan.models import hub
 from argan.training import checkpoint
 from argan.training.draws import step_seed
 from argan.training.logs import Log, Progress
+from argan.training.players import Players
 from argan.training.systems import make_players
 
 ASKED = 10  # steps after which several processes ask each other whether to stop: torchrun waits for 30 seconds
@@ -108,18 +109,29 @@ def train(
                     refuse_not_finite(means, step, run)
                     if main and report is not None:
                         report(Progress(step, means))
+                kept = step % config.checkpoint_every == 0 or last
+                if main and kept:
+                    keep(run, players, config, step, len(photos), log)
                 if main and (step % config.sample_every == 0 or last):
-                    players.save_samples(run / "samples" / f"step-{step:07d}.png")
-                if main and (step % config.checkpoint_every == 0 or last):
-                    refuse_not_finite(log.pending(), step, run)
-                    damaged = dict.fromkeys(checkpoint.not_finite(players), math.nan)
-                    refuse_not_finite(damaged, step, run)  # losses are of the weights before
-                    checkpoint.save(run, players, config, step, len(photos))
+                    try:
+                        players.save_samples(run / "samples" / f"step-{step:07d}.png")
+                    except ArganError:  # which costs no steps
+                        if not kept:
+                            keep(run, players, config, step, len(photos), log)
+                        raise
                 if stop:
                     break
     if stopped:
         raise Interrupted(f"stopped by {stopped[0]} at step {step}", hint="the same command goes on from there")
     return checkpoint.folder(run, step)
+
+
+def keep(run: Path, players: Players, config: TrainConfig, step: int, photographs: int, log: Log) -> None:
+    """Write a checkpoint, unless a loss or a weight is no longer finite: that is an ArganError."""
+    refuse_not_finite(log.pending(), step, run)
+    damaged = dict.fromkeys(checkpoint.not_finite(players), math.nan)
+    refuse_not_finite(damaged, step, run)  # losses are of the weights before
+    checkpoint.save(run, players, config, step, photographs)
 
 
 @contextmanager

@@ -283,6 +283,14 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_half_written_one(tmp_path
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000002"]
 
 
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_picture_that_cannot_be_written_costs_no_steps(tmp_path, step):
+    (tmp_path / "samples" / f"step-{step:07}.png").mkdir(parents=True)
+    with pytest.raises(ArganError, match=rf"step-{step:07}\.png: cannot be written"):
+        loop.train(TINY, tmp_path, device="cpu")
+    assert hub.newest_checkpoint(tmp_path) == checkpoint.folder(tmp_path, step)
+
+
 def test_own_photographs_are_read_from_a_folder(tmp_path):
     folder = tmp_path / "photos" / "deeper"
     folder.mkdir(parents=True)
