@@ -15,7 +15,7 @@ from torch import Tensor
 
 from argan.data.datasets import open_source
 from argan.data.folder import load_square, to_rgb
-from argan.data.sources import is_picture
+from argan.data.sources import Box, Source, is_picture
 from argan.data.synthetic import SyntheticPhotos
 from argan.depth_maps import check_shape, read_depth
 from argan.errors import UsageError
@@ -80,12 +80,19 @@ def some_photos(data: str, count: int, seed: int, side: int = 256) -> Iterator[T
         names = source.names()
         for index in torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:count].tolist():
             name = names[index]
-            try:
-                square = load_square(io.BytesIO(source.read(name)), side, source.subject(name))
-            except Exception as error:  # a damaged file can raise nearly anything
-                warnings.warn(f"{name} was left out: {error}", stacklevel=2)
-                continue
-            yield torch.tensor(square).permute(2, 0, 1) / 255
+            photo = _square(source, name, side, source.subject(name))
+            if photo is not None:
+                yield photo
+
+
+def _square(source: Source, name: str, side: int, subject: Box | None = None) -> Tensor | None:
+    """A photograph, (3, side, side) in [0, 1], around its subject; one that cannot be read is warned of, and None."""
+    try:
+        square = load_square(io.BytesIO(source.read(name)), side, subject)
+    except Exception as error:  # a damaged file can raise nearly anything
+        warnings.warn(f"{name} was left out: {error}", stacklevel=3)
+        return None
+    return torch.tensor(square).permute(2, 0, 1) / 255
 
 
 def held_out(resolution: int, count: int, seed: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
@@ -105,7 +112,7 @@ def masked_photos(data: str | Path, masks: Path) -> Iterator[tuple[Tensor, Tenso
     Masks are PNG files, white on the figure. A mask belongs to the photograph of the same name; one that is named by a
     number n, to the n-th photograph in order, counted from 0. Both are cropped to the centre square. A mask
     counts if its figure covers 8 to 85 % and, where the folder has a `manifest.tsv` with the columns `name` and
-    `confidence`, its confidence is above 0.9.
+    `confidence`, its confidence is above 0.9. Photographs that cannot be read are left out, with a warning.
 
     Raises:
         UsageError: there is no usable mask, a mask has no photograph, or is none: grey in most places.
@@ -131,9 +138,10 @@ def masked_photos(data: str | Path, masks: Path) -> Iterator[tuple[Tensor, Tenso
             name = by_stem.get(file.stem) or (names[int(file.stem)] if numbered else None)
             if name is None:
                 raise UsageError(f"mask {file.name} has no photograph in {data}")
-            photo = torch.tensor(load_square(io.BytesIO(source.read(name)), size)).permute(2, 0, 1) / 255
-            found = True
-            yield photo, mask
+            photo = _square(source, name, size)
+            if photo is not None:
+                found = True
+                yield photo, mask
     if not found:
         raise UsageError(f"no usable mask in {masks}", hint="PNG files, white on a figure that covers 8 to 85 %")
 

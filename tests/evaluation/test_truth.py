@@ -124,6 +124,13 @@ def test_masks_that_cannot_be_used_are_an_error(flowers, tmp_path):
         list(masked_photos(data, masks))
 
 
+def test_a_masked_photograph_that_cannot_be_read_is_named_and_left_out(flowers):
+    data, masks = flowers
+    (data / "image_00002.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"image_00002\.png was left out"):
+        assert len(list(masked_photos(data, masks))) == 3
+
+
 def test_a_photograph_is_no_mask(flowers):
     data, masks = flowers
     grey = np.linspace(30, 220, 32 * 32).reshape(32, 32).astype(np.uint8)
