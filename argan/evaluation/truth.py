@@ -6,6 +6,7 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -75,14 +76,12 @@ def surrogate_pairs(data: str, surrogate: Depth, count: int, seed: int) -> Itera
 
 
 def some_photos(data: str, count: int, seed: int, side: int = 256) -> Iterator[Tensor]:
-    """`count` photographs (all, where there are fewer) in random order: squares (3, side, side) in [0, 1]."""
+    """`count` readable photographs (all, where there are fewer) in random order: squares (3, side, side) in [0, 1]."""
     with open_source(data, side) as source:
         names = source.names()
-        for index in torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:count].tolist():
-            name = names[index]
-            photo = _square(source, name, side, source.subject(name))
-            if photo is not None:
-                yield photo
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+        squares = (_square(source, names[index], side, source.subject(names[index])) for index in order)
+        yield from islice((photo for photo in squares if photo is not None), count)
 
 
 def _square(source: Source, name: str, side: int, subject: Box | None = None) -> Tensor | None:

@@ -201,6 +201,16 @@ def test_some_photographs_are_as_many_as_asked_for_and_chosen_by_the_seed(tmp_pa
     assert levels(0) != levels(1)
 
 
+def test_photographs_that_cannot_be_read_are_made_up_for(tmp_path):
+    for level in range(0, 250, 25):
+        Image.new("RGB", (30, 30), (level,) * 3).save(tmp_path / f"{level:03}.png")
+    whole = [round(255 * float(photo.mean())) for photo in some_photos(str(tmp_path), 5, 0, side=8)]
+    (tmp_path / f"{whole[1]:03}.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=f"{whole[1]:03}.png was left out"):
+        found = [round(255 * float(photo.mean())) for photo in some_photos(str(tmp_path), 4, 0, side=8)]
+    assert found == [whole[0], *whole[2:]]
+
+
 def test_photographs_are_cropped_around_their_subject(tmp_path, monkeypatch):
     photo = Image.new("RGB", (60, 30))
     photo.paste((255, 255, 255), (40, 5, 60, 25))
