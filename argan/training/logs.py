@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,14 +37,14 @@ class Log:
         self.path, self.writes = run / "metrics.jsonl", writes
         self.writer = _tensorboard(run, step) if tensorboard and writes else None
         if writes:
-            kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+            kept = [line for line in self._lines() if _is_of(line, step)]
             with atomic_file(self.path) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in kept))
         self._clear()
 
     def _lines(self) -> list[str]:
         """Complete lines only: a killed run can leave half of one."""
-        return self.path.read_text().split("\n")[:-1] if self.path.exists() else []
+        return self.path.read_text(errors="replace").split("\n")[:-1] if self.path.exists() else []
 
     def _clear(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -84,6 +85,15 @@ class Log:
     ) -> None:
         if self.writer is not None:
             self.writer.close()
+
+
+def _is_of(line: str, step: int) -> bool:
+    """Whether a line is of that step or of one before it; one that is damaged is of none, and warned of."""
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except (ValueError, TypeError, KeyError):
+        warnings.warn(f"a damaged line of metrics.jsonl is left out: {line[:40]!r}", stacklevel=4)
+        return False
 
 
 def _tensorboard(run: Path, step: int) -> Any:

@@ -54,6 +54,18 @@ def test_lines_of_a_life_that_was_lost_are_dropped(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [2, 4]
 
 
+@pytest.mark.parametrize(
+    "damage", [b"\0" * 60, b"7", b"[1]", b"null", b'{"d": 1}', b'{"step": null}', b'{"st', b"\xff{}"]
+)
+def test_damaged_lines_are_dropped_and_said(tmp_path, damage):
+    """A power cut can leave NULs where a line was to be."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 2}\n' + damage + b'\n{"step": 4}\n')
+    with pytest.warns(UserWarning, match=r"damaged line of metrics\.jsonl"):
+        Log(tmp_path, 4)
+    assert [line["step"] for line in lines(tmp_path)] == [2, 4]
+
+
 def test_tensorboard_shows_what_the_lines_say(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with Log(tmp_path, 0, tensorboard=True) as log:
