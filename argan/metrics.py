@@ -358,7 +358,8 @@ def _covered(points: Tensor, members: Tensor, neighbors: int) -> Tensor:
 
 
 class Sharpness(NamedTuple):
-    """Sharpness of the shallow image over that of the deep one, in and out of focus; NaN without such a region."""
+    """Sharpness of the shallow image over that of the deep one, in and out of focus; NaN without such a region, and
+    where the deep image is flat all over it."""
 
     in_focus: float
     out_of_focus: float
@@ -377,9 +378,12 @@ def sharpness_consistency(deep: Tensor, shallow: Tensor, disparity: Tensor) -> S
     """
     in_focus = torch.as_tensor(disparity).reshape(deep.shape[-2:])[1:-1, 1:-1].abs() <= SHARP
     deep_energy, shallow_energy = gradient_energy(deep), gradient_energy(shallow)
-    return Sharpness(
-        *(float(shallow_energy[region].mean() / deep_energy[region].mean()) for region in (in_focus, ~in_focus))
-    )
+
+    def ratio(region: Tensor) -> float:
+        deep, shallow = float(deep_energy[region].mean()), float(shallow_energy[region].mean())
+        return shallow / deep if deep else math.nan
+
+    return Sharpness(ratio(in_focus), ratio(~in_focus))
 
 
 def gradient_energy(image: Tensor) -> Tensor:

@@ -253,6 +253,15 @@ def test_sharpness_consistency_tells_right_rendering_from_wrong():
     assert math.isnan(metrics.sharpness_consistency(deep, deep, disparity * 0).out_of_focus)
 
 
+def test_sharpness_of_what_was_flat_is_unknown():
+    deep = torch.rand(3, 24, 30, generator=torch.Generator().manual_seed(0))
+    deep[:, :, :15] = 0.5
+    disparity = (torch.arange(30) < 14).float().expand(24, 30)  # out of focus, all of it flat
+    found = metrics.sharpness_consistency(deep, torch.rand(3, 24, 30), disparity)
+    assert math.isnan(found.out_of_focus)
+    assert math.isfinite(found.in_focus)
+
+
 @settings(max_examples=20)
 @given(st.floats(-1, 1), st.floats(-1, 1))
 def test_gradient_energy_of_a_ramp_is_its_slope(slope_x, slope_y):
