@@ -69,7 +69,7 @@ def train(
         report: called after every logged step.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM came; a checkpoint was written first.
+        Interrupted: Ctrl-C or SIGTERM came before the last step; a checkpoint was written first.
         ArganError: a loss is no longer finite (the last checkpoint is kept), or the data cannot be read.
         UsageError: the batch cannot be shared out, the run was begun with other settings, or another process is at it.
     """
@@ -121,7 +121,7 @@ def train(
                         raise
                 if stop:
                     break
-    if stopped:
+    if stopped and step < config.steps:
         raise Interrupted(f"stopped by {stopped[0]} at step {step}", hint="the same command goes on from there")
     return checkpoint.folder(run, step)
 

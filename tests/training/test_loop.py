@@ -98,6 +98,14 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, number):
     assert_same(final_state(tmp_path / "parts"), final_state(tmp_path / "whole"))
 
 
+def test_a_signal_in_the_last_step_interrupts_nothing(tmp_path):
+    def interrupt(progress: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    last = loop.train(replace(TINY, steps=2), tmp_path, device="cpu", report=interrupt)
+    assert last == hub.newest_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_no_checkpoint(tmp_path, monkeypatch, bad):
     """The losses of a step are of the weights before it."""
