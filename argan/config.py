@@ -315,9 +315,13 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
             raise UsageError(f"{name} is one of {', '.join(map(str, choices))}; got {value!r}")
         return value
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        try:
+            number = float(value)
+        except OverflowError:
+            raise UsageError(f"{name} takes no number as large as that") from None
+        if not math.isfinite(number):
             raise UsageError(f"{name} takes a finite number, got {value!r}")
-        return float(value)
+        return number
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UsageError(f"{name} takes {kind.__name__}, got {value!r}")
     return value

@@ -117,7 +117,11 @@ def test_no_number_is_negative(setting):
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"), [("loss.prior=nan", "finite"), ("ema_images=inf", "finite"), ('name=""', "name")]
+    ("setting", "said"),
+    [
+        *(("loss.prior=nan", "finite"), ("ema_images=inf", "finite"), ('name=""', "name")),
+        (f"loss.prior={10**400}", "loss.prior takes no number as large"),
+    ],
 )
 def test_what_is_no_number_and_no_name(setting, said):
     with pytest.raises(UsageError, match=said):
