@@ -101,7 +101,11 @@ def held_out(resolution: int, count: int, seed: int = 0) -> Iterable[tuple[Tenso
 
 
 def synthetic_photos(resolution: int, count: int, seed: int) -> SyntheticPhotos:
-    """Synthetic photographs for evaluation, of seeds that training, which has 0, never uses."""
+    """Synthetic photographs for evaluation, of seeds that training, which has 0, does not use.
+
+    But for one photograph: with seed 2^32 - 1,000,000, whose sum NumPy splits into the words 0 and 1, photograph 0 is
+    training's photograph 1.
+    """
     return SyntheticPhotos(resolution, count, seed=1_000_000 + seed)
 
 
