@@ -235,6 +235,7 @@ def kid(
     is averaged over random subsets of both sets, drawn without replacement (all of a set that is smaller than
     `subset_size`). It can be negative. The interval is the 2.5 to 97.5 percentile of the same estimate over bootstrap
     resamples of both whole sets; a sample drawn twice is never paired with itself, which keeps the estimate unbiased.
+    Near a distance of 0, where this U-statistic is degenerate, the interval is about twice too wide: conservative.
 
     Args:
         features_a, features_b: (N, d) and (M, d), N and M at least 2.
