@@ -237,8 +237,7 @@ def refuse_impossible(config: TrainConfig) -> None:
     for name, value in flatten(to_dict(config)).items():
         if isinstance(value, int | float) and value < (least := LEAST.get(name, 0)):
             raise UsageError(f"{name} is at least {least}, not {value}")
-    if config.seed >= 2**32:
-        raise UsageError(f"seed is below 2^32, not {config.seed}")
+    refuse_seed(config.seed)
     for name in ("name", "data"):
         if not getattr(config, name):
             raise UsageError(f"{name} is empty")
@@ -250,6 +249,12 @@ def refuse_impossible(config: TrainConfig) -> None:
             f"3D consistency would set in at step {loss.consistency_start}, after the run's end",
             hint=f"--set loss.consistency_start={config.steps // 2}",
         )
+
+
+def refuse_seed(seed: int) -> None:
+    """A run's seed has 32 bits: PyTorch's generator on the CPU looks at no more, and others would be those again."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed is at least 0 and below 2^32, not {seed}")
 
 
 def refuse_idle(config: TrainConfig, preset: TrainConfig) -> None:

@@ -43,6 +43,12 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**32 + 1])
+def test_a_seed_of_more_than_32_bits_is_none(seed):
+    with pytest.raises(UsageError, match=r"below 2\^32"):
+        make_players(replace(TINY, seed=seed), CPU)
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_system_trains_resumes_bit_for_bit_and_loads(system, tmp_path):
     config, reports = tiny(system), []
