@@ -62,13 +62,15 @@ def train(
     from argan.data.datasets import refuse_missing
     from argan.devices import resolve_device
     from argan.distributed import is_main, world
-    from argan.models.hub import step_of
+    from argan.models.hub import newest_checkpoint, step_of
     from argan.training.logs import Progress
     from argan.training.loop import train as run_training
 
     if resolved.data != "synthetic":
         refuse_missing(resolved.data)
-    if is_main():
+    before = newest_checkpoint(run)
+    done = before is not None and step_of(before) >= resolved.steps
+    if is_main() and not done:
         processes = f", {world()} processes" if world() > 1 else ""
         _output.info(f"training {resolved.name} on {resolve_device(device)}{processes}, in {run}")
     with _output.progress() as bar:
@@ -92,6 +94,8 @@ def train(
     if not is_main():
         return
     step = step_of(checkpoint)
+    if done:
+        _output.info(f"all {step} steps of {run} are done; more --steps go on from there")
     if step < resolved.steps:
         following = "\nnext: the same command goes on from there"
     else:

@@ -254,6 +254,13 @@ def test_training_says_what_to_run_next(trained, tmp_path):
     assert lines == [["next: the same command goes on from there"], [f"next: argan train-depth {run}"], []]
 
 
+def test_a_run_that_is_done_says_so_and_does_not_say_that_it_trains(run):
+    first, again = (argan("train", "--out", run, "--steps", "2", *SMALL, *form) for form in ([], ["--json"]))
+    assert first.stderr == again.stderr == f"all 2 steps of {run} are done; more --steps go on from there\n"
+    assert first.stdout.splitlines()[1:] == [f"next: argan train-depth {run}"]
+    assert json.loads(again.stdout)["steps"] == 2
+
+
 def test_training_that_diverges_says_so(tmp_path):
     done = argan("train", "--out", tmp_path / "run", "--steps", "40", "--set", "generator_lr=1e30", *SMALL)
     assert done.returncode == 1
