@@ -20,7 +20,7 @@ from argan import files, images
 from argan.deep_colour import png_16_bit_colour
 from argan.depth_maps import read_depth
 from argan.errors import ArganError, MissingError, UsageError
-from argan.exif import ORIENTATION, UPRIGHT, upright_exif, upright_xmp
+from argan.exif import ORIENTATION, UPRIGHT, upright_exif, upright_xmp, without_layout
 from argan.images import Photo, encode, from_pil, read_photo, to_pil, write_photo
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -147,6 +147,13 @@ def test_xmp_forgets_what_was_beside_the_pixels_as_attributes_and_as_elements(tm
     assert read_photo(tmp_path / "photo.jpg").xmp == expected
 
 
+@pytest.mark.parametrize("prefix", ["GDepth", "GImage", "DepthMap", "hdrgm", "xmpNote", "GCamera"])
+def test_xmp_forgets_each_that_speaks_of_what_was_beside_the_pixels(prefix: str) -> None:
+    xmp = "<rdf:Description tiff:Make='A'%s>%s<tiff:Artist>Ada</tiff:Artist></rdf:Description>"
+    attributes, elements = f" {prefix}:Data=\"1\" {prefix}:Mime='2'", f"<{prefix}:Far>3</{prefix}:Far><{prefix}:Near/>"
+    assert upright_xmp((xmp % (attributes, elements)).encode()) == (xmp % ("", "")).encode()
+
+
 def test_orientation_of_16_bit_colour(tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(png_16_bit_colour(deep(3), [(b"eXIf", exif_with(6)[6:])]))
@@ -202,6 +209,37 @@ def test_exif_is_kept_byte_for_byte_but_for_orientation_and_thumbnail(tmp_path: 
     kept.load(after)
     assert kept.get_ifd(ExifTags.IFD.IFD1) == {}
     assert kept[ExifTags.Base.Orientation] == 1
+
+
+LAYOUT = """
+    NewSubfileType SubfileType ImageWidth ImageLength BitsPerSample Compression PhotometricInterpretation Thresholding
+    CellWidth CellLength FillOrder DocumentName StripOffsets Orientation SamplesPerPixel RowsPerStrip StripByteCounts
+    MinSampleValue MaxSampleValue PlanarConfiguration T4Options T6Options PageNumber TransferFunction Predictor
+    WhitePoint PrimaryChromaticities ColorMap HalftoneHints TileWidth TileLength TileOffsets TileByteCounts SubIFDs
+    InkSet InkNames NumberOfInks DotRange TargetPrinter ExtraSamples SampleFormat SMinSampleValue SMaxSampleValue
+    TransferRange ClipPath XClipPathUnits YClipPathUnits Indexed JPEGTables JPEGProc JpegIFOffset JpegIFByteCount
+    JpegRestartInterval JpegLosslessPredictors JpegPointTransforms JpegQTables JpegDCTables JpegACTables
+    YCbCrCoefficients YCbCrSubSampling YCbCrPositioning ReferenceBlackWhite XMLPacket IPTCNAA ImageResources
+    InterColorProfile
+"""
+DESCRIBES = "ImageDescription Make Model XResolution YResolution ResolutionUnit Software DateTime Artist Copyright"
+
+
+def test_a_files_layout_is_left_out_of_its_exif_and_nothing_else() -> None:
+    exif = Image.Exif()
+    for name in (LAYOUT + DESCRIBES).split():
+        exif[ExifTags.Base[name]] = 1
+    assert set(without_layout(exif)) == {ExifTags.Base[name] for name in DESCRIBES.split()}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("written", [(4, 1, 6, 0), (3, 2, 6, 6), (1, 1, 0x0606, 0x0606)])
+def test_the_entry_of_the_orientation_is_one_short_of_1(order: str, written: tuple[int, int, int, int]) -> None:
+    def exif(*entry: int) -> bytes:
+        start = {"<": b"Exif\0\0II*\0", ">": b"Exif\0\0MM\0*"}[order]
+        return start + struct.pack(order + "IHHHIHHI", 8, 1, ORIENTATION, *entry, 0)
+
+    assert upright_exif(exif(*written), turned=False) == exif(3, 1, 1, 0)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
