@@ -103,6 +103,15 @@ def test_what_a_nearer_surface_hides_is_not_compared():
     assert compared.item() == pytest.approx(0.75)  # all of the second view, the uncovered half of the first
 
 
+@pytest.mark.parametrize(("nearer", "share"), [(0.08, 0.75), (0.03, 1)])
+def test_a_surface_hides_what_is_more_than_a_twentieth_behind_it(nearer, share):
+    """Less is an error of depth, to learn from."""
+    disparity = torch.zeros(2, 1, SIZE, SIZE)
+    disparity[1, :, :, SIZE // 2 :] = A * (1 / (1 - nearer) - 1)
+    _, compared = losses.consistency_loss(torch.rand(2, 3, SIZE, SIZE), disparity, torch.zeros(2, 2), STEP, 3.0)
+    assert compared.item() == pytest.approx(share)
+
+
 def test_gradients_reach_colour_and_depth_of_both_views():
     deep, disparity = consistent_pair()
     generator = torch.Generator().manual_seed(0)
@@ -198,6 +207,8 @@ def test_beyond_the_border_is_the_border_and_nothing_is_behind_the_camera():
     assert torch.equal(sample_at(image, torch.full((1, 2, 4, 4), -9.0)), corner)
     _, depth = reproject(torch.full((1, 1, 4, 4), 0.01), torch.zeros(1, 2), torch.tensor([[0.0, 1.5]]))
     assert depth.min() >= 0.1
+    near = torch.full((1, 1, 4, 4), 0.3)
+    torch.testing.assert_close(reproject(near, torch.zeros(1, 2), torch.zeros(1, 2))[1], near)
 
 
 def test_the_field_of_view_is_rgbd_gans():

@@ -55,6 +55,16 @@ def test_smoothness_forgives_depth_edges_on_image_edges():
     torch.testing.assert_close(losses.smoothness_loss(step.mT, flat), losses.smoothness_loss(step, flat))
 
 
+def test_smoothness_weighs_an_edge_by_the_mean_change_of_its_channels():
+    disparity, image = torch.zeros(1, 1, 2, 4), torch.full((1, 3, 2, 4), 0.6)
+    disparity[..., 2:] = 0.5
+    image[..., 2:] += torch.tensor([0.3, -0.6, 0.0]).view(3, 1, 1)
+    expected = 0.5 * torch.tensor(-2.0 * 0.3).exp() / 3  # of three differences along a row, one
+    torch.testing.assert_close(losses.smoothness_loss(disparity, image, edge_sensitivity=2.0), expected)
+    expected = 0.5 * torch.tensor(-10.0 * 0.3).exp() / 3
+    torch.testing.assert_close(losses.smoothness_loss(disparity, image), expected)
+
+
 def test_smoothness_changes_depth_and_not_the_image():
     disparity, image = torch.rand(1, 1, 8, 8, requires_grad=True), torch.rand(1, 3, 8, 8, requires_grad=True)
     losses.smoothness_loss(disparity, image).backward()
