@@ -22,7 +22,7 @@ def export(
             metavar="generator|depth|render|pipeline|all",
             help="One or several times. generator: z, scale to deep, shallow, disparity. depth: image to disparity. "
             "render: image, disparity, blur, focus to rendered. "
-            "pipeline: image, blur, focus to rendered, disparity. all, the default: those the model has."
+            "pipeline: image, blur, focus to rendered, disparity. all, the default: those the model has.",
         ),
     ] = None,
     precision: Annotated[

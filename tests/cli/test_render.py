@@ -242,7 +242,9 @@ def test_one_photo_that_is_missing_is_noticed_before_anything_is_loaded(
 
 def test_no_picture_goes_to_a_pipe(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["render"], ["depth"], ["render", "--save-depth", "-"]):
-        failed(capsys, 2, "nothing is written to a pipe", *command, photo, *([] if len(command) > 1 else ["--output", "-"]))
+        failed(
+            capsys, 2, "nothing is written to a pipe", *command, photo, *([] if len(command) > 1 else ["--output", "-"])
+        )
 
 
 def test_a_name_with_a_dash_in_front(
