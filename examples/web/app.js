@@ -6,6 +6,8 @@ const DRAFT = 480; // px, the long side that is rendered at once, while you play
 const PREVIEW = 1200; // px, the long side that is rendered when you pause
 const PAUSE = 400; // ms
 const LARGEST = 4000; // px, the long side that is saved: a browser's memory ends somewhere
+const MOST = 6e6; // pixels that WebAssembly renders at once: they take 0.55 kB each, of the 4 GB that it can address
+const OF_A_PHOTO = ["auto", "show-depth", "save"]; // what needs one, with its depth
 const POINT = 0.02; // side of the square whose median is the focus, in fractions of the long side
 
 const $ = (id) => document.getElementById(id);
@@ -29,6 +31,7 @@ const ask = (task, values = {}) =>
 const state = { bitmap: null, name: "photo", image: null, disparity: null, focus: null };
 const ready = ask("load", { backend: parameters.get("backend") ?? "auto" });
 let place = "";
+let most = MOST;
 let learnedFocus = 0.5;
 let range = 0; // about any focus, in disparity: what the model has learned to see sharp
 
@@ -36,6 +39,7 @@ ready.then(({ backend, threads, focus, focusRange, model, licence }) => {
   learnedFocus = focus;
   range = focusRange;
   $("model").textContent = `depth by the model ${model} (${licence}) · `;
+  most = backend === "WebGPU" ? Infinity : MOST;
   place = backend === "WebGPU" ? backend : `${backend}, ${threads} thread${threads > 1 ? "s" : ""}`;
   say(`Ready: ${place}.`);
 }, fail);
@@ -45,6 +49,7 @@ ready.then(({ backend, threads, focus, focusRange, model, licence }) => {
 async function open(blob, name) {
   try {
     busy(true);
+    for (const id of OF_A_PHOTO) $(id).disabled = true;
     const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
     Object.assign(state, { bitmap, name: name.replace(/\.[^.]*$/, ""), image: pixels(bitmap, PREVIEW), disparity: null });
     show("before", state.image);
@@ -58,17 +63,18 @@ async function open(blob, name) {
     state.disparity = disparity;
     showDepth();
     say(`Depth: ${seconds(start)} (${place}).`);
-    for (const id of ["auto", "show-depth", "save"]) $(id).disabled = false;
+    for (const id of OF_A_PHOTO) $(id).disabled = false;
     focusAt(null);
   } catch (error) {
     fail(error);
   }
 }
 
-// A bitmap's pixels, no larger than `longest` on its long side.
-function pixels(bitmap, longest) {
-  const scale = Math.min(1, longest / Math.max(bitmap.width, bitmap.height));
-  const canvas = new OffscreenCanvas(Math.round(bitmap.width * scale), Math.round(bitmap.height * scale));
+// A bitmap's pixels, no larger than `longest` on its long side, and no more than `count`.
+function pixels(bitmap, longest, count = Infinity) {
+  const { width, height } = bitmap;
+  const scale = Math.min(1, longest / Math.max(width, height), Math.sqrt(count / (width * height)));
+  const canvas = new OffscreenCanvas(Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
@@ -158,15 +164,16 @@ async function save() {
     busy(true);
     say("Rendering at full size…");
     const start = performance.now();
-    const image = pixels(state.bitmap, LARGEST);
+    const { bitmap, name, focus } = state; // another photo may be opened meanwhile
+    const blur = Number($("blur").value);
+    const image = pixels(bitmap, LARGEST, most);
     const { disparity } = await ask("depth", { image });
-    const { focus } = state;
-    const result = await ask("render", { image, disparity, blur: Number($("blur").value), focus, range });
+    const result = await ask("render", { image, disparity, blur, focus, range });
     const canvas = new OffscreenCanvas(image.width, image.height);
     canvas.getContext("2d").putImageData(result.image, 0, 0);
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 }));
-    link.download = `${state.name}.bokeh.jpg`;
+    link.download = `${name}.bokeh.jpg`;
     link.click();
     URL.revokeObjectURL(link.href);
     say(`${image.width} x ${image.height} saved in ${seconds(start)}.`);
@@ -245,7 +252,7 @@ stage.addEventListener("drop", (event) => {
 });
 $("file").addEventListener("change", ({ target: { files } }) => files[0] && open(files[0], files[0].name));
 $("open").addEventListener("click", () => $("file").click());
-$("example").addEventListener("click", () => openUrl("../photo.jpg"));
+$("example").addEventListener("click", () => openUrl("../photo.jpg").catch(fail));
 $("blur").addEventListener("input", update);
 $("compare").addEventListener("input", (event) => split(Number(event.target.value)));
 $("auto").addEventListener("click", () => focusAt(null));
@@ -262,4 +269,4 @@ async function openUrl(url) {
   await open(await answer.blob(), url.split("/").pop());
 }
 
-if (parameters.has("photo")) openUrl(parameters.get("photo"));
+if (parameters.has("photo")) openUrl(parameters.get("photo")).catch(fail);

@@ -143,8 +143,29 @@ def test_a_large_turned_photo_is_drafted_then_saved_at_full_size(site, models, p
         assert psnr(saved, expected.photo.pixels) > 30
 
 
+def test_no_more_is_saved_than_webassembly_can_address(site):
+    """A photo of 6.4 megapixels: what is sent to be rendered has 6. Nothing is rendered at that size here."""
+    Image.new("RGB", (4000, 1600), "teal").save(site.folder / "wide.png")
+    with chromium() as browser:
+        browser.open(f"{site.address}/index.html?photo=wide.png&backend=wasm")
+        browser.wait("!document.getElementById('save').disabled")
+        browser.run(
+            "const send = Worker.prototype.postMessage;"
+            "Worker.prototype.postMessage = function (message) {"
+            "  if (message.task !== 'depth') return send.call(this, message);"
+            "  window.size = [message.image.width, message.image.height]; }"
+        )
+        browser.run("document.getElementById('save').click()")
+        browser.wait("window.size")
+        width, height = browser.run("return window.size")
+        assert 5.98e6 < width * height <= 6.01e6
+        assert width / height == pytest.approx(2.5, abs=0.002)
+
+
 def test_what_is_missing_is_said(site):
     with chromium() as browser:
         browser.open(f"{site.address}/index.html?photo=none.png&backend=wasm")
         browser.wait("document.getElementById('status').className === 'error'")
         assert "none.png: 404" in browser.run(STATUS)
+        browser.open(f"{site.address}/index.html?photo=http://127.0.0.1:9/none.png&backend=wasm")  # nobody answers
+        browser.wait("document.getElementById('status').className === 'error'")
