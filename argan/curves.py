@@ -49,7 +49,7 @@ class Parametric:
 
     def encode(self, linear: Values) -> Values:
         xp = _library(linear)
-        split = (self.a * self.d + self.b) ** self.g + self.e
+        split = max(self.a * self.d + self.b, 0.0) ** self.g + self.e  # types 1 and 2: d = -b / a, rounded
         # The floor keeps the gradient of x^(1/g) finite at black; values there are below 1e-6 of full scale.
         power = (xp.clip(xp.clip(linear, split, None) - self.e, 1e-15, None) ** (1 / self.g) - self.b) / self.a
         if self.c == 0:

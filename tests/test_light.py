@@ -201,6 +201,18 @@ def test_parametric(data: bytes, formula) -> None:
         assert curve.decode(torch.tensor(x, dtype=torch.float64)).item() == pytest.approx(formula(x), abs=1e-4)
 
 
+def test_a_curve_that_starts_where_its_power_does_is_encoded() -> None:
+    """a d + b of d = -b / a is rounded, here to less than 0, of which Python's powers are complex."""
+    data = para(1, 153488 / 65536, 58168 / 65536, 7368 / 65536)
+    curve = curve_of(all_channels(data))
+    assert isinstance(curve, Parametric)
+    assert curve.a * curve.d + curve.b < 0
+    linear = torch.tensor([0.0, 0.2, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(curve.decode(curve.encode(linear)), linear, rtol=0, atol=1e-12)
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    assert torch.equal(from_linear(to_linear(pixels, curve), curve, torch.uint8), pixels)
+
+
 def test_channels_that_differ_are_taken_as_srgb() -> None:
     assert curve_of(icc(rTRC=curv(461), gTRC=curv(563), bTRC=curv(461))) is SRGB
 
