@@ -160,14 +160,27 @@ class Composite:
         return ASIDE / 2 * (self.through - 1) * torch.cat([F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))], 1)
 
     def shift(self, middle: Tensor) -> None:
-        """These layers as they are seen through a part of the aperture with that middle, to first order."""
+        """These layers as they are seen through a part of the aperture with that middle, to first order.
+
+        What is light stays light, and what is below black stays below it: each is moved by itself.
+        """
         if self.view is not None:
             middle = window(middle, Area.of(self.rgba).from_level(self.level).seen_from(self.view))
-        (x, y), (across, down) = halved(middle, self.level).split(1, 1), rises(self.radial)
-        moved = self.rgba.clone()
-        moved[..., 1:-1].addcmul_(x[..., 1:-1], across, value=0.5)
-        moved[..., 1:-1, :].addcmul_(y[..., 1:-1, :], down, value=0.5)
-        self.rgba = moved.clamp_(min=0)
+        x, y = halved(middle, self.level).split(1, 1)
+
+        def moved(rgba: Tensor, radial: Tensor) -> Tensor:
+            across, down = rises(radial)
+            rgba = rgba.clone()
+            rgba[..., 1:-1].addcmul_(x[..., 1:-1], across, value=0.5)
+            rgba[..., 1:-1, :].addcmul_(y[..., 1:-1, :], down, value=0.5)
+            return rgba
+
+        if bool(self.rgba.detach().amin() < 0) or bool(self.radial.detach().amax() > 0):
+            light, of_light = self.rgba.clamp(min=0), self.radial.clamp(max=0)  # radii behind the focal plane: below 0
+            dark = moved(self.rgba - light, self.radial - of_light).clamp_(max=0)
+            self.rgba = moved(light, of_light).clamp_(min=0) + dark
+        else:
+            self.rgba = moved(self.rgba, self.radial).clamp_(min=0)
         self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
 
 

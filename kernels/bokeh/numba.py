@@ -201,7 +201,7 @@ def share_out(pixels, shares, colours, near_rgba, far_rgba):
         of_near = own**2 * (near_variance / max(near_weight, EPS) + NOISE)
         of_far = (1 - own) ** 2 * (far_variance / max(far_weight, EPS) + NOISE)
         for c in range(3):
-            whole, one, other = float(light[c, y, x]), max(colours[c, i], 0.0), max(colours[3 + c, i], 0.0)
+            whole, one, other = float(light[c, y, x]), colours[c, i], colours[3 + c, i]
             rest = whole - own * one - (1 - own) * other
             part = own * one + rest * (of_near / (of_near + of_far))
             near_rgba[c, y, x] = min(max(part, min(whole, 0.0)), max(whole, 0.0))

@@ -121,7 +121,7 @@ def apart(
 
     What their colours leave unexplained is shared out as is likeliest if both vary around them: by a^2 var.
     """
-    other, near, far = 1 - share, near.clamp(min=0), far.clamp(min=0)
+    other = 1 - share
     rest = image - share * near - other * far
     of_near, of_far = share.square() * near_variance, other.square() * far_variance
     light = share * near + rest * (of_near / (of_near + of_far))

@@ -145,6 +145,15 @@ def test_no_light_is_negative():
             assert float(render_bokeh(image, disparity, truth.RADIUS, focus).min()) >= 0
 
 
+@pytest.mark.parametrize("impl", ["reference", "numba"])
+@pytest.mark.parametrize("radius", [3, 11, 30, 90])
+def test_what_is_below_black_stays_as_it_is(impl, radius):
+    """A constant picture of it, and with depth edges, on both sides of the focal plane."""
+    _, disparity = picture(90, 77)
+    color = torch.tensor([-0.5, 0.3, -0.01]).view(1, 3, 1, 1).expand(1, 3, 90, 77)
+    torch.testing.assert_close(render_bokeh(color, disparity, radius, 0.4, impl=impl), color, rtol=0, atol=1e-6)
+
+
 def test_mixed_pixels_are_taken_apart():
     """A line two pixels wide, half-covered pixels on either side: both surfaces get their own colour."""
     share = torch.zeros(1, 1, 21, 21)
@@ -444,6 +453,16 @@ def test_any_size(size):
 
 def test_tiles_have_no_seams():
     image, disparity = picture(150, 190)
+    coc = 14 * (disparity - 0.4)
+    whole, tiles = (in_tiles(image, coc, tile) for tile in (1024, 48))
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
+
+
+def test_tiles_have_no_seams_below_black():
+    """Of those that have surfaces on both sides of the focal plane, and of those that have not."""
+    image, disparity = picture(150, 190)
+    image = image - 0.5
+    image[..., :80] = image[..., :80].abs()
     coc = 14 * (disparity - 0.4)
     whole, tiles = (in_tiles(image, coc, tile) for tile in (1024, 48))
     torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-5)
