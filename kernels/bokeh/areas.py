@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from argan.kernels.backend import full_precision
+
 WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
 
 
@@ -223,8 +225,9 @@ class _Enlarged(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        rows = gathered(grad.unflatten(-2, (-1, ctx.times)).movedim(-2, -1), dim=-2)
-        return gathered(rows.unflatten(-1, (-1, ctx.times)), dim=-1), None
+        with full_precision(grad.device):  # backward() may be called under autocast, too
+            rows = gathered(grad.unflatten(-2, (-1, ctx.times)).movedim(-2, -1), dim=-2)
+            return gathered(rows.unflatten(-1, (-1, ctx.times)), dim=-1), None
 
 
 def gathered(fine: Tensor, dim: int) -> Tensor:

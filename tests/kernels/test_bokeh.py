@@ -812,6 +812,15 @@ def test_gradients_of_enlarging_are_pytorch_s(size, times):
     assert torch.autograd.gradgradcheck(lambda x: areas.enlarged(x, times), x, fast_mode=True)
 
 
+def test_autocast_does_not_reach_the_gradients():
+    image, disparity = picture(40, 48)
+    inputs = [image.requires_grad_(), disparity.contiguous().requires_grad_()]
+    expected = torch.autograd.grad(render_bokeh(*inputs, 20.0, 0.3).square().sum(), inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        grads = torch.autograd.grad(render_bokeh(*inputs, 20.0, 0.3).square().sum(), inputs)
+    assert all(map(torch.equal, grads, expected))
+
+
 @pytest.mark.gpu
 def test_the_same_gradients_every_time(device):
     image, disparity = (x.to(device) for x in picture(200, 330))
