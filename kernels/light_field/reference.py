@@ -28,8 +28,6 @@ def _sample_views(image: Tensor, rays: Tensor, views: Tensor) -> Tensor:
     """
     batch, channels, height, width = image.shape
     count = rays.shape[1]
-    if rays.device.type == "cpu" and (image.requires_grad or rays.requires_grad):
-        rays = rays.nan_to_num(0, 1e30, -1e30)  # else the CPU's backward pass would write out of bounds
     padded = _pad_to_power_of_two(image)
     # grid_sample without align_corners maps pixel p to the coordinate (2 p + 1) / size - 1.
     step_y, step_x = 2 / padded.shape[-2], 2 / padded.shape[-1]
@@ -38,6 +36,9 @@ def _sample_views(image: Tensor, rays: Tensor, views: Tensor) -> Tensor:
     columns = (torch.arange(width, dtype=rays.dtype, device=rays.device) + 0.5) * step_x - 1
     x = torch.addcmul(columns, rays, (views[:, 0] * step_x).view(count, 1, 1))
     y = torch.addcmul(rows.view(height, 1), rays, (views[:, 1] * step_y).view(count, 1, 1))
+    if rays.device.type == "cpu" and (image.requires_grad or rays.requires_grad):
+        # As they are read without gradients; the CPU's backward pass would write out of bounds.
+        x, y = (position.nan_to_num(-1, 2, -2) for position in (x, y))
     grid = torch.stack((x, y), dim=-1).view(batch, count * height, width, 2)
     samples = F.grid_sample(padded, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return samples.view(batch, channels, count, height, width)

@@ -279,6 +279,22 @@ def test_triton_survives_what_is_not_a_position(device):
 
 
 @pytest.mark.triton
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_a_position_is_read_alike_with_gradients(value, device):
+    """Views have coordinates of 0 too, where what is infinite is no position either."""
+    image, views = torch.rand(1, 2, 4, 5, device=device), CROSS.float().to(device)
+    rays = torch.rand(1, 4, 4, 5, device=device)
+    rays[:, :, 1, 2:4] = value
+    expected = render_light_field(image, rays, views, impl="reference")
+    for inputs in ((image.clone().requires_grad_(), rays), (image, rays.clone().requires_grad_())):
+        assert torch.equal(render_light_field(*inputs, views, impl="reference").detach(), expected)
+    torch.testing.assert_close(render_light_field(image, rays, views, impl="triton"), expected)
+    disparity = torch.full((1, 1, 4, 5), value, device=device)
+    results = [warp_disparity(x, views, impl="reference") for x in (disparity, disparity.clone().requires_grad_())]
+    assert torch.equal(*(x.detach().nan_to_num(7) for x in results))
+
+
+@pytest.mark.triton
 def test_torch_ops_are_registered_in_full(device):
     views, weights = CROSS[2:].float().to(device), torch.rand(2, device=device)
     image, rays = torch.rand(1, 1, 2, 3, device=device), grid(1, 2, 2, 3).float().to(device)
