@@ -61,6 +61,10 @@ class Aperture:
             raise ValueError(f"anamorphic is height over width of the disc, from 0.25 to 4, not {self.anamorphic}")
         if not -1 <= self.rim <= 1:
             raise ValueError(f"rim is the surplus of light at a disc's edge, from -1 to 1, not {self.rim}")
+        if self.rim and isinstance(self.shape, Tensor):
+            for rim in (self.rim, -self.rim):  # behind the focal plane and in front
+                if not bool((_lit(self.shape, rim)[2] > 0).any()):
+                    raise ValueError(f"a rim of {self.rim} leaves no light in this aperture image; weaker ones do")
         if not 0 <= self.cat_eye <= 1:
             raise ValueError(f"cat_eye is how far the lens's rim cuts into discs, from 0 to 1, not {self.cat_eye}")
 
@@ -241,12 +245,17 @@ def _mean_square(aperture: Aperture, rim: float) -> float:
 
 def _moments(mask: Tensor, rim: float) -> tuple[float, float, float]:
     """Means of u^2, v^2 and u v over an aperture image that spans [-1, 1]."""
-    v, u = ((2 * torch.arange(n, **EXACT) + 1 - n) / max(mask.shape) for n in mask.shape)
-    v = v[:, None]
-    light = mask.double() * _profile(torch.hypot(u, v), rim)
+    u, v, light = _lit(mask, rim)
     uu, vv, uv = (float((light * product).sum() / light.sum()) for product in (u * u, v * v, u * v))
     own = 1 / (3 * max(mask.shape) ** 2)  # of a square pixel
     return uu + own, vv + own, uv
+
+
+def _lit(mask: Tensor, rim: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the pixels of an aperture image lie that spans [-1, 1], across and down, and their light."""
+    v, u = ((2 * torch.arange(n, **EXACT) + 1 - n) / max(mask.shape) for n in mask.shape)
+    v = v[:, None]
+    return u, v, mask.double() * _profile(torch.hypot(u, v), rim)
 
 
 def _farthest(mask: Tensor) -> float:

@@ -22,6 +22,8 @@ LENSES = {
     "image": Aperture(HEART),
     "turned image": Aperture(HEART, rotation=30, anamorphic=1.5, rim=0.5),
 }
+SPOTS = torch.zeros(40, 40).index_put_((torch.tensor([0, 0, 39, 39]), torch.tensor([0, 39, 0, 39])), torch.ones(4))
+DOT = torch.zeros(41, 41).index_put_((torch.tensor([20]), torch.tensor([20])), torch.ones(1))
 SLANTED = Aperture(torch.eye(9) + torch.eye(9).roll(1, 0).tril(), rotation=20, anamorphic=2)
 
 
@@ -272,6 +274,9 @@ def test_the_renderer_takes_a_lens() -> None:
         ({"anamorphic": 0.0}, ValueError, "anamorphic"),
         ({"anamorphic": math.nan}, ValueError, "anamorphic"),
         ({"rim": -1.5}, ValueError, "rim"),
+        ({"shape": SPOTS, "rim": -1}, ValueError, "leaves no light"),
+        ({"shape": SPOTS, "rim": 1}, ValueError, "leaves no light"),  # in front of the focal plane
+        ({"shape": DOT, "rim": 1}, ValueError, "leaves no light"),
         ({"cat_eye": 1.5}, ValueError, "cat_eye"),
     ],
 )
