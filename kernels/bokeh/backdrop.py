@@ -12,6 +12,7 @@ from argan.kernels.bokeh.areas import Area, by_tiles, doubled, enlarged, halved,
 from argan.kernels.bokeh.plan import Plan
 
 FARTHER = 2.0  # px of blur radius: what is nearer by that much counts for 1 / e of what is farthest
+BEYOND = 2  # sizes of cells, at most, that are larger than the picture: they hold its edge, over and over
 
 
 def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int, *, recorded: bool) -> Tensor | None:
@@ -31,7 +32,8 @@ def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int
 
     whole, tile = Area.of(coc).rounded_up(2**plan.fill), round_up(tile, 2**plan.fill)
     shown = by_tiles(cells, whole, tile, recorded=recorded, threads=coc.is_cpu, level=plan.fill)
-    sizes = math.ceil(math.log2(widest)) - plan.fill
+    all_of_it = (max(shown.shape[-2:]) - 1).bit_length()  # the size at which one cell has all of the picture
+    sizes = min(math.ceil(math.log2(widest)) - plan.fill, all_of_it + BEYOND)
     pyramid = [window(shown, Area.of(shown).rounded_up(2**sizes))]
     for _ in range(sizes):
         pyramid.append(farthest_of(fours(pyramid[-1])))

@@ -396,6 +396,16 @@ def test_a_backdrop_shows_what_is_farthest_around():
     assert backdrop(lambda area: image[area.index()], 8 * disc, Plan.of(8 * disc, LENS), 64, recorded=False) is None
 
 
+def test_a_backdrop_takes_no_more_memory_than_the_picture_needs():
+    """Cells that are larger than all of it hold nothing else."""
+    image, disparity = picture(16, 16)
+    coc = 1e5 * disparity
+    plan = Plan.of(coc, LENS)
+    found = backdrop(lambda area: areas.window(image, area), coc, plan, 1024, recorded=False)
+    assert max(found.shape[-2:]) <= 4
+    assert bool(torch.isfinite(render_bokeh(image, disparity, 1e5)).all())
+
+
 def test_what_is_behind_is_seen_past_a_blurred_edge():
     """Stripes behind the focal plane, beside an edge before it: the free side of the aperture shows them shifted."""
     at = torch.arange(truth.CANVAS) - truth.CANVAS / 2
