@@ -19,6 +19,7 @@ from torch import Tensor
 BLADES = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "heptagon": 7, "octagon": 8, "nonagon": 9}
 APERTURES = ("disk", *BLADES)
 FINE = 16  # kernels are drawn with so many samples from the centre to the edge, or one a pixel where that is more
+MOST = 512  # pixels of an aperture image's longer side: larger ones are averaged to that
 EXACT: dict[str, Any] = {"dtype": torch.float64, "device": torch.device("cpu")}  # what they are drawn in
 
 
@@ -141,9 +142,12 @@ def fitted_kernel(aperture: Aperture, radius: float) -> tuple[Tensor, float]:
         return torch.ones(1, 1, **EXACT), 0.0
     rim = math.copysign(1, -radius) * aperture.rim
     square, at = _mean_square(aperture, rim), torch.arange(-n, n + 1, **EXACT).square()
-    drawn = r
+    drawn, fine = r, _fineness(aperture, rim, n)
+    mask = (
+        _averaged(aperture.shape, 2 * r * fine * min(aperture.stretch)) if isinstance(aperture.shape, Tensor) else None
+    )
     for _ in range(8):
-        kernel = _draw(aperture, drawn, rim, n)
+        kernel = _draw(aperture, drawn, rim, n, fine, mask)
         missing = r * r - float((kernel * (at[:, None] + at)).sum()) / square
         if abs(missing) < 1e-6 * r * r:
             break
@@ -179,14 +183,19 @@ def _passing(aperture: Aperture, radius: float, n: int, x: Tensor, y: Tensor) ->
     return (inside + 0.5).clamp(1e-6, 1)
 
 
-def _draw(aperture: Aperture, radius: float, rim: float, n: int) -> Tensor:
-    """The aperture's picture, averaged over each pixel by `fine` x `fine` samples."""
+def _fineness(aperture: Aperture, rim: float, n: int) -> int:
+    """Samples along the side of a pixel of a kernel of half-width n."""
     plain = aperture.shape == "disk" and aperture.anamorphic == 1 and not rim
-    fine = 1 if plain else math.ceil(FINE / n) + (2 if isinstance(aperture.shape, Tensor) else 0)
+    return 1 if plain else math.ceil(FINE / n) + (2 if isinstance(aperture.shape, Tensor) else 0)
+
+
+def _draw(aperture: Aperture, radius: float, rim: float, n: int, fine: int, mask: Tensor | None) -> Tensor:
+    """The aperture's picture, averaged over each pixel by `fine` x `fine` samples; of an image, those of `mask`."""
     at = (torch.arange((2 * n + 1) * fine, **EXACT) + 0.5) / fine - n - 0.5
     u, v = _on_aperture(aperture, at[None, :], at[:, None])
     if isinstance(aperture.shape, Tensor):
-        samples = _sampled(aperture.shape, u, v, radius)
+        assert mask is not None
+        samples = _sampled(mask, u, v, radius, aperture.shape.shape)
     else:
         samples = _filled(aperture, u, v, radius, fine)
     if rim:
@@ -197,12 +206,33 @@ def _draw(aperture: Aperture, radius: float, rim: float, n: int) -> Tensor:
     return kernel / kernel.sum()
 
 
-def _sampled(mask: Tensor, u: Tensor, v: Tensor, radius: float) -> Tensor:
-    """The values of an aperture image whose longer side spans [-radius, radius]."""
-    scale = max(mask.shape) / 2 / radius
-    row, column = ((x * scale + size / 2).floor().long() for x, size in zip((v, u), mask.shape, strict=True))
-    inside = (row >= 0) & (row < mask.shape[0]) & (column >= 0) & (column < mask.shape[1])
-    return mask.double()[row.clamp(0, mask.shape[0] - 1), column.clamp(0, mask.shape[1] - 1)] * inside
+def _averaged(mask: Tensor, most: float) -> Tensor:
+    """An aperture image in float64, made smaller where its longer side has more than so many pixels."""
+    mask, times = mask.double(), max(1, math.floor(most)) / max(mask.shape)
+    if times >= 1:
+        return mask
+    rows, columns = (_shares(side, max(1, round(side * times))) for side in mask.shape)
+    return rows @ mask @ columns.T
+
+
+def _shares(side: int, cells: int) -> Tensor:
+    """Of each of a side's pixels in each of fewer cells' means, (cells,side)."""
+    ends, at = torch.arange(cells + 1, **EXACT)[:, None] * side / cells, torch.arange(side, **EXACT)
+    return (torch.minimum(ends[1:], at + 1) - torch.maximum(ends[:-1], at)).clamp(min=0) * cells / side
+
+
+def _sampled(mask: Tensor, u: Tensor, v: Tensor, radius: float, size: torch.Size) -> Tensor:
+    """The values of an aperture image of that size, whose longer side spans [-radius, radius].
+
+    `mask` is the image, or one that is averaged to about as many pixels as there are samples: linear between these.
+    """
+    v, u = (x * (max(size) / side / radius) for x, side in zip((v, u), size, strict=True))  # the image spans [-1, 1]
+    if mask.shape != size:
+        grid = torch.stack(torch.broadcast_tensors(u, v), -1)[None]
+        return F.grid_sample(mask[None, None], grid, align_corners=False)[0, 0]
+    row, column = (((x + 1) * (side / 2)).floor().long() for x, side in zip((v, u), size, strict=True))
+    inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
+    return mask[row.clamp(0, size[0] - 1), column.clamp(0, size[1] - 1)] * inside
 
 
 def _filled(aperture: Aperture, u: Tensor, v: Tensor, radius: float, fine: int) -> Tensor:
@@ -323,7 +353,7 @@ def _outline(shape: str, curvature: float) -> _Outline:
 
 
 def _checked_mask(mask: object) -> Tensor:
-    """An aperture image as a float32 (h, w) CPU tensor."""
+    """An aperture image as a float32 (h, w) CPU tensor of its own, of up to MOST pixels each way."""
     if not isinstance(mask, Tensor):
         raise TypeError(f"aperture must be a name or a 2-D tensor, not {type(mask).__name__}")
     mask = mask.detach().to("cpu", torch.float32)
@@ -331,4 +361,4 @@ def _checked_mask(mask: object) -> Tensor:
         raise ValueError(f"an aperture image must be a 2-D tensor, not of shape {tuple(mask.shape)}")
     if not bool(torch.isfinite(mask).all()) or bool((mask < 0).any()) or not bool((mask > 0).any()):
         raise ValueError("an aperture image must be finite, nowhere negative and somewhere positive")
-    return mask.clone()  # its own, whatever becomes of the caller's
+    return _averaged(mask, MOST).float() if max(mask.shape) > MOST else mask.clone()  # whatever becomes of the caller's

@@ -96,6 +96,32 @@ def test_corners_of_a_turned_image_are_not_cut_off() -> None:
     assert all(float(kernel[at]) > 0 for at in [(n, n - 27), (n, n + 27), (n - 27, n), (n + 27, n)])
 
 
+@pytest.mark.parametrize("radius", [3, 6, 8, 11.9, 16])
+@pytest.mark.parametrize("options", [{}, {"rotation": 30, "anamorphic": 1.6}], ids=["plain", "turned"])
+def test_fine_parts_of_an_image_are_not_lost(radius: float, options: dict) -> None:
+    """A star with arms of 8 of 1000 pixels is no point."""
+    at = torch.arange(1000, dtype=torch.float64) - 499.5
+    star = ((at.abs() < 4) | (at.abs() < 4)[:, None]).double()
+    true = float((star * (at.square() + at.square()[:, None])).sum() / star.sum()) / 500**2
+    lens = Aperture(star, **options)
+    y, x = grid(kernel := aperture_kernel(lens, -radius))
+    true *= sum(stretch**2 for stretch in lens.stretch) / 2
+    assert math.sqrt(float((kernel * (x * x + y * y)).sum()) / true) == pytest.approx(radius, rel=0.02)
+    if not options:  # all of the arms, evenly
+        n = len(kernel) // 2
+        arm = kernel.sum(0)[n + 1 : n + math.floor(radius)]
+        assert float(arm.min() / arm.max()) > 0.8
+
+
+def test_large_images_are_averaged() -> None:
+    mask = torch.zeros(1500, 900)
+    mask[::4, ::4] = 16
+    lens = Aperture(mask)
+    assert max(lens.shape.shape) == 512
+    kernel, whole = (aperture_kernel(shape, 9) for shape in (lens, torch.ones(500, 300)))
+    torch.testing.assert_close(kernel, whole, rtol=0, atol=0.06 * float(whole.max()))
+
+
 def test_edges_of_an_ellipse_are_as_sharp_as_a_disc_s() -> None:
     """One pixel is between full and nothing at either end, along the width and along the height."""
     kernel = aperture_kernel(Aperture(anamorphic=4.0), -40.2)
