@@ -36,7 +36,7 @@ from argan.guided import fit
 from argan.highlights import Lamps
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
-from argan.kernels.backend import full_precision
+from argan.kernels.backend import Setting, full_precision
 from argan.kernels.bokeh import Aperture, develop_bokeh
 from argan.kernels.bokeh.areas import Area
 from argan.kernels.bokeh.plan import Plan
@@ -205,16 +205,23 @@ def predict(pixels: Tensor, model: Model) -> Tensor:
         return depth(_display_rgb(pixels)).clamp(0, 1)
 
 
+def _precision() -> str:
+    return torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]  # made as PyTorch is imported
+
+
+def _set_precision(value: str) -> None:
+    torch.backends.cudnn.conv.fp32_precision = value  # type: ignore[attr-defined]
+
+
+PRECISION = Setting(_precision, _set_precision)
+
+
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
     """cuDNN's in all 24 bits of float32, where it would take 11 of them: discs would differ from the CPU's."""
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made as PyTorch is imported
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
+    with PRECISION.held():
+        _set_precision("ieee")
         yield
-    finally:
-        convolutions.fp32_precision = before
 
 
 def estimator_of(model: Model) -> DepthPredictor | OnnxDepth:

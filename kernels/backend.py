@@ -4,7 +4,9 @@ import functools
 import importlib.util
 import os
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 from typing import Any, NoReturn
 
 import torch
@@ -110,6 +112,31 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     kind = torch.device(device).type
     cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if cast else nullcontext()
+
+
+class Setting:
+    """A setting of the whole process that is changed for a while: the first to hold it reads what it was, and the last
+    to leave, in whichever thread, sets it to that again."""
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None]):
+        self.read, self.write = read, write
+        self.lock, self.holders = Lock(), 0
+        self.before: Any = None
+
+    @contextmanager
+    def held(self) -> Iterator[Any]:
+        """Yields what the setting was before anyone changed it."""
+        with self.lock:
+            if not self.holders:
+                self.before = self.read()
+            self.holders += 1
+        try:
+            yield self.before
+        finally:
+            with self.lock:
+                self.holders -= 1
+                if not self.holders:
+                    self.write(self.before)
 
 
 def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -14,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from argan.kernels.backend import full_precision
+from argan.kernels.backend import Setting, full_precision
 
 WORKERS = 4  # tiles that are worked at the same time, at most: each needs memory
+THREADS = Setting(torch.get_num_threads, torch.set_num_threads)
 
 
 @dataclass(frozen=True)
@@ -152,23 +154,23 @@ def in_threads(function: Callable[[Area], None], arguments: Sequence[Area], usef
 
     PyTorch's threads are divided among them, which changes no result. No gradients are recorded in threads.
     """
-    cores = torch.get_num_threads()
-    workers = min(cores, len(arguments), WORKERS)
-    if not useful or workers < 2:
-        for argument in arguments:
-            function(argument)
-        return
+    with THREADS.held() if useful else nullcontext(1) as cores:
+        workers = min(cores, len(arguments), WORKERS)
+        if workers < 2:
+            for argument in arguments:
+                function(argument)
+            return
 
-    def start() -> None:  # of a thread: both settings are its own
-        torch.set_grad_enabled(False)
-        torch.set_num_threads(cores // workers)
+        def start() -> None:  # of a thread: both settings are its own
+            torch.set_grad_enabled(False)
+            torch.set_num_threads(cores // workers)
 
-    try:
-        with ThreadPoolExecutor(workers, initializer=start) as pool:
-            for _ in pool.map(function, arguments):  # what fails in a thread is raised here
-                pass
-    finally:
-        torch.set_num_threads(cores)
+        try:
+            with ThreadPoolExecutor(workers, initializer=start) as pool:
+                for _ in pool.map(function, arguments):  # what fails in a thread is raised here
+                    pass
+        finally:
+            torch.set_num_threads(cores)  # this thread's own, which may have begun when others had fewer
 
 
 def halved(x: Tensor, times: int) -> Tensor:

@@ -4,6 +4,7 @@ import builtins
 import copy
 import math
 from dataclasses import replace
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -495,6 +496,35 @@ def test_tiles_in_threads_are_the_same_tiles():
     torch.testing.assert_close(inferred, alone, rtol=0, atol=1e-6)
     wanted = image.clone().requires_grad_()
     assert in_tiles(wanted, coc, 48).requires_grad
+
+
+def test_threads_of_calls_that_overlap_are_all_given_back():
+    """One call begins, in a thread of its own, when another has given its workers fewer threads, and ends after it."""
+    cores, left, begun, ended = torch.get_num_threads(), [], Event(), Event()
+
+    def wait(_: Area) -> None:
+        begun.set()
+        ended.wait(60)
+
+    def second() -> None:
+        begun.wait(60)
+        areas.in_threads(lambda _: ended.set(), [Area(0, 1, 0, 1)] * 4, True)
+        left.append(torch.get_num_threads())
+
+    try:
+        torch.set_num_threads(4)
+        thread = Thread(target=second)
+        thread.start()
+        areas.in_threads(wait, [Area(0, 1, 0, 1)] * 4, True)
+        thread.join()
+        for call in (lambda: left.append(torch.get_num_threads()),) * 2:
+            thread = Thread(target=call)
+            thread.start()
+            thread.join()
+        assert left == [4, 4, 4]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(cores)
 
 
 def test_tiles_are_developed_one_by_one():
