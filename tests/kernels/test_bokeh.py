@@ -13,7 +13,7 @@ from torch import Tensor
 
 from argan.kernels import BackendUnavailable, backend, render_bokeh, resolve
 from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, areas, develop_bokeh, reference, regions
-from argan.kernels.bokeh.areas import Area, halved
+from argan.kernels.bokeh.areas import Area, halved, largest_around
 from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
 from argan.kernels.bokeh.layers import Composite, Sheets
 from argan.kernels.bokeh.plan import OWN, Plan
@@ -429,6 +429,15 @@ def test_lamps_are_not_continued_behind_things():
     plain, lit = (render_bokeh(x, disparity, 8.0, 0.0) for x in (image.clamp(max=1), image))
     torch.testing.assert_close(lit[..., 36:], plain[..., 36:], rtol=0, atol=0.01)
     torch.testing.assert_close(render_bokeh(0 * image + 9, disparity, 8.0, 0.0), 0 * image + 9, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("around", "brightest", "white"), [(0.1, 5.0, 1.0), (0.8, 5.0, 1.6), (9.0, 9.0, 18.0), (0.9, 1.0, math.inf)]
+)
+def test_lamps_are_twice_as_bright_as_the_picture_and_brighter_than_white(around, brightest, white):
+    image = torch.full((1, 3, 100, 100), around, dtype=torch.float64)
+    image[:, 0, 3, 4] = brightest
+    assert regions.lamps_from(image) == pytest.approx(white, rel=2e-3)
 
 
 def test_lamps_are_not_continued_deep_behind_blurred_things():
@@ -1110,6 +1119,15 @@ def test_numba_agrees_with_the_reference(dtype, size, radius, focus):
     expected, out = (render_bokeh(image, disparity, radius, focus, impl=impl) for impl in ("reference", "numba"))
     exact = 5e-5 if dtype == torch.float32 else 1e-12  # 1e-6 of the lamp: the reference's own rounding
     torch.testing.assert_close(out, expected, rtol=exact, atol=exact)
+
+
+@pytest.mark.parametrize(("radius", "focus"), [(9.0, 0.2), (9.0, 0.45), (9.0, 0.8)])
+def test_numba_agrees_with_the_reference_about_lamps_at_depth_edges(radius, focus):
+    image, disparity = picture(60, 80, dtype=torch.float64)
+    edge = largest_around(disparity) + largest_around(-disparity) > 0.2
+    image[:, :, ::3, ::3] += 50 * edge[..., ::3, ::3]
+    expected, out = (render_bokeh(image, disparity, radius, focus, impl=impl) for impl in ("reference", "numba"))
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
