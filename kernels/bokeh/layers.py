@@ -138,12 +138,12 @@ class Composite:
         """The slab just in front is empty."""
         self.nearer = torch.zeros_like(self.nearer)
 
-    def add_group(self, group: Composite, behind: Callable[[Composite, Composite], None]) -> None:
-        """Puts a finished group of layers behind all that is here, by a back end's `behind`."""
+    def add_group(self, group: Composite, behind: Callable[[Composite, Composite], None], dark: bool = False) -> None:
+        """Puts a finished group of layers behind all that is here, by a back end's `behind`; `dark` as in `Plan`."""
         if group is self:
             return
         if group.side < 0 and self.middle is not None:
-            group.shift(self.middle)
+            group.shift(self.middle, dark)
         if group.side > 0:
             passing = group.enlarged(group.passing())
             self.middle = passing if self.middle is None else self.middle + passing
@@ -159,7 +159,7 @@ class Composite:
         across, down = rises(self.radial)
         return ASIDE / 2 * (self.through - 1) * torch.cat([F.pad(across, (1, 1)), F.pad(down, (0, 0, 1, 1))], 1)
 
-    def shift(self, middle: Tensor) -> None:
+    def shift(self, middle: Tensor, dark: bool) -> None:
         """These layers as they are seen through a part of the aperture with that middle, to first order.
 
         What is light stays light, and what is below black stays below it: each is moved by itself.
@@ -175,12 +175,11 @@ class Composite:
             rgba[..., 1:-1, :].addcmul_(y[..., 1:-1, :], down, value=0.5)
             return rgba
 
-        if bool(self.rgba.detach().amin() < 0) or bool(self.radial.detach().amax() > 0):
-            light, of_light = self.rgba.clamp(min=0), self.radial.clamp(max=0)  # radii behind the focal plane: below 0
-            dark = moved(self.rgba - light, self.radial - of_light).clamp_(max=0)
-            self.rgba = moved(light, of_light).clamp_(min=0) + dark
-        else:
-            self.rgba = moved(self.rgba, self.radial).clamp_(min=0)
+        light, of_light = self.rgba, self.radial
+        if dark:
+            light, of_light = light.clamp(min=0), of_light.clamp(max=0)  # radii behind the focal plane are below 0
+        lit = moved(light, of_light).clamp_(min=0)
+        self.rgba = lit + moved(self.rgba - light, self.radial - of_light).clamp_(max=0) if dark else lit
         self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
 
 

@@ -30,6 +30,7 @@ class Plan:
     size: tuple[float, float]  # of the picture: height and width
     shrunk: int = 0  # how many times the picture was made half as large
     white: float = math.inf  # brighter light is a lamp's: it does not go on behind nearer things
+    dark: bool = False  # whether there is light below black
 
     @classmethod
     def of(cls, coc: Tensor, aperture: Aperture) -> Plan:

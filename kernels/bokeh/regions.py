@@ -79,11 +79,11 @@ def render_tiles(
     """Renders by a back end's steps, in tiles of a multiple of `plan.cell`.
 
     A large photo's light need not be in memory at once: `image` may say what it is in an area, and `develop` makes of
-    each rendered tile what is wanted of it. What is brighter than `white` is then a lamp's.
+    each rendered tile what is wanted of it. What is brighter than `white` is then a lamp's, and nothing below black.
     """
     picture = Area.of(coc)
     if isinstance(image, Tensor):
-        light_in, plan.white = picture_light(image), lamps_from(image)
+        light_in, plan.white, plan.dark = picture_light(image), lamps_from(image), bool(image.detach().amin() < 0)
         recorded = torch.is_grad_enabled() and (image.requires_grad or coc.requires_grad)
     else:
         light_in, plan.white, recorded = image, white, False
@@ -209,7 +209,7 @@ class Region:
                 if group is None:
                     front.add_nothing()
                 else:
-                    front.add_group(group, self.steps.behind)
+                    front.add_group(group, self.steps.behind, plan.dark)
                 continue
             for k in slabs:
                 if (places := self.places(k)) is None:
@@ -221,7 +221,7 @@ class Region:
                 layer, here = self.blurred(k, places, group, visible)
                 self.steps.over(group, layer, plan.radii[k], here)
             if group is not None:
-                front.add_group(group, self.steps.behind)
+                front.add_group(group, self.steps.behind, plan.dark)
         rgba = front.rgba if last is None else torch.addcmul(front.rgba, front.through, last)
         return rgba[:, :3] / rgba[:, 3:].clamp(min=EPS)
 
