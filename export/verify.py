@@ -20,7 +20,7 @@ from argan.export.onnx import check_interface
 from argan.export.precision import PRECISIONS
 from argan.export.reading import read_metadata
 from argan.export.targets import TARGETS, Target
-from argan.models.hub import Model, load, shipped
+from argan.models.hub import WEIGHTS, Model, load, shipped
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def target_of(entries: dict[str, str], model: Model | None) -> Target:
     if model is None:
         if entries.get("argan.model") not in shipped():
             raise UsageError(f"the file's model, {entries.get('argan.model')}, is not shipped", hint="--model FOLDER")
-        model = load(entries["argan.model"])
+        model = load(WEIGHTS / entries["argan.model"])  # by its name alone a folder here would go before it
     try:
         precision, size = entries["argan.precision"], read_size(entries["argan.size"])
         if precision not in PRECISIONS:

@@ -149,10 +149,12 @@ def shipped() -> list[str]:
 def find(name_or_path: str | Path | None = None) -> Path:
     """The folder of a model: a shipped name, a model folder, or a run (its depth model, else its last checkpoint).
 
+    A folder of the working directory goes before a shipped model of the same name; None is the shipped DEFAULT alone.
+
     Raises:
         UsageError: there is no such model.
     """
-    name = DEFAULT if name_or_path is None else str(name_or_path)
+    name = str(WEIGHTS / DEFAULT if name_or_path is None else name_or_path)
     for folder in (Path(name), Path(name) / "model", WEIGHTS / name):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             if folder == Path(name) / "model" and is_outdated(Path(name), folder):

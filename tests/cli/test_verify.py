@@ -147,8 +147,10 @@ def test_a_file_is_run_on_the_device_that_is_asked_for(run, folder, monkeypatch)
     assert "cuda:7" in ran[0]
 
 
-def test_a_file_names_the_shipped_model_that_it_came_from():
+def test_a_file_names_the_shipped_model_that_it_came_from(model, tmp_path, monkeypatch):
     (target,) = targets_of(load("birds"), "render")
+    model.save(tmp_path / "birds")
+    monkeypatch.chdir(tmp_path)  # a folder of that name is not what ships
     assert verify.target_of(metadata(target), None).model_config.name == target.model_config.name
     with pytest.raises(VerificationError, match="no target of this argan, but 'bokeh'"):
         verify.target_of(metadata(target) | {"argan.target": "bokeh"}, None)

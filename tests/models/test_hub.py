@@ -106,6 +106,17 @@ def test_shipped_models_load_and_estimate_depth():
         assert {"data", "licence", "command", "measured"} <= set(model.config.card)
 
 
+def test_where_no_model_is_named_the_shipped_one_is_meant_whatever_lies_here(tmp_path, monkeypatch):
+    make_model().save(tmp_path / hub.DEFAULT)
+    monkeypatch.chdir(tmp_path)
+    assert hub.find() == hub.WEIGHTS / hub.DEFAULT
+    assert hub.load().config.name != "tiny"
+    assert hub.load(hub.DEFAULT).config.name == "tiny"  # a folder that is named goes first
+    monkeypatch.setattr(hub, "WEIGHTS", tmp_path / "none")
+    with pytest.raises(UsageError, match="no model"):
+        hub.load()
+
+
 def test_checkpoints_are_in_order_of_their_steps_and_nothing_else(tmp_path):
     for name in ("step-10000000", "step-9999500", "step-0000002", "step-0000002.bak", "step-", "other"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
