@@ -9,6 +9,7 @@ argan, so that the file proves to need none.
 
 import json
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,8 +101,27 @@ def pt2(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
     import torch
     from torch.export.passes import move_to_device_pass  # its graphs name the device that tensors are made on
 
-    program = move_to_device_pass(torch.export.load(file), device)
+    refuse_pickles()
+    try:
+        program = move_to_device_pass(torch.export.load(file), device)
+    except pickle.UnpicklingError as error:
+        raise RuntimeError("it holds a pickled object that is no tensor") from error
     yield "torch.export", on_torch(program.module(), device), {"provider": device}
+
+
+def refuse_pickles() -> None:
+    """Tensors alone are loaded in this process from here on: torch.export.load would run what else a file pickles."""
+    import torch
+
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # whatever torch.load's caller wants
+
+    class Refused:  # a class, since others are derived from Unpickler
+        def __init__(self, *what: Any, **how: Any):
+            raise pickle.UnpicklingError
+
+    for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch._C, "_pickle_load_obj")):
+        setattr(module, name, Refused)
 
 
 def on_torch(module: Any, device: str) -> Run:

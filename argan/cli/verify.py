@@ -22,6 +22,9 @@ def verify(
     sizes, without blur and with much, and at every level of optimisation. The exit code is 3 if it is damaged, was made
     from other weights or computes something else, and 4 if DEVICE is not what runs it.
 
+    Nothing is unpickled but tensors; yet torch.export reads the expressions of a .pt2 as Python: verify those of people
+    whom you trust alone.
+
     Examples:
 
         argan verify argan-export/pipeline.onnx

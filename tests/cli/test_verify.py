@@ -189,6 +189,42 @@ def test_what_cannot_be_verified(run, folder, arguments, code, message):
     assert message in err
 
 
+class Evil:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.fixture(scope="module")
+def program(folder):
+    """The render graph's metadata on a program that computes something else: writing the graph itself takes minutes."""
+
+    class Same(torch.nn.Module):
+        def forward(self, image, disparity, blur, focus):
+            return image * 1
+
+    (target,) = targets_of(load(folder / "tiny"), "render", size=(16, 16))
+    program = torch.export.export(Same(), (torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16), *torch.rand(2, 1)))
+    torch.export.save(program, folder / "render.pt2", extra_files={"argan.json": json.dumps(metadata(target))})
+    return folder / "render.pt2"
+
+
+def test_nothing_but_tensors_is_unpickled(run, program, folder, tmp_path):
+    evil = io.BytesIO()
+    torch.save(Evil(tmp_path / "evil"), evil)
+    with zipfile.ZipFile(program) as source, zipfile.ZipFile(tmp_path / "render.pt2", "w") as changed:
+        for name in source.namelist():
+            changed.writestr(name, evil.getvalue() if "sample_inputs" in name else source.read(name))
+    code, _, err = run("verify", tmp_path / "render.pt2", "--model", folder / "tiny")
+    assert code == 3
+    assert err.splitlines()[0] == "error: render does not run: it holds a pickled object that is no tensor"
+    assert not (tmp_path / "evil").exists()
+
+
 def test_info_says_what_the_file_is(run, folder):
     code, out, _ = run("info", folder / "depth.onnx", "--json")
     assert code == 0
