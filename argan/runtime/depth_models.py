@@ -12,6 +12,7 @@ They give relative inverse depth, larger is nearer, up to an unknown factor and 
 become 0 and 1. Models that give distance need the setting kind=distance, which inverts first.
 """
 
+import math
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ NORMALISATIONS: dict[str, tuple[Three, Three]] = {
 CHOICES = {"channels": ("rgb", "bgr"), "layout": ("nchw", "nhwc"), "kind": ("disparity", "distance")}
 SETTINGS = ("size", "multiple", "normalise", "mean", "std", "scale", *CHOICES)
 LOW, HIGH = 0.01, 0.99
+PROPORTIONS = 0.1  # how much those of a map may differ from the picture's
 LONGEST = 3  # a file that takes any size is given at most this multiple of its short side: panoramas
 
 
@@ -94,6 +96,7 @@ class DepthModel:
         except UsageError as error:
             raise ArganError(f"{session.path}, in its metadata: {error}", error.hint) from None
         self.convention = configure(found, settings)
+        self._kind_is_told = "kind" in own or "kind" in settings
 
     @property
     def name(self) -> str:
@@ -116,11 +119,19 @@ class DepthModel:
 
     def coarse(self, image: np.ndarray) -> np.ndarray:
         """Disparity (h, w) in [0, 1] at the model's own size, for display-encoded RGB (1, 3, H, W) in [0, 1]."""
-        outputs = self.session.run(self.prepare(image))
-        maps = {
-            name: value.numpy().astype(np.float32) for name, value in zip(self.session.outputs, outputs, strict=True)
+        prepared = self.prepare(image)
+        outputs = {
+            name: value.numpy().astype(np.float32)
+            for name, value in zip(self.session.outputs, self.session.run(prepared), strict=True)
+            if value.is_tensor() and value.data_type() != "tensor(string)"
         }
-        return unit_disparity(self._map(maps), self.convention.kind)
+        shapes = {name: value.shape for name, value in outputs.items()}
+        height, width = prepared.shape[1:3] if self.convention.layout == "nhwc" else prepared.shape[2:4]
+        name = find_map(shapes, height / width)
+        if name is None:
+            raise ArganError(f"{self.session.path} gives no map of depth, but {list(shapes.values())}")
+        kind = self.convention.kind if self._kind_is_told else kind_of(name)
+        return unit_disparity(outputs[name].reshape(map_size(shapes[name])), kind)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """The model's input for display-encoded RGB (1, 3, H, W) in [0, 1]."""
@@ -143,15 +154,6 @@ class DepthModel:
             max(how.multiple, round(side * scale / how.multiple) * how.multiple) for side in (height, width)
         )
         return rows, columns
-
-    def _map(self, outputs: dict[str, np.ndarray]) -> np.ndarray:
-        """The output that is a map, and is called depth where there are several, as (h, w)."""
-        maps = {name: value for name, value in outputs.items() if _is_map(value)}
-        if not maps:
-            raise ArganError(f"{self.session.path} gives no map of depth, but {[x.shape for x in outputs.values()]}")
-        named = [name for name in maps if any(word in name.lower() for word in ("depth", "disp"))]
-        value = maps[(named or list(maps))[0]]
-        return value.reshape(map_size(value.shape))
 
 
 def recognise(session: Session) -> Convention:
@@ -176,8 +178,30 @@ def recognise(session: Session) -> Convention:
         found = replace(found, mean=NORMALISATIONS["none"][0], std=NORMALISATIONS["none"][1])
     if side := width or height:  # where only one is fixed, a square will do
         found = replace(found, size=(width or side, height or side))
-    distance = any(word in output.lower() for output in session.outputs for word in ("metric", "distance"))
-    return replace(found, layout="nhwc" if nhwc else "nchw", kind="distance" if distance else "disparity")
+    depth = find_map(session.outputs, height / width if height and width else None)
+    return replace(found, layout="nhwc" if nhwc else "nchw", kind=kind_of(depth or ""))
+
+
+def find_map(outputs: Mapping[str, tuple[int | None, ...]], proportions: float | None) -> str | None:
+    """The output that is the map of depth; None where none can be.
+
+    Of those that are maps: what is called depth goes first, then what has the picture's proportions (the states inside
+    a network have others), then the first.
+
+    Args:
+        outputs: shapes by name; None is an axis of any size.
+        proportions: height / width of what the model is given, where that is known.
+    """
+    maps = [name for name, shape in outputs.items() if _may_be_map(shape)]
+    named = [name for name in maps if any(word in name.lower() for word in ("depth", "disp"))]
+    found = named or maps
+    fitting = [name for name in found if proportions is None or _fits(outputs[name], proportions)]
+    return next(iter(fitting or found), None)
+
+
+def kind_of(output: str) -> str:
+    """Which kind of depth an output of this name gives."""
+    return "distance" if any(word in output.lower() for word in ("metric", "distance")) else "disparity"
 
 
 def configure(convention: Convention, settings: Mapping[str, str]) -> Convention:
@@ -217,8 +241,18 @@ def map_size(shape: tuple[int, ...]) -> tuple[int, int]:
     return height, width
 
 
-def _is_map(value: np.ndarray) -> bool:
-    return value.ndim >= 2 and sum(side > 1 for side in value.shape) == 2
+def _may_be_map(shape: tuple[int | None, ...]) -> bool:
+    """Whether two of its sides can be larger than one, and no more have to."""
+    if 0 in shape:
+        return False
+    return sum(side != 1 for side in shape) >= 2 >= sum(side is not None and side > 1 for side in shape)
+
+
+def _fits(shape: tuple[int | None, ...], proportions: float) -> bool:
+    if None in shape:
+        return True
+    height, width = map_size(tuple(side for side in shape if side is not None))
+    return abs(math.log(height / width / proportions)) <= math.log(1 + PROPORTIONS)
 
 
 def _setting(key: str, text: str) -> dict[str, Any]:

@@ -171,3 +171,11 @@ def two_outputs(path: Path):
     sizes = ["batch", 3, "height", "width"], ["batch", "height", "width"]
     outputs = [value("sky", sizes[1]), value("metric_depth", sizes[1])]
     return save(path, [sky, *nodes], [value("pixel_values", sizes[0])], outputs, constants)
+
+
+def beside(path: Path, name: str, nodes, output, constants=()):
+    """DPT with another output before the map, which is called `name`."""
+    inside, own = _quadratic("pixel_values", name)
+    sizes = ["batch", 3, "height", "width"], ["batch", "height", "width"]
+    outputs = [output, value(name, sizes[1])]
+    return save(path, [*nodes, *inside], [value("pixel_values", sizes[0])], outputs, [*own, *constants])

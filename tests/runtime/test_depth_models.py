@@ -99,6 +99,32 @@ def test_the_map_of_depth_among_outputs_and_distance(tmp_path):
     check(model, "DPT", 1 / graphs.quadratic(2 * small((384, 512)) - 1))
 
 
+def test_what_is_called_metric_beside_the_map_does_not_make_it_distance(tmp_path):
+    sure = graphs.helper.make_node("ReduceMax", ["pixel_values", "axis"], ["metric_confidence"], keepdims=0)
+    output = graphs.value("metric_confidence", ["batch", "height", "width"])
+    path = graphs.beside(tmp_path / "model.onnx", "disparity", [sure], output)
+    model = runtime.load(path, device="cpu")
+    assert model.convention.kind == "disparity"
+    check(model, "DPT", graphs.quadratic(2 * small((384, 512)) - 1))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("output", "disparity"), ("metric", "distance")])
+def test_a_networks_states_are_no_map(tmp_path, name, kind):
+    """They have two sides too, of other proportions than the picture."""
+    state = graphs.helper.make_node("Reshape", ["pixel_values", "tokens"], ["state"])
+    output, tokens = graphs.value("state", ["batch", "tokens", 12]), graphs.constant("tokens", [1, -1, 12], np.int64)
+    path = graphs.beside(tmp_path / "model.onnx", name, [state], output, [tokens])
+    expected = graphs.quadratic(2 * small((384, 512)) - 1)
+    check(runtime.load(path, device="cpu"), "DPT", 1 / expected if kind == "distance" else expected)
+
+
+def test_outputs_that_are_no_arrays_of_numbers_are_left_alone(tmp_path):
+    nodes = [graphs.helper.make_node("SequenceConstruct", ["pixel_values"], ["layers"])]
+    output = graphs.helper.make_tensor_sequence_value_info("layers", graphs.TensorProto.FLOAT, None)
+    path = graphs.beside(tmp_path / "model.onnx", "predicted_depth", nodes, output)
+    check(runtime.load(path, device="cpu"), "DPT", graphs.quadratic(2 * small((384, 512)) - 1))
+
+
 def test_an_output_called_distance_is_distance(tmp_path):
     model = onnx.load(graphs.dpt(tmp_path / "model.onnx"))
     model.graph.node[-1].output[0] = model.graph.output[0].name = "Distance_map"
