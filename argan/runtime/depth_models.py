@@ -36,6 +36,7 @@ NORMALISATIONS: dict[str, tuple[Three, Three]] = {
 CHOICES = {"channels": ("rgb", "bgr"), "layout": ("nchw", "nhwc"), "kind": ("disparity", "distance")}
 SETTINGS = ("size", "multiple", "normalise", "mean", "std", "scale", *CHOICES)
 LOW, HIGH = 0.01, 0.99
+LARGEST = 16384  # px each way that a model may be given
 PROPORTIONS = 0.1  # how much those of a map may differ from the picture's
 LONGEST = 3  # a file that takes any size is given at most this multiple of its short side: panoramas
 
@@ -259,12 +260,12 @@ def _setting(key: str, text: str) -> dict[str, Any]:
     """One setting as fields of a Convention. ValueError, which says what it takes, for what it does not take."""
     if key == "size":
         numbers = [int(part) for part in text.split("x") if part.isdecimal() and int(part) > 0]
-        if len(numbers) != len(text.split("x")) or len(numbers) > 2:
-            raise ValueError("px of the short side, or WIDTHxHEIGHT")
+        if len(numbers) != len(text.split("x")) or len(numbers) > 2 or max(numbers) > LARGEST:
+            raise ValueError(f"px of the short side, or WIDTHxHEIGHT, up to {LARGEST}")
         return {"size": numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])}
     if key == "multiple":
-        if not text.isdecimal() or int(text) < 1:
-            raise ValueError("a whole number from 1 up")
+        if not text.isdecimal() or not 1 <= int(text) <= LARGEST:
+            raise ValueError(f"a whole number from 1 to {LARGEST}")
         return {"multiple": int(text)}
     if key == "normalise":
         if text not in NORMALISATIONS:
@@ -288,7 +289,7 @@ def _three(text: str, positive: bool) -> Three:
     except ValueError:
         raise ValueError("three numbers, such as 0.485,0.456,0.406") from None
     if not np.isfinite([r, g, b]).all() or (positive and min(r, g, b) <= 0):
-        raise ValueError("numbers above 0")
+        raise ValueError("numbers above 0" if positive else "finite numbers")
     return r, g, b
 
 

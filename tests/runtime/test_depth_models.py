@@ -68,6 +68,24 @@ def test_midas_that_normalises_in_half_precision(tmp_path):
     assert runtime.load(tmp_path / "midas.onnx", device="cpu").convention.mean == (0, 0, 0)
 
 
+@pytest.mark.parametrize(("name", "size"), [("midas_small.onnx", 256), ("midas.onnx", 384)])
+def test_midas_of_any_size_is_given_what_it_learned_at(tmp_path, name, size):
+    model = onnx.load(graphs.midas_hub(tmp_path / name))
+    for tensor in (model.graph.input[0], model.graph.output[0]):
+        for dim, side in zip(tensor.type.tensor_type.shape.dim[-2:], ("height", "width"), strict=True):
+            dim.dim_param = side
+    onnx.save(model, tmp_path / name)
+    assert runtime.load(tmp_path / name, device="cpu").convention.size == size
+
+
+def test_midas_that_normalises_bytes(tmp_path):
+    model = onnx.load(graphs.midas_hub(tmp_path / "midas.onnx"))
+    model.graph.initializer.append(graphs.constant("mean", (123.675, 116.28, 103.53)))
+    onnx.save(model, tmp_path / "midas.onnx")
+    found = runtime.load(tmp_path / "midas.onnx", device="cpu").convention
+    assert (found.scale, found.mean, found.std) == (255, (0, 0, 0), (1, 1, 1))
+
+
 def test_dpt_of_any_size(tmp_path):
     model = runtime.load(graphs.dpt(tmp_path / "model.onnx"), device="cpu")
     check(model, "DPT", graphs.quadratic(2 * small((384, 512)) - 1))
@@ -191,9 +209,12 @@ def test_outputs_that_numpy_has_no_numbers_for_are_refused(tmp_path):
         ("size", "0", "WIDTHxHEIGHT"),
         ("size", "3x4x5", "WIDTHxHEIGHT"),
         ("size", "big", "WIDTHxHEIGHT"),
+        ("size", "16385", "up to 16384"),
         ("multiple", "0", "whole number"),
+        ("multiple", str(10**21), "to 16384"),
         ("normalise", "coco", "imagenet"),
         ("mean", "1,2", "three numbers"),
+        ("mean", "1e400,0,0", "finite numbers"),
         ("std", "1,0,1", "above 0"),
         ("scale", "nan", "above 0"),
         ("channels", "rgba", "bgr"),
@@ -221,6 +242,11 @@ def test_files_that_are_no_depth_models(tmp_path):
     )
     with pytest.raises(ArganError, match="no map of depth"):
         runtime.load(none, device="cpu").disparity(Photo(picture()))
+
+
+def test_sides_need_be_multiples_of_nothing(tmp_path):
+    model = runtime.load(graphs.dpt(tmp_path / "model.onnx"), device="cpu", settings={"multiple": "1", "size": "37"})
+    assert model.prepare(np.zeros((1, 3, 100, 100), np.float32)).shape == (1, 3, 37, 37)
 
 
 # From what a model gives to disparity
