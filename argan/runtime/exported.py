@@ -1,5 +1,6 @@
 """What `argan export` writes, at work on photographs: depth.onnx, render.onnx and pipeline.onnx."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -220,8 +221,10 @@ def given_disparity(depth: np.ndarray, photo: Photo) -> np.ndarray:
     """A disparity map of somebody's at the photo's size: (H, W), float32 in [0, 1]."""
     width, height = photo.size
     depth = np.asarray(depth)
-    if depth.ndim != 2:
+    if depth.ndim != 2 or not depth.size:
         raise UsageError(f"depth is one disparity map (h, w), not {depth.shape}")
+    if depth.dtype.kind not in "biuf":
+        raise UsageError(f"depth is a map of numbers, not of {depth.dtype}")
     values = depth.astype(np.float32) / (np.iinfo(depth.dtype).max if depth.dtype.kind == "u" else 1)
     if not ((values >= 0) & (values <= 1)).all():
         raise UsageError("depth is disparity in [0, 1], 1 = nearest; this map has other values")
@@ -238,10 +241,12 @@ def model_name(session: Session) -> str:
 
 
 def _number(session: Session, entry: str) -> float | None:
+    """A finite number that the file says; None where it says none."""
     try:
-        return float(session.metadata[entry])
+        number = float(session.metadata[entry])
     except (KeyError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def _check_size(session: Session, image: np.ndarray) -> None:

@@ -56,9 +56,10 @@ class Session:
             )
         self._place = ("cuda", index) if active == CUDA else ("cpu", 0)
         self.device = f"cuda:{index}" if active == CUDA else "cpu"
-        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        self.inputs = {value.name: _shape(value) for value in self._session.get_inputs()}
-        self.outputs = {value.name: _shape(value) for value in self._session.get_outputs()}
+        with _one_line(path):  # texts that are not UTF-8
+            self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+            self.inputs = {value.name: _shape(value) for value in self._session.get_inputs()}
+            self.outputs = {value.name: _shape(value) for value in self._session.get_outputs()}
         for value in self._session.get_outputs():
             if "bfloat16" in value.type:
                 raise ArganError(f"{path}: its output {value.name} is {value.type}", hint="numpy has no such numbers")

@@ -142,7 +142,8 @@ def test_given_depth_is_looked_at(folder):
     assert np.array_equal(model.render(photo, blur=7, depth=ramp).photo.pixels, expected)  # float64
     steps = model.render(photo, blur=7, depth=(ramp * 65535).round().astype(np.uint16)).photo.pixels
     assert np.abs(steps.astype(int) - expected).max() <= 1
-    for wrong in (np.full((30, 30), 0.5), ramp + 1, ramp - 1, ramp * np.nan, ramp[None]):
+    no_maps = np.zeros((0, 0)), np.zeros((0, 5)), ramp.astype(str), ramp.astype(object), ramp + 0j
+    for wrong in (np.full((30, 30), 0.5), ramp + 1, ramp - 1, ramp * np.nan, ramp[None], *no_maps):
         assert message(UsageError, lambda wrong=wrong: model.render(photo, depth=wrong))
 
 
@@ -304,6 +305,18 @@ def test_files_that_are_none(folder, tmp_path):
     for name, content in (("empty", b""), ("text", b"not a model"), ("cut", whole[: len(whole) // 2])):
         (tmp_path / f"{name}.onnx").write_bytes(content)
         assert f"{name}.onnx" in message(ArganError, lambda name=name: runtime.load(tmp_path / f"{name}.onnx"))
+
+
+def test_entries_that_are_no_text(folder, tmp_path):
+    whole = (folder / "depth.onnx").read_bytes()
+    (tmp_path / "depth.onnx").write_bytes(whole.replace(b"tiny", b"t\xffny"))
+    assert "depth.onnx: ONNX Runtime: " in message(ArganError, lambda: runtime.load(tmp_path / "depth.onnx"))
+
+
+def test_entries_that_are_no_numbers_say_nothing(tmp_path):
+    entries = {"argan.focus": "nan", "argan.focus_range": "-inf", "argan.resolution": "inf"}
+    model = runtime.load(graphs.depth_file(tmp_path, **entries), device="cpu")
+    assert (model.focus, model.focus_range, model.resolution) == (None, None, exported.RESOLUTION)
 
 
 def test_an_operator_set_of_the_future(folder, tmp_path):
