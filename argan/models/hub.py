@@ -229,6 +229,10 @@ def _onnx_model(path: Path, settings: Mapping[str, str] | None) -> Model:
     return model.eval()
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def read_model_config(folder: Path) -> Config:
     """`config.json` of a model folder."""
     values: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
@@ -241,6 +245,6 @@ def read_model_config(folder: Path) -> Config:
         generator=override(ModelConfig(), generator) if generator else None,
         depth=override(DepthInfo(), depth) if depth else None,
         translator=override(TranslatorConfig(), translator) if translator else None,
-        card=dict(values.get("card", {})),
+        card={key: _text(value) for key, value in (values.get("card") or {}).items() if value is not None},
     )
     return override(config, {"mixture": values["mixture"]}) if "mixture" in values else config

@@ -40,6 +40,18 @@ def test_a_card_says_names_that_are_no_text_as_it_can(tmp_path):
     assert r"photos\udce9/Blüten" in (tmp_path / "tiny" / "README.md").read_text(encoding="utf-8")
 
 
+def test_what_a_card_says_is_text_whatever_a_person_has_written(tmp_path):
+    make_model().save(tmp_path / "tiny")
+    config = tmp_path / "tiny" / "config.json"
+    values = json.loads(config.read_text())
+    for card, read in (
+        ({"licence": None, "steps": 7, "data": ["a", "b"]}, {"steps": "7", "data": '["a", "b"]'}),
+        (None, {}),
+    ):
+        config.write_text(json.dumps(values | {"card": card}))
+        assert hub.load(tmp_path / "tiny").config.card == read
+
+
 def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path):
     model = make_model()
     model.save(tmp_path / "full")
