@@ -164,6 +164,13 @@ def test_no_blur_keeps_every_pixel(folder, file):
     assert np.array_equal(result.photo.pixels, photo.pixels)
 
 
+def test_pipeline_files_without_blur_and_with_little(folder):
+    photo, model = Photo(noise()), runtime.load(folder / "pipeline.onnx", device="cpu")
+    for focus in ("auto", 0.3, (0.2, 0.9)):
+        assert model.render(photo, blur=0, focus=focus).photo.pixels is photo.pixels
+    assert not np.array_equal(model.render(photo, blur=1, focus=(0.2, 0.9)).photo.pixels, photo.pixels)
+
+
 @pytest.mark.parametrize("size", [(301, 190), (130, 512), (200, 200)])
 @pytest.mark.parametrize("blur", [1.0, 6.0])
 def test_tiles_leave_no_seams(folder, monkeypatch, size, blur):
@@ -200,6 +207,16 @@ def test_depth_of_large_photos_is_estimated_on_a_smaller_copy(folder, monkeypatc
     disparity = runtime.load(folder / "depth.onnx", device="cpu").disparity(Photo(ramp))
     assert disparity.shape == (60, 80)
     np.testing.assert_allclose(disparity, ramp[:, :, 0] / 255, atol=0.02)
+
+
+def test_how_much_smaller_that_copy_is(folder, monkeypatch):
+    monkeypatch.setattr(exported, "DEPTH_PIXELS", 1000)
+    model, sizes = runtime.load(folder / "depth.onnx", device="cpu"), []
+    run = model.session.run
+    monkeypatch.setattr(model.session, "run", lambda image: sizes.append(image.shape[2:]) or run(image))
+    for size in ((60, 80), (20, 50), (20, 51)):
+        model.disparity(Photo(noise(size=size)))
+    assert sizes == [(27, 37), (20, 50), (20, 50)]
 
 
 def test_files_of_one_size(folder, tmp_path, monkeypatch):
@@ -355,6 +372,8 @@ def test_what_pipeline_files_refuse(folder, monkeypatch):
     assert "transparency" in message(UsageError, lambda: model.render(Photo(noise(4))))
     monkeypatch.setattr(exported, "PIPELINE_PIXELS", 1000)
     assert "megapixels" in message(UsageError, lambda: model.render(Photo(noise())))
+    monkeypatch.setattr(exported, "PIPELINE_PIXELS", SIZE[0] * SIZE[1])
+    model.render(Photo(noise()))
 
 
 @pytest.mark.parametrize(
@@ -399,6 +418,35 @@ def test_a_gpu_that_is_not_here(folder, capfd):
     assert capfd.readouterr() == ("", "")  # what ONNX Runtime would print is in the error
     for device in ("tpu", "cuda:x", "cpu:1"):
         message(UsageError, lambda device=device: runtime.load(folder / "depth.onnx", device=device))
+
+
+@pytest.fixture
+def with_cuda(monkeypatch):
+    """An ONNX Runtime that was built with CUDA and cannot start it; the providers that sessions were asked for."""
+    asked, start = [], onnxruntime.InferenceSession
+
+    def start_on_the_cpu(path, options, providers):
+        asked.append(providers)
+        return start(path, options, providers=["CPUExecutionProvider"])
+
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", lambda level: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", start_on_the_cpu)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("no libcublas.so.12\nno libcudnn.so.9"))
+    return asked
+
+
+def test_the_cpu_is_the_cpu_where_there_is_cuda_too(folder, with_cuda):
+    for device in ("cpu", "auto"):
+        assert runtime.load(folder / "depth.onnx", device=device).device == "cpu"
+    cuda = ("CUDAExecutionProvider", {"device_id": "0"})
+    assert with_cuda == [["CPUExecutionProvider"], [cuda, "CPUExecutionProvider"]]
+
+
+def test_why_cuda_does_not_start_is_said(folder, with_cuda):
+    said = message(MissingError, lambda: runtime.load(folder / "depth.onnx", device="cuda"))
+    assert "could not start its CUDA provider: no libcublas.so.12 (" in said
 
 
 @pytest.mark.gpu
