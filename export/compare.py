@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from operator import attrgetter
 
 from torch import Tensor
 
@@ -33,8 +32,8 @@ def check(target: Target, differences: list[Difference]) -> None:
     """VerificationError, naming the worst, if one is above what its precision accepts or an identity does not hold."""
     accepted = PRECISIONS[target.precision]
     for measure, limit, what in (("relative", accepted.largest, ""), ("relative_mean", accepted.mean, " on average")):
-        worst = max(differences, key=attrgetter(measure))
-        if (found := getattr(worst, measure)) > limit:
+        found, worst = max(((getattr(one, measure), one) for one in differences), key=_badness)
+        if not found <= limit:
             raise VerificationError(
                 f"{target.name} differs from PyTorch: {worst.output} by {found:.2g}{what} at {worst.case}, "
                 f"and at most {limit:g} is accepted in {target.precision}"
@@ -59,6 +58,8 @@ def compare(output: str, case: str, actual: Tensor, expected: Tensor) -> Differe
         raise VerificationError(f"{output} at {case} is {tuple(actual.shape)} instead of {tuple(expected.shape)}")
     if not actual.isfinite().all():
         raise VerificationError(f"{output} at {case} has values that are not finite")
+    if not expected.isfinite().all():
+        raise VerificationError(f"{output} at {case} has values in PyTorch that are not finite")
     difference, expected = (actual.double() - expected.double()).abs(), expected.double()
     return Difference(
         output=output,
@@ -70,6 +71,11 @@ def compare(output: str, case: str, actual: Tensor, expected: Tensor) -> Differe
         relative_l2=_ratio(difference.norm(), expected.norm()),
         psnr=_psnr(*((255 * x.double().clamp(0, 1)).round() / 255 for x in (actual, expected))),
     )
+
+
+def _badness(found: tuple[float, Difference]) -> tuple[bool, float]:
+    """What is no number is worse than any."""
+    return math.isnan(found[0]), found[0]
 
 
 def _psnr(a: Tensor, b: Tensor) -> float:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from argan.errors import MissingError, UsageError, VerificationError
 from argan.export import FORMATS, PRECISIONS, TARGETS, alone, export_target, targets_of
-from argan.export.compare import compare
+from argan.export.compare import check, compare
 from argan.export.int8 import chooses
 from argan.export.metadata import weights_checksum
 from argan.export.onnx import CONTENT, OPSET, check_interface, content_checksum
@@ -313,6 +313,17 @@ def test_comparison_measures():
 def test_values_that_are_not_finite_are_found(bad):
     with pytest.raises(VerificationError, match="not finite"):
         compare("x", "case", torch.tensor([1.0, bad]), torch.ones(2))
+    with pytest.raises(VerificationError, match="in PyTorch that are not finite"):
+        compare("x", "case", torch.ones(2), torch.tensor([1.0, bad]))
+
+
+def test_a_difference_that_is_no_number_is_not_accepted(model):
+    good = compare("deep", "good", torch.ones(2), torch.ones(2))
+    for measure in ("relative", "relative_mean"):
+        bad = replace(good, case="bad", **{measure: math.nan})
+        for differences in ([good, bad], [bad, good]):
+            with pytest.raises(VerificationError, match="by nan.* at bad"):
+                check(targets_of(model, "generator")[0], differences)
 
 
 class OneOutput(torch.nn.Module):
