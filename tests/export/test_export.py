@@ -288,6 +288,14 @@ def test_a_damaged_interface_is_found(model, damaged, change):
         check_interface(targets_of(model, "generator")[0], damaged(change))
 
 
+def test_weights_outside_the_file_are_found(model, exported, tmp_path):
+    graph = onnx.load(exported("generator", "onnx").path)
+    onnx.save(graph, tmp_path / "outside.onnx", save_as_external_data=True, location="weights", size_threshold=0)
+    (tmp_path / "weights").unlink()
+    with pytest.raises(VerificationError, match="weights lie outside the file"):
+        check_interface(targets_of(model, "generator")[0], tmp_path / "outside.onnx")
+
+
 def test_a_truncated_onnx_file_is_found(model, exported, tmp_path):
     data = exported("generator", "onnx").path.read_bytes()
     (tmp_path / "short.onnx").write_bytes(data[: len(data) // 2])
