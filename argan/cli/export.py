@@ -72,7 +72,7 @@ def export(
     from dataclasses import asdict
 
     from argan.devices import resolve_device
-    from argan.export import export_target, plan
+    from argan.export import FORMATS, export_target, plan
     from argan.models.hub import load
 
     model = load(checkpoint)
@@ -84,6 +84,9 @@ def export(
     for name, why in ((name, why) for _, left_out in plans for name, why in left_out.items()):
         _output.info(f"left out: {name}: {why}")
     targets = [one for planned, _ in plans for one in planned]
+    for path in (output / f"{one.name}{FORMATS[format].suffix}" for one in targets):
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder, and a file is to be written there", hint="another --output")
     files = [export_target(one, format, output, where) for one in _output.track(targets, "export and verify")]
     rows = [
         {

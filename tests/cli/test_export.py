@@ -180,6 +180,14 @@ def test_a_model_that_is_not_there(run, tmp_path):
     assert "error: no model" in err
 
 
+def test_a_folder_where_a_file_is_to_be_is_found_before_the_work(run, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("argan.export.export_target", lambda *given: 1 / 0)
+    (tmp_path / "out" / "render.onnx").mkdir(parents=True)
+    code, _, err = run(checkpoint, "--output", tmp_path / "out")
+    assert code == 2
+    assert "render.onnx is a folder" in err
+
+
 def test_an_output_folder_that_cannot_be_made(run, checkpoint, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = run(checkpoint, "--format", "torchscript", "--output", tmp_path / "file" / "out")
