@@ -252,14 +252,47 @@ def test_the_ending_of_a_file_may_be_in_capitals(run, folder, tmp_path):
     ],
 )
 def test_files_that_say_what_their_model_does_not(run, folder, tmp_path, changes, said):
+    path = with_entries(folder, tmp_path / "depth.onnx", changes)
+    found, _, err = run("verify", path, "--model", folder / "tiny")
+    assert found == 3
+    assert said in err
+
+
+def with_entries(folder, path, changes):
+    """depth.onnx at `path`, with other metadata."""
     model = onnx.load(folder / "depth.onnx")
     entries = {entry.key: entry.value for entry in model.metadata_props} | changes
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {name: value for name, value in entries.items() if value is not None})
-    onnx.save(model, tmp_path / "depth.onnx")
-    found, _, err = run("verify", tmp_path / "depth.onnx", "--model", folder / "tiny")
-    assert found == 3
-    assert said in err
+    onnx.save(model, path)
+    return path
+
+
+def test_what_others_have_written_into_a_file_is_shown_and_changes_nothing(run, folder, tmp_path):
+    others = {"format": "coreml", "target": "render", "bytes": "1", "author": "{Ada}", "argan.file": "other"}
+    path = with_entries(folder, tmp_path / "depth.onnx", others)
+    facts, own = (json.loads(run("info", file, "--json")[1]) for file in (path, folder / "depth.onnx"))
+    data = path.read_bytes()
+    changed = {"file": str(path), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert facts == {**own, "author": "{Ada}", **changed}
+    assert run("verify", path, "--model", folder / "tiny")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '{"argan.target": 7}', '{"argan.target": "depth", "argan.size": null}'])
+def test_an_archive_that_says_no_texts_of_itself(run, folder, tmp_path, text):
+    with zipfile.ZipFile(folder / "depth.pt") as source, zipfile.ZipFile(tmp_path / "depth.pt", "w") as changed:
+        for name in source.namelist():
+            changed.writestr(name, text if name.endswith("argan.json") else source.read(name))
+    code, _, err = run("verify", tmp_path / "depth.pt", "--model", folder / "tiny")
+    assert (code, "argan.json is no object of texts" in err) == (3, True)
+    assert run("info", tmp_path / "depth.pt")[0] == 1
+
+
+@pytest.mark.parametrize("text", ["[]", "images", '{"a": ' * 100_000])
+def test_info_of_tensors_that_are_no_object(run, folder, tmp_path, text):
+    path = with_entries(folder, tmp_path / "depth.onnx", {"argan.tensors": text})
+    found, _, err = run("info", path)
+    assert (found, "its entry argan.tensors is no JSON" in err) == (1, True)
 
 
 def test_info_of_an_entry_that_is_no_json(run, folder, tmp_path):
