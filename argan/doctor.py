@@ -6,8 +6,12 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+
+from argan.errors import ArganError
 
 REQUIRED = (
     *("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "safetensors", "filelock"),
@@ -103,11 +107,13 @@ def device_faults() -> list[Fault]:
 
 
 def onnx_runtime_faults() -> list[Fault]:
-    """An ONNX Runtime without CUDA beside a GPU: exported files run on the CPU alone."""
+    """An ONNX Runtime without CUDA beside a GPU, or whose CUDA does not start: exported files run on the CPU alone."""
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return []
+        said = why_not_cuda()
+        mend = 'pip install --upgrade "onnxruntime-gpu[cuda,cudnn]"'
+        return [Fault(f"there is a GPU, and not for ONNX Runtime: {said}", mend)] if said else []
     here = " ".join(onnx_runtimes())
     return [
         Fault(
@@ -115,6 +121,25 @@ def onnx_runtime_faults() -> list[Fault]:
             f"pip uninstall --yes {here} && pip install onnxruntime-gpu",
         )
     ]
+
+
+def why_not_cuda() -> str:
+    """What a graph of one node says that is to run by ONNX Runtime on the GPU; "" where it is opened there."""
+    from onnx import TensorProto, helper
+
+    from argan.runtime.session import Session
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "one", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one.onnx"
+        path.write_bytes(model.SerializeToString())
+        try:
+            Session(path, "cuda")
+        except ArganError as error:
+            return str(error)
+    return ""
 
 
 def model_faults() -> list[Fault]:

@@ -3,6 +3,7 @@
 import json
 from importlib import metadata
 
+import onnxruntime
 import pytest
 
 from argan import doctor
@@ -112,6 +113,21 @@ def test_finds_an_onnx_runtime_without_cuda_beside_a_gpu(monkeypatch):
     assert "built without CUDA" in fault.fault
     assert fault.mend.endswith("pip install onnxruntime-gpu")
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(doctor, "why_not_cuda", lambda: "")
+    assert doctor.device_faults() == []
+
+
+def test_finds_a_cuda_that_onnx_runtime_cannot_start(monkeypatch):
+    start = onnxruntime.InferenceSession
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: print("no libcublas.so.12"))
+    monkeypatch.setattr("onnxruntime.set_default_logger_severity", lambda level: None)
+    on_the_cpu = {"providers": ["CPUExecutionProvider"]}
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda path, options, providers: start(path, **on_the_cpu))
+    (fault,) = doctor.device_faults()
+    assert "could not start its CUDA provider: no libcublas.so.12" in fault.fault
+    monkeypatch.setattr("argan.runtime.session.Session", lambda path, device: None)
     assert doctor.device_faults() == []
 
 
