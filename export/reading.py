@@ -11,6 +11,7 @@ from argan.errors import ArganError, UsageError
 from argan.export.formats import FORMATS
 from argan.export.metadata import METADATA_FILE
 
+Facts = dict[str, str | int | dict[str, str]]
 JSON = ("argan.conventions", "argan.tensors")
 """Entries that are objects of texts."""
 
@@ -47,20 +48,20 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {**entries, "format": format}
 
 
-def describe(path: Path) -> dict[str, str | int | dict[str, str]]:
+def describe(path: Path) -> Facts:
     """`read_metadata`, its parts unpacked, with the file's own size and checksum. Raises as that does.
 
     Entries of others than argan are shown as they are, unless they are called as something of argan's.
     """
     entries = read_metadata(path)
-    first: dict[str, str | int | dict[str, str]] = {"file": str(path), "format": entries.pop("format")}
-    facts: dict[str, str | int | dict[str, str]] = {}
+    first: Facts = {"file": str(path), "format": entries.pop("format")}
+    facts: Facts = {}
     for name, value in entries.items():
         if name.startswith("argan."):
             facts[name.removeprefix("argan.")] = _unpacked(path, name, value) if name in JSON else value
     data = path.read_bytes()
-    last = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    foreign = {name: value for name, value in entries.items() if not name.startswith("argan.")}
+    last: Facts = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    foreign: Facts = {name: value for name, value in entries.items() if not name.startswith("argan.")}
     return {**first, **facts, **{name: foreign[name] for name in foreign if name not in facts}, **first, **last}
 
 

@@ -330,7 +330,7 @@ def test_a_difference_that_is_no_number_is_not_accepted(model):
     for measure in ("relative", "relative_mean"):
         bad = replace(good, case="bad", **{measure: math.nan})
         for differences in ([good, bad], [bad, good]):
-            with pytest.raises(VerificationError, match="by nan.* at bad"):
+            with pytest.raises(VerificationError, match=r"by nan.* at bad"):
                 check(targets_of(model, "generator")[0], differences)
 
 
