@@ -22,8 +22,8 @@ def verify(
     sizes, without blur and with much, and at every level of optimisation. The exit code is 3 if it is damaged, was made
     from other weights or computes something else, and 4 if DEVICE is not what runs it.
 
-    Nothing is unpickled but tensors; yet torch.export reads the expressions of a .pt2 as Python: verify those of people
-    whom you trust alone.
+    Nothing is unpickled but tensors; yet a .pt2 can hold code that PyTorch runs when it loads it: verify those of
+    people whom you trust alone.
 
     Examples:
 
