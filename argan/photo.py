@@ -344,10 +344,23 @@ def _defocus_transparent(
     colour: Tensor, alpha: Tensor, coc: Tensor, look: Look, curve: Curve, finish: Finish | None
 ) -> Tensor:
     """`_defocus` with linear alpha (1, H, W): light is premultiplied with it, and blurred as it is."""
+    light = _light(colour, coc, look, curve)
     coverage = _through_lens(alpha, coc, look)
-    blurred = _through_lens(_light(colour, coc, look, curve) * alpha, coc, look) / coverage.clamp(min=1e-4)
+    blurred = _through_lens(light * alpha, coc, look) / coverage.clamp(min=1e-4)
+    # Mixed pixels are found in light and in alpha each by itself; where alpha is rough they do not go together.
+    least, most = _extremes(light, seen=alpha > 0)
+    blurred = blurred.clamp(least, most)
     encoded = from_linear(coverage, STRAIGHT, colour.dtype)
     return torch.cat([_encode(blurred, coc, curve, colour.dtype, finish), encoded])
+
+
+def _extremes(light: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the most (C, 1, 1) of light (C, H, W) where it is `seen` (1, H, W): a lens only mixes it."""
+    if not bool(seen.any()):
+        seen = torch.ones_like(seen)
+    least = light.masked_fill(~seen, math.inf).amin((1, 2), keepdim=True)
+    most = light.masked_fill(~seen, -math.inf).amax((1, 2), keepdim=True)
+    return least, most
 
 
 def _light(colour: Tensor, coc: Tensor, look: Look, curve: Curve) -> Tensor:

@@ -300,6 +300,28 @@ def test_hidden_colours_do_not_show() -> None:
     assert 0.4 < result[16, 32, 3] < 0.6  # the edge of the cut-out has become half transparent
 
 
+@pytest.mark.parametrize("focus", [0.1, 0.5, 0.9])
+def test_rough_alpha_makes_no_new_colours(focus: float) -> None:
+    """A disc before a wall, with a ring of holes along its edge, black where they are transparent."""
+    y, x = np.mgrid[:96, :96] - 48
+    distance = np.hypot(y, x)
+    disc, ring = distance < 27, abs(distance - 27) < 3
+    image = np.ones((96, 96, 4), np.float32)
+    image[..., :3] = np.where(disc[..., None], (0.3, 0.5, 0.4), (0.6, 0.3, 0.2))
+    image[ring & (np.random.default_rng(0).random((96, 96)) < 0.5)] = 0
+    seen = image[image[..., 3] > 0]
+    result = argan.render(image, blur=6, depth=np.where(disc, 0.9, 0.1).astype(np.float32), focus=focus)
+    assert result[..., :3].min((0, 1)) == pytest.approx(seen[:, :3].min(0), abs=1e-5)
+    assert result[..., :3].max((0, 1)) == pytest.approx(seen[:, :3].max(0), abs=1e-5)
+
+
+def test_what_is_wholly_transparent_stays_so() -> None:
+    image = np.zeros((32, 32, 4), np.float32)
+    image[..., 0] = 0.5
+    result = argan.render(image, blur=6, depth=halves(32, 32))
+    assert np.isfinite(result).all() and (result[..., 3] == 0).all()
+
+
 # Depth
 
 
