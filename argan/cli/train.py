@@ -42,6 +42,8 @@ def train(
 
         argan train --data photos/ --preset argan-64         your own, on a GPU
 
+        argan train --data photos/ --preset photos-cpu       without one, in hours
+
         torchrun --nproc-per-node 8 cli.py train --preset argan-128 --data photos/     on eight
     """
     from argan.config import resolve_config, shows_depth, to_dict
