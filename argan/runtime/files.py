@@ -64,7 +64,8 @@ def _depth_beside(session: Session) -> DepthFile | None:
 def _check_signature(session: Session, target: str) -> None:
     inputs, outputs = SIGNATURES[target]
     if list(session.inputs) != inputs or len(session.outputs) != outputs:
+        takes, gives = ", ".join(session.inputs), ", ".join(session.outputs)
         raise ArganError(
-            f"{session.path} says that it is a {target} graph, and takes {', '.join(session.inputs)}",
+            f"{session.path} says that it is a {target} graph, and takes {takes} and gives {gives}",
             hint="argan export writes it anew",
         )

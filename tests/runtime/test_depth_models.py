@@ -78,6 +78,15 @@ def test_midas_of_any_size_is_given_what_it_learned_at(tmp_path, name, size):
     assert runtime.load(tmp_path / name, device="cpu").convention.size == size
 
 
+@pytest.mark.parametrize("free", [2, 3])
+def test_where_one_side_is_fixed_a_square_is_given(tmp_path, free):
+    model = onnx.load(graphs.midas_hub(tmp_path / "midas.onnx", size=64))
+    model.graph.input[0].type.tensor_type.shape.dim[free].dim_param = "side"
+    model.graph.output[0].type.tensor_type.shape.dim[free - 1].dim_param = "side"
+    onnx.save(model, tmp_path / "midas.onnx")
+    assert runtime.load(tmp_path / "midas.onnx", device="cpu").convention.size == (64, 64)
+
+
 def test_midas_that_normalises_bytes(tmp_path):
     model = onnx.load(graphs.midas_hub(tmp_path / "midas.onnx"))
     model.graph.initializer.append(graphs.constant("mean", (123.675, 116.28, 103.53)))
@@ -242,6 +251,13 @@ def test_files_that_are_no_depth_models(tmp_path):
     )
     with pytest.raises(ArganError, match="no map of depth"):
         runtime.load(none, device="cpu").disparity(Photo(picture()))
+
+
+def test_how_to_say_what_a_model_takes_is_said_where_it_does_not_run(tmp_path):
+    model = runtime.load(graphs.midas_hub(tmp_path / "midas.onnx", size=64), device="cpu", settings={"size": "32"})
+    with pytest.raises(ArganError, match=r"midas\.onnx: ONNX Runtime: ") as raised:
+        model.disparity(Photo(picture()))
+    assert "--model-input size=" in raised.value.hint
 
 
 def test_sides_need_be_multiples_of_nothing(tmp_path):

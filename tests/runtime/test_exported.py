@@ -117,14 +117,16 @@ def test_photos_too_narrow_to_estimate_depth(folder):
         )
 
 
-def test_discs_are_measured_from_what_is_sharp(tmp_path):
+@pytest.mark.parametrize("write", [graphs.render_file, graphs.pipeline_file])
+def test_discs_are_measured_from_what_is_sharp(tmp_path, write):
     """What is not blurred as much as that is drawn."""
     entries = {"argan.focus_range": "0.5", "argan.largest_radius": "1.2"}
-    graphs.pipeline_file(tmp_path, **entries)
+    graphs.depth_file(tmp_path, **entries)
+    model = runtime.load(write(tmp_path, **entries), device="cpu")
     photo = Photo(np.full((*SIZE, 3), 200, np.uint8))  # 0.78: 0.53 from the plane, 0.28 from what is sharp
-    runtime.load(tmp_path / "pipeline.onnx", device="cpu").render(photo, blur=14)
+    model.render(photo, blur=14)
     with pytest.raises(UsageError, match="draws discs up to"):
-        runtime.load(tmp_path / "pipeline.onnx", device="cpu").render(photo, blur=15)
+        model.render(photo, blur=15)
 
 
 @pytest.mark.parametrize("curve", [Parametric("gamma 1.8", g=1.8), Parametric("linear", g=1.0)])
@@ -142,6 +144,9 @@ def test_given_depth_is_looked_at(folder):
     assert np.array_equal(model.render(photo, blur=7, depth=ramp).photo.pixels, expected)  # float64
     steps = model.render(photo, blur=7, depth=(ramp * 65535).round().astype(np.uint16)).photo.pixels
     assert np.abs(steps.astype(int) - expected).max() <= 1
+    cut_out = ramp > 0.5
+    of_it = (model.render(photo, blur=7, focus=1.0, depth=depth) for depth in (cut_out, cut_out.astype(np.float32)))
+    assert np.array_equal(*(result.photo.pixels for result in of_it))
     no_maps = np.zeros((0, 0)), np.zeros((0, 5)), ramp.astype(str), ramp.astype(object), ramp + 0j
     for wrong in (np.full((30, 30), 0.5), ramp + 1, ramp - 1, ramp * np.nan, ramp[None], *no_maps):
         assert message(UsageError, lambda wrong=wrong: model.render(photo, depth=wrong))
@@ -226,13 +231,13 @@ def test_files_of_one_size(folder, tmp_path, monkeypatch):
         model = onnx.load(folder / name)
         for tensor in [*model.graph.input, *model.graph.output]:
             dims = tensor.type.tensor_type.shape.dim
-            for dim, size in zip(dims[2:], (32, 48), strict=False):
+            for dim, size in zip(dims[2:], (32, 200), strict=False):
                 dim.dim_value = size
         (tmp_path / name).write_bytes(model.SerializeToString())
     model = runtime.load(tmp_path / "render.onnx", device="cpu")
     assert model.depth.disparity(Photo(noise())).shape == SIZE
-    assert "48 x 32 pixels alone" in message(UsageError, lambda: model.render(Photo(noise())))
-    assert model.render(Photo(noise(size=(32, 48)))).photo.size == (48, 32)
+    assert "200 x 32 pixels alone" in message(UsageError, lambda: model.render(Photo(noise())))
+    assert model.render(Photo(noise(size=(32, 200)))).photo.size == (200, 32)
 
 
 def test_results_stay_on_the_device_until_they_are_asked_for(folder):
@@ -260,8 +265,9 @@ def test_kinds_of_photos(folder, channels, dtype):
     assert not np.array_equal(result.pixels, photo.pixels)
 
 
-def test_opaque_alpha_changes_nothing(folder):
-    model, colour = runtime.load(folder / "render.onnx", device="cpu"), noise()
+@pytest.mark.parametrize("file", ["render.onnx", "pipeline.onnx"])
+def test_opaque_alpha_changes_nothing(folder, file):
+    model, colour = runtime.load(folder / file, device="cpu"), noise()
     opaque = np.dstack([colour, np.full(SIZE, 255, np.uint8)])
     expected, found = (model.render(Photo(pixels), blur=7).photo.pixels for pixels in (colour, opaque))
     assert np.array_equal(found[:, :, :3], expected)
@@ -293,16 +299,27 @@ def test_transparent_pixels_lend_no_colour(folder):
     assert visible.sum() > 30 * SIZE[0]
 
 
-def test_curves_other_than_srgb(folder, monkeypatch):
+@pytest.mark.parametrize("channels", [3, 4])
+def test_curves_other_than_srgb(folder, monkeypatch, channels):
     """A gamma 2.2 photo and an sRGB photo of the same light come out as the same light."""
     gamma = Parametric("gamma 2.2", g=2.2)
     monkeypatch.setattr(pixels, "curve_of", lambda icc: gamma if icc else SRGB)
-    stored = noise(dtype=np.uint16)
-    same_light = np.round(gamma.encode(SRGB.decode(stored / 65535)) * 65535).astype(np.uint16)
+    stored = noise(channels, np.uint16)
+    same_light = stored.copy()
+    same_light[..., :3] = np.round(gamma.encode(SRGB.decode(stored[..., :3] / 65535)) * 65535)
     model, depth = runtime.load(folder / "render.onnx", device="cpu"), np.full(SIZE, 0.9, np.float32)
     plain = model.render(Photo(stored), blur=7, focus=0.1, depth=depth).photo.pixels
     other = model.render(Photo(same_light, icc=b"gamma 2.2"), blur=7, focus=0.1, depth=depth).photo.pixels
-    np.testing.assert_allclose(gamma.decode(other / 65535), SRGB.decode(plain / 65535), atol=1e-4)
+    assert np.array_equal(other[..., 3:], plain[..., 3:])
+    other, plain = other[..., :3] / 65535, plain[..., :3] / 65535
+    np.testing.assert_allclose(gamma.decode(other), SRGB.decode(plain), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_a_graph_gives_beyond_white_and_black_is_white_and_black(dtype):
+    """Half precision may overshoot."""
+    photo = Photo(np.array([[[0], [np.iinfo(dtype).max]]], dtype))
+    assert np.array_equal(pixels.seen_through(photo, lambda rgb: 1.1 * rgb - 0.05).pixels, photo.pixels)
 
 
 # What they refuse: one line, the right class
@@ -348,6 +365,14 @@ def test_targets_that_do_nothing_to_photographs(tmp_path):
     assert "is a generator" in message(UsageError, lambda: runtime.load(path))
     path = graphs.depth_file(tmp_path, **{"argan.target": "render"})
     assert "says that it is a render graph" in message(ArganError, lambda: runtime.load(path))
+
+
+def test_a_graph_that_gives_less_than_its_target_is_refused(folder, tmp_path):
+    model = onnx.load(folder / "pipeline.onnx")
+    del model.graph.output[1]
+    onnx.save(model, tmp_path / "pipeline.onnx")
+    said = message(ArganError, lambda: runtime.load(tmp_path / "pipeline.onnx", device="cpu"))
+    assert "takes image, blur, focus and gives rendered (" in said
 
 
 def test_a_depth_file_beside_that_takes_something_else_is_refused(tmp_path):
@@ -442,6 +467,11 @@ def test_the_cpu_is_the_cpu_where_there_is_cuda_too(folder, with_cuda):
         assert runtime.load(folder / "depth.onnx", device=device).device == "cpu"
     cuda = ("CUDAExecutionProvider", {"device_id": "0"})
     assert with_cuda == [["CPUExecutionProvider"], [cuda, "CPUExecutionProvider"]]
+
+
+def test_depth_beside_runs_where_the_renderer_does(folder, with_cuda):
+    assert runtime.load(folder / "render.onnx", device="cpu").depth.device == "cpu"
+    assert with_cuda == [["CPUExecutionProvider"], ["CPUExecutionProvider"]]
 
 
 def test_why_cuda_does_not_start_is_said(folder, with_cuda):
