@@ -291,6 +291,36 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_half_written_one(tmp_path
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000002"]
 
 
+def test_a_kill_while_an_old_checkpoint_is_removed_leaves_no_half_of_it(tmp_path, monkeypatch):
+    def killed(folder, **_options):
+        if Path(folder).exists():
+            raise KeyboardInterrupt
+
+    players = make_players(TINY, torch.device("cpu"))
+    checkpoint.save(tmp_path, players, replace(TINY, keep_checkpoints=1), 2, 12)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, players, replace(TINY, keep_checkpoints=1), 4, 12)
+    monkeypatch.undo()
+    assert [path.name for path in hub.checkpoints(tmp_path)] == ["step-0000004"]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    checkpoint.remove_unfinished(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000004"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / "checkpoints" / ".step-0000002.0123abcd").mkdir(parents=True)
+    with loop.open_run(tmp_path, TINY):
+        assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_when_consistency_sets_in_is_not_said_of_runs_without_it(tmp_path):
+    players = make_players(TINY, torch.device("cpu"))
+    checkpoint.save(tmp_path, players, replace(TINY, loss=replace(TINY.loss, consistency_start=3)), 2, 12)
+    with warnings.catch_warnings(action="error"):
+        checkpoint.settings_of(tmp_path, TINY)
+
+
 @pytest.mark.parametrize("step", [3, 6])
 def test_a_picture_that_cannot_be_written_costs_no_steps(tmp_path, step):
     (tmp_path / "samples" / f"step-{step:07}.png").mkdir(parents=True)
