@@ -32,13 +32,14 @@ def main(file: str, format: str, device: str, folder: str, *levels: str) -> None
     ways = []
     if format == "pt2":
         refuse_pickles()
-    for name, run, facts in onnx(file, device, levels) if format == "onnx" else in_torch[format](file, device):
-        out = Path(folder, name)
-        out.mkdir()
-        start = time.perf_counter()
-        for case in sorted(Path(folder).glob("*.npz")):
-            run_case(run, case, out)
-        ways.append({"way": name, "seconds": round(time.perf_counter() - start, 3), **facts})
+    with redirect_stdout(sys.stderr):  # results alone go to stdout
+        for name, run, facts in onnx(file, device, levels) if format == "onnx" else in_torch[format](file, device):
+            out = Path(folder, name)
+            out.mkdir()
+            start = time.perf_counter()
+            for case in sorted(Path(folder).glob("*.npz")):
+                run_case(run, case, out)
+            ways.append({"way": name, "seconds": round(time.perf_counter() - start, 3), **facts})
     print(json.dumps({"ways": ways, "peak_mb": peak_memory()}))
 
 
@@ -63,8 +64,7 @@ def onnx(file: str, device: str, levels: Sequence[str]) -> Iterator[tuple[str, R
     cuda = (wanted, {"device_id": device.partition(":")[2] or "0", "use_tf32": "0"})
     providers = ["CPUExecutionProvider"] if device == "cpu" else [cuda, "CPUExecutionProvider"]
     if device != "cpu":
-        with redirect_stdout(sys.stderr):  # results alone go to stdout
-            onnxruntime.preload_dlls()  # from CUDA's Python packages, as torch would
+        onnxruntime.preload_dlls()  # from CUDA's Python packages, as torch would
     for name in levels:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{LEVELS[name]}")

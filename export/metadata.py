@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from argan import __version__
-from argan.export.targets import Size, Target
+from argan.export.targets import SMALLEST, Size, Target
 
 METADATA_FILE = "argan.json"
 """Where a format is an archive: the file inside it that holds the entries as a JSON object."""
@@ -46,6 +46,8 @@ def read_size(text: str) -> Size | None:
     if text == "any":
         return None
     width, height = (int(part) for part in text.split("x"))
+    if min(width, height) < SMALLEST:
+        raise ValueError(text)
     return width, height
 
 

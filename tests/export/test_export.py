@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -288,6 +289,27 @@ def test_a_damaged_interface_is_found(model, damaged, change):
         check_interface(targets_of(model, "generator")[0], damaged(change))
 
 
+def swapped_inputs(graph):
+    inputs = [*graph.graph.input][::-1]
+    del graph.graph.input[:]
+    graph.graph.input.extend(inputs)
+
+
+def half_input(graph):
+    """A graph that is as good, and takes another type."""
+    first = graph.graph.input[0]
+    for node in graph.graph.node:
+        node.input[:] = ["widened" if name == first.name else name for name in node.input]
+    first.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    graph.graph.node.insert(0, onnx.helper.make_node("Cast", [first.name], ["widened"], to=onnx.TensorProto.FLOAT))
+
+
+@pytest.mark.parametrize(("change", "said"), [(swapped_inputs, "inputs are {"), (half_input, "not all float")])
+def test_inputs_of_another_order_or_type_are_found(model, damaged, change, said):
+    with pytest.raises(VerificationError, match=said):
+        check_interface(targets_of(model, "generator")[0], damaged(change))
+
+
 def test_weights_outside_the_file_are_found(model, exported, tmp_path):
     graph = onnx.load(exported("generator", "onnx").path)
     onnx.save(graph, tmp_path / "outside.onnx", save_as_external_data=True, location="weights", size_threshold=0)
@@ -369,6 +391,19 @@ def test_what_cannot_be_opened_is_no_export(model, monkeypatch, tmp_path):
     with pytest.raises(VerificationError, match=r"^generator does not run: "):
         export_target(targets_of(model, "generator")[0], "torchscript", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_file_prints_is_no_result(tmp_path, capsys):
+    class Loud(torch.nn.Module):
+        def forward(self, x):
+            print("loud")
+            return x
+
+    torch.jit.script(Loud()).save(tmp_path / "loud.pt")
+    np.savez(tmp_path / "case.npz", **{"0": np.ones(2)})
+    alone.main(str(tmp_path / "loud.pt"), "torchscript", "cpu", str(tmp_path))
+    (way,) = json.loads(capsys.readouterr().out)["ways"]
+    assert way["way"] == "torch.jit"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

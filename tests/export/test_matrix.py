@@ -103,7 +103,10 @@ def test_argan_verify_knows_precision_and_size(exported, model, precision, size)
     assert (report.precision, report.size) == (precision, "any" if size is None else "48x32")
 
 
-@pytest.mark.parametrize(("entry", "value"), [("argan.precision", "fp8"), ("argan.size", "wide"), ("argan.size", None)])
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("argan.precision", "fp8"), *(("argan.size", size) for size in ("wide", "0x32", "48x-32", None))],
+)
 def test_a_file_that_does_not_say_its_form_is_refused(exported, model, tmp_path, entry, value):
     graph = onnx.load(exported("depth", "onnx").path)
     entries = {prop.key: prop.value for prop in graph.metadata_props} | {entry: value}
