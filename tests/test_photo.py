@@ -353,6 +353,7 @@ def test_each_picture_of_a_batch_has_its_own_depth_and_focus() -> None:
     pictures = as_kind(texture(), "batch")
     depths = torch.from_numpy(np.stack([halves(), halves()[:, ::-1].copy()]))
     together = argan.render(pictures, blur=8, depth=depths, focus=(0.9, 0.5))
+    assert torch.equal(argan.render(pictures, blur=8, depth=depths[:, None], focus=(0.9, 0.5)), together)
     for picture, depth, result in zip(pictures, depths, together, strict=True):
         assert torch.equal(argan.render(picture, blur=8, depth=depth, focus=(0.9, 0.5)), result)
 
