@@ -686,6 +686,22 @@ def test_photos_are_read_worked_on_and_written_at_the_same_time(tmp_path: Path) 
     assert order == [f"worked on read {name}" for name in "1234"]
 
 
+def test_a_result_that_cannot_be_written_is_the_failure_of_its_own_photo(capsys: pytest.CaptureFixture[str]) -> None:
+    """It shows while the next one is worked on."""
+    from argan.cli._batch import run_batch
+
+    def write(path: Path, item: str) -> dict:
+        if item == "1":
+            raise ArganError("no space left")
+        return {"photo": path, "files": [f"{path}.png"]}
+
+    with pytest.raises(ArganError, match="1 of 3 photos failed"):
+        run_batch([Path(name) for name in "123"], "test", str, lambda _path, item: item, write, False)
+    output = capsys.readouterr()
+    assert output.out.splitlines() == ["2.png", "3.png"]
+    assert "failed: 1: no space left" in output.err.splitlines()
+
+
 def test_an_interrupt_ends_a_batch_wherever_it_arrives() -> None:
     from argan.cli._batch import run_batch
 
