@@ -4,7 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from argan.models import resize as module
 from argan.models.resize import _resize_by_products, resize, resize_short_side
 
 SIZES = [(64, 64), (90, 70), (101, 77), (16, 16), (17, 301), (333, 32)]
@@ -79,3 +81,53 @@ def test_products_are_the_anti_aliased_resize(old, new):
     """What files for other runtimes do in its place, whatever shrinks or grows."""
     image = torch.rand(2, 3, *old)
     torch.testing.assert_close(_resize_by_products(image, new), resize(image, new), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "dtype", "device", "products"),
+    [
+        ((4512, 4512), (48, 48), torch.float32, "cuda", False),
+        ((4513, 6000), (48, 64), torch.float32, "cuda", True),
+        ((8000, 100), (48, 100), torch.float32, "cuda", False),
+        ((12000, 100), (48, 100), torch.float32, "cuda", True),
+        ((100, 9000), (100, 48), torch.float32, "cuda", False),
+        ((2300, 2300), (48, 48), torch.float64, "cuda", True),
+        ((6000, 9000), (48, 72), torch.float32, "cpu", False),
+    ],
+)
+def test_what_cuda_refuses_to_shrink_at_once_is_shrunk_by_products(old, new, dtype, device, products, monkeypatch):
+    """Its anti-aliased resize needs 32 a + 33 b numbers in 48 KB: a = 2 ceil(old / new) + 1 of the width, b the height.
+
+    Stand-ins for tensors on a GPU have no values, so that none is needed.
+    """
+    asked = []
+
+    def by_products(x, size):
+        asked.append(x.dtype)
+        return x.new_empty(*x.shape[:2], *size)
+
+    monkeypatch.setattr(module, "_resize_by_products", by_products)
+    with FakeTensorMode():
+        resized = resize(torch.empty(1, 3, *old, dtype=dtype, device=device), new)
+    assert (*resized.shape[2:], resized.dtype, resized.device.type) == (*new, dtype, device)
+    assert asked == [torch.float32] * products
+
+
+def test_products_are_made_where_the_image_is():
+    image = torch.rand(1, 2, 300, 200)
+    with torch.device("meta"):  # where all goes that is not told where
+        resized = _resize_by_products(image, (7, 5))
+    assert torch.equal(resized, _resize_by_products(image, (7, 5)))
+
+
+@pytest.mark.parametrize(("old", "new"), [((4600, 40), (48, 3)), ((30, 9001), (5, 64))])
+def test_products_shrink_much_at_once(old, new):
+    image = torch.rand(1, 2, *old)
+    torch.testing.assert_close(_resize_by_products(image, new), resize(image, new), rtol=0, atol=2e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("old", [(4512, 4512), (4513, 4800), (12000, 400), (8736, 11648)])
+def test_large_photos_are_shrunk_alike_on_a_gpu(old):
+    image = torch.rand(1, 3, *old)
+    torch.testing.assert_close(resize(image.cuda(), (48, 48)).cpu(), resize(image, (48, 48)), rtol=0, atol=1e-5)
