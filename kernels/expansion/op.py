@@ -90,11 +90,14 @@ def _(grad: Tensor, seen: Tensor, weights: Tensor, need_rays: bool, need_weights
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # of what was seen, which has none: as many zeros would be written at every step
     ctx.save_for_backward(output[1], inputs[1])
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad
+    if grad is None:
+        return None, None
     grads = _backward(grad, *ctx.saved_tensors, *needs)
     return tuple(value if need else None for value, need in zip(grads, needs, strict=True))
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from argan.kernels import BackendUnavailable, expand_rays
 
@@ -148,6 +149,27 @@ def test_triton_computes_only_the_gradients_that_are_needed(device, monkeypatch)
     torch.testing.assert_close(torch.autograd.grad(out.sum(), weights), tuple(of_weights))
     assert launched.count(kernels.of_weights_kernel) == 2
     assert launched.count(kernels.convolve_kernel) == 1
+
+
+class Allocations(TorchDispatchMode):
+    """The most numbers that a tensor made meanwhile has, but for those that the operation itself makes."""
+
+    most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.most = max(self.most, made.numel() if isinstance(made, Tensor) else 0)
+        return made
+
+
+@pytest.mark.triton
+def test_backward_makes_no_zeros_of_what_was_seen(device):
+    """It is many times as large as the rays and takes part in no gradient."""
+    rays, weights = torch.randn(1, 1, 5, 6, device=device).requires_grad_(), [x.to(device) for x in network(3, 1)]
+    loss = expand_rays(rays, weights, impl="triton").sum()
+    with Allocations() as allocated:
+        loss.backward()
+    assert allocated.most == rays.numel()
 
 
 @pytest.mark.triton
