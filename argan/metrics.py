@@ -35,7 +35,7 @@ def mean_interval(values: Sequence[float] | Tensor) -> Interval:
     """The mean of one value per photograph, and the 2.5 to 97.5 percentile of the means of bootstrap resamples."""
     values = torch.as_tensor(values, dtype=torch.double)
     resamples = torch.randint(len(values), (RESAMPLES, len(values)), generator=torch.Generator().manual_seed(0))
-    low, high = values[resamples].mean(1).quantile(QUANTILES)
+    low, high = values[resamples].mean(1).quantile(QUANTILES.to(values))
     return Interval(float(values.mean()), float(low), float(high))
 
 

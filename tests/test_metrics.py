@@ -341,3 +341,15 @@ def test_intervals_of_means_are_those_of_the_normal_distribution_and_always_the_
     assert interval.high - interval.value == pytest.approx(half, rel=0.1)
     assert interval.value - interval.low == pytest.approx(half, rel=0.1)
     assert metrics.mean_interval(values) == interval
+
+
+def test_intervals_are_found_where_the_values_are():
+    """On a device without memory all operations are checked, and at the end there is no number."""
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
+        metrics.mean_interval(torch.empty(8, dtype=torch.double, device="meta"))
+
+
+@pytest.mark.gpu
+def test_intervals_are_alike_on_a_gpu():
+    values = random_map(0, 20, dtype=torch.double)
+    assert metrics.mean_interval(values.cuda()) == pytest.approx(metrics.mean_interval(values), rel=1e-9)
