@@ -24,11 +24,13 @@ from argan.evaluation.truth import (
 )
 from argan.features import FeatureExtractor, feature_extractor
 from argan.models.hub import Model
+from argan.photo import exact_convolutions
 
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, description, total) -> the items, with progress
 
 
 @torch.no_grad()
+@exact_convolutions()  # what is measured is what photos are rendered with, on every device
 def evaluate_model(
     model: Model,
     data: str,

@@ -193,3 +193,14 @@ def test_kid_and_fid_are_of_what_is_asked_for(monkeypatch, tmp_path):
     )
     kid(count=8, seed=7)
     assert seeds == [7, 7]
+
+
+def test_depth_is_measured_as_photos_are_rendered_with_it(set_precision):
+    """GPUs would convolve in TF32."""
+    convolutions, seen = torch.backends.cudnn.conv, []
+    set_precision(convolutions, "tf32")
+    model = tiny_model().eval()
+    model.depth.register_forward_pre_hook(lambda *_: seen.append(convolutions.fp32_precision))
+    evaluate_model(model, "synthetic", torch.device("cpu"), count=1, features="none")
+    assert seen == ["ieee"]
+    assert convolutions.fp32_precision == "tf32"
