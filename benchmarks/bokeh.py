@@ -135,7 +135,7 @@ def both_passes(inputs: list[Tensor], radius: float, focus: float, impl: str, re
 
     forward()
     if inputs[0].is_cuda:
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(inputs[0].device)
     alone = statistics.median(seconds(forward, inputs[0]) for _ in range(repeats))
     peak = peak_gib(inputs[0])
     both()
@@ -153,13 +153,13 @@ def seconds(work: Callable[[], object], like: Tensor) -> float:
 
 def synchronise(like: Tensor) -> None:
     if like.is_cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(like.device)
 
 
 def peak_gib(like: Tensor) -> float:
     """Of the GPU's memory since its statistics were reset, or of this process's."""
     if like.is_cuda:
-        return torch.cuda.max_memory_allocated() / 2**30
+        return torch.cuda.max_memory_allocated(like.device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
@@ -237,7 +237,7 @@ def measure(image: Tensor, disparity: Tensor, radius: float, focus: float, impl:
 
     if image.is_cuda:
         render()  # compiles
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(image.device)
     cpu, wall = time.process_time(), statistics.median(seconds(render, image) for _ in range(repeats))
     cpu = (time.process_time() - cpu) / repeats
     return {"radius": radius, "seconds": wall, "cpu_seconds": cpu, "peak_gib": peak_gib(image)}

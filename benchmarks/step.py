@@ -111,7 +111,7 @@ def seconds(run: Callable[[], object], repeats: int, device: torch.device) -> fl
 
     def wait() -> None:
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
 
     run()
     times = []

@@ -4,6 +4,7 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,6 +154,20 @@ def test_parts_of_a_step_are_timed(monkeypatch, capsys):
     result = json.loads(capsys.readouterr().out)
     assert 0 < result["ms"]["render, forward and backward"] < result["step_ms"]
     assert result["images_per_second"] == pytest.approx(2000 / result["step_ms"])
+
+
+def test_the_gpu_that_works_is_the_one_that_is_waited_for(monkeypatch):
+    """PyTorch waits for the current one, the first, if it is told of none."""
+    second, asked = torch.device("cuda:1"), []
+    for name in ("synchronize", "reset_peak_memory_stats", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device=None: asked.append(device) or 0)
+    monkeypatch.syspath_prepend(Path(benchmarks.__path__[0]))
+    from benchmarks import bokeh
+
+    monkeypatch.setattr(bokeh, "render_bokeh", lambda *_, **__: None)
+    step.seconds(lambda: None, 1, second)
+    bokeh.measure(SimpleNamespace(is_cuda=True, device=second), None, 1.0, 0.5, "auto", 1)
+    assert asked == [second] * 6
 
 
 @pytest.mark.parametrize("system", ["gan", "rgbd"])
