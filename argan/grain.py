@@ -69,20 +69,20 @@ def no_grain(channels: int) -> Grain:
 
 
 class Finish:
-    """What is added to stored values before they are rounded to `dtype`.
+    """What is added to stored values before they are rounded to `dtype`. On their device: a GPU is given it once.
 
     grain   times `strength`, as far as a disc of a pixel's blur radius averages noise away: its variance falls to
             1 / (pi radius^2)
     dither  for 8 bits, evenly distributed over one level
     """
 
-    def __init__(self, grain: Grain, strength: float, dtype: torch.dtype):
+    def __init__(self, grain: Grain, strength: float, dtype: torch.dtype, device: torch.device | str = "cpu"):
         levels = torch.linspace(0, LEVELS, FINE + 1, device="cpu")
         low = levels.int().clamp(max=LEVELS - 1)
         between = grain.sigma[:, low] + (levels - low) * grain.sigma.diff()[:, low]
-        self.sigma = between * strength  # (C, FINE + 1)
-        self.noise = _noise(grain)
-        self.dither = _dither() / FULL_SCALE[dtype] if dtype == torch.uint8 else None
+        self.sigma = (between * strength).to(device)  # (C, FINE + 1)
+        self.noise = _noise(grain).to(device)
+        self.dither = (_dither() / FULL_SCALE[dtype]).to(device) if dtype == torch.uint8 else None
 
     def at(self, coc: Tensor, top: int = 0, left: int = 0) -> Finisher:
         """For the part of a picture with signed blur radii `coc` (h, w) in pixels, which begins at `top` and `left`:

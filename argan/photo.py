@@ -83,7 +83,7 @@ class Look:
             return None
         with full_precision(colour.device):  # under torch.autocast the same photo would get other noise
             grain = measure_grain(colour) if strength else no_grain(len(colour))
-            return Finish(grain, strength, colour.dtype)
+            return Finish(grain, strength, colour.dtype, colour.device)
 
 
 def render(

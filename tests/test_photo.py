@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import argan
 from argan import grain, light, photo
@@ -676,6 +677,18 @@ def test_calls_in_threads_that_overlap_leave_the_precision_as_it_was(set_precisi
     assert convolutions.fp32_precision == "ieee"
     second.__exit__(None, None, None)
     assert convolutions.fp32_precision == "tf32"
+
+
+def test_grain_is_brought_to_a_gpu_once() -> None:
+    """Not for each tile. Stand-ins for tensors have no values, so that no GPU is needed."""
+    kept = grain._random(), grain._dither()  # from now on: none is to be a stand-in
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        pixels = torch.empty(3, 8, 8, dtype=torch.uint8, device="cuda")
+        finish = photo.Look(1.0, photo.as_aperture("disk"), grain=0).finish(pixels)
+    assert finish is not None
+    assert finish.dither is not None
+    assert {x.device.type for x in (finish.sigma, finish.noise, finish.dither)} == {"cuda"}
+    assert {x.device.type for x in kept} == {"cpu"}
 
 
 @pytest.mark.gpu
