@@ -47,6 +47,7 @@ from argan.models.onnx_depth import OnnxDepth
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
+NO_MAP = np.zeros((1, 1), np.float32)  # where the plane in focus is known without one
 BRIGHTEST = 1000  # of `Look.highlights`
 BRIGHT = 2.0  # floats above this are highlights, or of another scale than [0, 1]
 
@@ -243,7 +244,9 @@ def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
 def plane_in_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:
     """The disparity in focus. `disparity` (1, 1, H, W); `model` is what estimated it, None for a given depth map."""
     learned = estimator_of(model).focus if model is not None else None
-    return resolve_focus(focus, disparity[0, 0].detach().cpu().numpy(), learned)
+    seen = learned is None or focus != "auto" if isinstance(focus, str) else isinstance(focus, tuple | list)
+    # A map that nobody looks at is not copied from the GPU, 48 MB for 12 megapixels.
+    return resolve_focus(focus, disparity[0, 0].detach().cpu().numpy() if seen else NO_MAP, learned)
 
 
 def learned_range(model: Model | None) -> float | None:

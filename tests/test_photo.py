@@ -679,6 +679,13 @@ def test_calls_in_threads_that_overlap_leave_the_precision_as_it_was(set_precisi
     assert convolutions.fp32_precision == "tf32"
 
 
+@pytest.mark.parametrize("focus", ["auto", 0.25])
+def test_a_map_that_nobody_looks_at_stays_where_it_is(model: Model, focus: str | float) -> None:
+    assert model.depth is not None
+    nowhere = torch.empty(1, 1, 30, 40, device="meta")
+    assert photo.plane_in_focus(focus, nowhere, model) == (model.depth.focus if focus == "auto" else focus)
+
+
 def test_grain_is_brought_to_a_gpu_once() -> None:
     """Not for each tile. Stand-ins for tensors have no values, so that no GPU is needed."""
     kept = grain._random(), grain._dither()  # from now on: none is to be a stand-in
