@@ -37,13 +37,15 @@ def _share(file: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
-    handle, name = tempfile.mkstemp(prefix=".argan.", suffix=path.suffix, dir=path.parent)  # long names would not fit
-    os.close(handle)
-    temporary = Path(name)
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    Not by mkstemp: where Windows lets nobody write, it tries two thousand million names before it says so (gh-66305).
+    """
+    temporary = path.parent / f".argan.{secrets.token_hex(4)}{path.suffix}"  # with all of its name it might not fit
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
-        _share(temporary)  # mkstemp makes files that only their owner can read
+        _share(temporary)  # some libraries make files that only their owner can read
         flush(temporary)
         os.replace(temporary, path)
     finally:

@@ -1,6 +1,7 @@
 """Folders that take the place of others, whole or not at all; files are in test_images.py."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,27 @@ def test_a_file_system_without_permissions(tmp_path: Path, monkeypatch: pytest.M
     with files.atomic_file(tmp_path / "photo") as temporary:
         temporary.write_text("text")
     assert (tmp_path / "photo").read_text() == (tmp_path / "model" / "file").read_text() == "text"
+
+
+class OnWindows:
+    """The module os, as tempfile sees it there."""
+
+    name = "nt"
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+
+def test_a_folder_that_takes_no_files_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows' access() calls it writable all the same, and mkstemp would try name after name."""
+    tried: list[Path] = []
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        tried.append(path)
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(tempfile, "_os", OnWindows())
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError), files.atomic_file(tmp_path / "photo.jpg"):
+        pass
+    assert len(tried) == 1
