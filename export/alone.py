@@ -96,7 +96,9 @@ def placement(session: Any) -> dict[str, int] | None:
 def torchscript(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
     import torch
 
-    yield "torch.jit", on_torch(torch.jit.load(file, map_location=device), device), {"provider": device}
+    with open(file, "rb") as opened:  # by a name that is not ASCII PyTorch opens none on Windows
+        module = torch.jit.load(opened, map_location=device)
+    yield "torch.jit", on_torch(module, device), {"provider": device}
 
 
 def pt2(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
@@ -104,7 +106,8 @@ def pt2(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
     from torch.export.passes import move_to_device_pass  # its graphs name the device that tensors are made on
 
     try:
-        program = move_to_device_pass(torch.export.load(file), device)
+        with open(file, "rb") as opened:  # as above
+            program = move_to_device_pass(torch.export.load(opened), device)
     except pickle.UnpicklingError as error:
         raise RuntimeError("it holds a pickled object that is no tensor") from error
     yield "torch.export", on_torch(program.module(), device), {"provider": device}

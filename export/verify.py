@@ -132,7 +132,8 @@ def _write_cases(target: Target, folder: Path) -> None:
 
 def _run_alone(target: Target, arguments: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-P", alone.__file__, *arguments]  # -P: a runtime's `import onnx` is not argan.export's
-    done = subprocess.run(command, capture_output=True, text=True)
+    # Libraries write as they like, which need not be text in the encoding of the place.
+    done = subprocess.run(command, capture_output=True, text=True, errors="backslashreplace")
     said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
     if done.returncode == alone.MISSING:
         raise MissingError(said[0], hint="argan doctor")

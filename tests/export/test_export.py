@@ -7,6 +7,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -391,6 +392,26 @@ def test_what_cannot_be_opened_is_no_export(model, monkeypatch, tmp_path):
     with pytest.raises(VerificationError, match=r"^generator does not run: "):
         export_target(targets_of(model, "generator")[0], "torchscript", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_pytorch_is_given_no_name_to_open(exported, monkeypatch, format):
+    """On Windows it opens none that is not ASCII (pytorch/pytorch#75171)."""
+    given = []
+    monkeypatch.setattr(torch.jit, "load", lambda file, **_: given.append(file.read(2)) or torch.nn.Identity())
+    monkeypatch.setattr(torch.export, "load", lambda file: given.append(file.read(2)))
+    moved = SimpleNamespace(module=torch.nn.Identity)
+    monkeypatch.setattr("torch.export.passes.move_to_device_pass", lambda *_: moved)
+    list(getattr(alone, format)(str(exported("generator", format).path), "cpu"))
+    assert given == [b"PK"]
+
+
+def test_what_runtimes_say_need_not_be_text(model, monkeypatch, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import os; os.write(2, b'no caf\\xe9 here'); os._exit(1)")
+    monkeypatch.setattr(alone, "__file__", str(script))
+    with pytest.raises(VerificationError, match=r"^generator does not run: no caf\\xe9 here$"):
+        export_target(targets_of(model, "generator")[0], "torchscript", tmp_path / "out")
 
 
 def test_what_a_file_prints_is_no_result(tmp_path, capsys):
