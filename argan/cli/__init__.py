@@ -76,8 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     if sys.stderr is None:  # closed by who started us: print would take stdout in its place
         sys.stderr = open(os.devnull, "w", errors="replace")  # noqa: SIM115
     if isinstance(sys.stdout, TextIOWrapper):  # names of files are bytes, and need not be text
-        utf_8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
-        sys.stdout.reconfigure(errors="surrogateescape" if utf_8 else "backslashreplace")
+        bytes_again = sys.stdout.encoding.lower() in ("utf-8", "utf8") and os.name != "nt"  # where they are UTF-16
+        sys.stdout.reconfigure(errors="surrogateescape" if bytes_again else "backslashreplace")
     sys.exit(exit_code_of(lambda: run(arguments)))
 
 

@@ -1,5 +1,6 @@
 """Every failure ends here: one line that says what, one that says what to do, and an exit code."""
 
+import errno
 import os
 import signal
 import sys
@@ -24,10 +25,10 @@ def exit_code_of(command: Callable[[], Any]) -> int:
         if returned == Interrupted.exit_code and not _is_said_by_another():  # typer has caught Ctrl-C
             print_failure("interrupted")
         return returned if isinstance(returned, int) else 0  # typer returns the code of typer.Exit
-    except BrokenPipeError:  # the reader of a pipe has gone: say nothing, also not when Python closes stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (Exception, KeyboardInterrupt) as error:
+        if _is_of_a_closed_pipe(error):  # the reader has gone: say nothing, also not when Python closes stdout
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         if debugging():
             raise
         failure = explain(error)
@@ -75,6 +76,12 @@ def print_failure(message: str, hint: str | None = None) -> None:
     print(f"error: {_one_line(message)}", file=sys.stderr)
     if hint:
         print(f"hint: {_one_line(hint)}", file=sys.stderr)
+
+
+def _is_of_a_closed_pipe(error: BaseException) -> bool:
+    """Windows calls it an invalid argument, as it does a file's name that is none; but then it has that name."""
+    invalid = os.name == "nt" and isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or invalid
 
 
 def _is_said_by_another() -> bool:

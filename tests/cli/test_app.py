@@ -1,5 +1,6 @@
 """The command line's frame: help, version, usage, how failures are told, and that help is cheap."""
 
+import errno
 import io
 import json
 import os
@@ -273,6 +274,18 @@ def test_names_that_stdout_cannot_say(encoding, tmp_path):
     assert len(done.stdout.splitlines()) == 2
 
 
+def test_names_that_are_no_text_on_windows(monkeypatch):
+    """There they are UTF-16, of which one half may stand alone, also where stdout is UTF-8."""
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr("argan.cli.os", SimpleNamespace(**vars(os) | {"name": "nt"}))
+    monkeypatch.setattr("argan.cli.build_app", lambda: lambda *_, **__: print("\ud83d.png"))
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with pytest.raises(SystemExit) as exit:
+        main(["render"])
+    assert exit.value.code == 0
+    assert stdout.buffer.getvalue() == b"\\ud83d.png\n"
+
+
 def test_a_reader_that_has_gone_is_no_traceback():
     """`argan --help | true`, with a reader that has closed before anything is written."""
     read, write = os.pipe()
@@ -282,6 +295,25 @@ def test_a_reader_that_has_gone_is_no_traceback():
     os.close(write)
     assert done.stderr == ""
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("system", "where", "said"),
+    [
+        ("nt", (), ""),
+        ("nt", ("a?.jpg",), "error: a?.jpg: invalid argument\n"),
+        ("posix", (), "error: invalid argument\n"),
+    ],
+)
+def test_a_reader_that_has_gone_is_no_traceback_on_windows(monkeypatch, capfd, system, where, said):
+    """There it is an invalid argument (python/cpython#79935); an invalid name is still told."""
+
+    def command():
+        raise OSError(errno.EINVAL, "Invalid argument", *where)
+
+    monkeypatch.setattr("argan.cli._errors.os", SimpleNamespace(**vars(os) | {"name": system, "dup2": lambda *_: None}))
+    assert exit_code_of(command) == 1
+    assert capfd.readouterr().err == said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="is started with a closed stderr by POSIX's exec")
