@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,21 @@ def _share(file: Path) -> None:
         file.chmod(0o666 & ~UMASK)
 
 
+PATIENCE = 1.0 if os.name == "nt" else 0.0  # s; pip has as much
+
+
+def _rename(source: Path, target: Path) -> None:
+    """os.replace, again and again for a while on Windows: virus scanners hold open for a moment what is new."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(0.05)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
@@ -47,7 +63,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         _share(temporary)  # some libraries make files that only their owner can read
         flush(temporary)
-        os.replace(temporary, path)
+        _rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,15 +92,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def _put_in_place(folder: Path, path: Path) -> None:
     """Give a folder its name; one that has it is removed, or comes back where the system refuses."""
     if not path.exists():
-        os.replace(folder, path)
+        _rename(folder, path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
     try:
-        os.replace(path, old / path.name)
-        os.replace(folder, path)
+        _rename(path, old / path.name)
+        _rename(folder, path)
     except OSError:
         if not path.exists():
-            os.replace(old / path.name, path)
+            _rename(old / path.name, path)
         old.rmdir()
         raise
     shutil.rmtree(old)

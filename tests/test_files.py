@@ -27,6 +27,7 @@ def test_a_folder_that_cannot_be_replaced_is_kept(
 ) -> None:
     """As Windows refuses where another program has a file of it open: to move it aside, or to use its name."""
     write(tmp_path / "model", "before")
+    monkeypatch.setattr(files, "PATIENCE", 0.0)
     replace, calls = os.replace, []
 
     def refuse_one(source: Path, target: Path) -> None:
@@ -75,3 +76,27 @@ def test_a_folder_that_takes_no_files_is_told_at_once(tmp_path: Path, monkeypatc
     with pytest.raises(PermissionError), files.atomic_file(tmp_path / "photo.jpg"):
         pass
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_held_open_for_a_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """On Windows a virus scanner looks into what is new, and until it has, nobody renames it."""
+    replace, refused = os.replace, []
+
+    def refuse_twice(source: Path, target: Path) -> None:
+        if len(refused) < 2:
+            refused.append(source)
+            raise PermissionError
+        replace(source, target)
+
+    monkeypatch.setattr(files, "PATIENCE", 60.0)
+    monkeypatch.setattr(files.os, "replace", refuse_twice)
+    if kind == "folder":
+        write(tmp_path / "new", "text")
+    else:
+        with files.atomic_file(tmp_path / "new") as temporary:
+            temporary.write_text("text")
+    assert (tmp_path / "new" / "file" if kind == "folder" else tmp_path / "new").read_text() == "text"
+    assert len(refused) == 2
