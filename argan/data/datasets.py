@@ -141,7 +141,12 @@ def refuse_missing(data: str | os.PathLike[str]) -> None:
 
 def place_of(data: str) -> str:
     """A folder or an archive as an absolute path, however it is written (`photos`, `photos/`); names as they are."""
-    return data if data.partition(":")[0] in ("synthetic", *DATASETS) else os.path.abspath(Path(data).expanduser())
+    return data if data.partition(":")[0] in ("synthetic", *DATASETS) else _absolute(data)
+
+
+def _absolute(path: str) -> str:
+    """As Windows compares it: c:\\Photos is C:\\photos, and shells begin in either."""
+    return os.path.normcase(os.path.abspath(Path(path).expanduser()))
 
 
 def data_directory() -> Path:

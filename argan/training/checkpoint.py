@@ -43,10 +43,18 @@ def save(run: Path, players: Players, config: TrainConfig, step: int, photograph
         state = about | {"train": to_dict(config)}
         (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n")
     for old in hub.checkpoints(run)[: -config.keep_checkpoints]:
-        gone = old.with_name(f".{old.name}.old")  # first out of sight: being killed here leaves no half of a checkpoint
+        _remove(old)
+    return target
+
+
+def _remove(old: Path) -> None:
+    """A checkpoint that another process reads cannot be removed on Windows: it will be with the next one."""
+    gone = old.with_name(f".{old.name}.old")  # first out of sight: being killed here leaves no half of a checkpoint
+    try:
         old.rename(gone)
         shutil.rmtree(gone)
-    return target
+    except PermissionError as error:
+        warnings.warn(f"{old} could not be removed: {error.strerror}", stacklevel=3)
 
 
 def not_finite(players: Players) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import ntpath
 import signal
 import threading
 import warnings
@@ -306,6 +307,33 @@ def test_a_kill_while_an_old_checkpoint_is_removed_leaves_no_half_of_it(tmp_path
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
     checkpoint.remove_unfinished(tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000004"]
+
+
+def test_an_old_checkpoint_that_another_process_reads_is_removed_with_the_next(tmp_path, monkeypatch):
+    """Windows renames no folder of which a file is open; training must not end there."""
+
+    def refuse(path, target):
+        raise PermissionError(13, "Access is denied", str(path))
+
+    players, config = make_players(TINY, torch.device("cpu")), replace(TINY, keep_checkpoints=1)
+    checkpoint.save(tmp_path, players, config, 2, 12)
+    with (
+        monkeypatch.context() as patched,
+        pytest.warns(UserWarning, match=r"step-0000002 could not be removed: Access"),
+    ):
+        patched.setattr(Path, "rename", refuse)
+        checkpoint.save(tmp_path, players, config, 4, 12)
+    checkpoint.save(tmp_path, players, config, 6, 12)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000006"]
+
+
+def test_a_folder_is_the_same_however_windows_writes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.path.normcase", ntpath.normcase)
+    was, now = (replace(TINY, data=str(tmp_path / name)) for name in ("Photos", "photos"))
+    checkpoint.refuse_other_settings(was, now, tmp_path, None)
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="other settings"):
+        checkpoint.refuse_other_settings(was, now, tmp_path, None)
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
