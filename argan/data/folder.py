@@ -238,7 +238,7 @@ class CacheEntry:
         readers = register_heif()  # with which others may be read than without
         key = f"{CACHE_VERSION}\0{path.resolve()}\0{resolution}\0{fingerprint}\0{readers}"
         folder = cache_directory() if isinstance(where, bool) else Path(where)
-        stem = f"{path.stem}-{resolution}-{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]}"
+        stem = f"{path.stem}-{resolution}-{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()[:16]}"
         self.index, self.bytes = folder / f"{stem}.json", folder / f"{stem}.npy"
         self.resolution = resolution
 

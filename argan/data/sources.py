@@ -13,7 +13,8 @@ from argan.images import READS
 from argan.names import made_of
 
 Box = tuple[float, float, float, float]
-RESERVED = {"__MACOSX", "lost+found", "System Volume Information"}  # an archiver's own folder, and those of drives
+RESERVED = {"__macosx", "lost+found", "system volume information", "$recycle.bin"}
+"""An archiver's own folder, and those of drives, which Windows writes in several ways; in small letters."""
 
 
 class Source(ABC):
@@ -121,4 +122,4 @@ def is_picture(name: str) -> bool:
 
 def is_beside(part: str) -> bool:
     """Whether a file or folder among photographs is no photograph: hidden, reserved, or made by argan."""
-    return part.startswith(".") or part in RESERVED or bool(made_of(part))
+    return part.startswith(".") or part.lower() in RESERVED or bool(made_of(part))

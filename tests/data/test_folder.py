@@ -229,9 +229,24 @@ def test_what_a_drive_has_for_itself_is_not_looked_into(photos, monkeypatch):
     assert len(FolderSource(photos).names()) == 4
 
 
+def test_a_name_that_is_half_a_character(tmp_path):
+    """As Windows' names, which are UTF-16, may be."""
+    halves = [module.CacheEntry(tmp_path, name, 16, tmp_path).bytes for name in ("\ud83d.png", "\ud83e.png")]
+    assert halves[0] != halves[1]
+
+
 def test_other_files_are_passed_over(photos):
     own = ("a.depth.png", "a.depth-view.png", "a.bokeh.jpg", "a.sweep/a.001.jpg", "a.sweep.webp")  # argan wrote these
-    for name in ("readme.txt", "labels.mat", ".hidden.png", "__MACOSX/._a.webp", ".git/x.png", *own):
+    for name in (
+        "readme.txt",
+        "$RECYCLE.BIN/S-1-5/$R1.png",
+        "$Recycle.Bin/$R2.png",
+        "labels.mat",
+        ".hidden.png",
+        "__MACOSX/._a.webp",
+        ".git/x.png",
+        *own,
+    ):
         write(photos, name, b"not a picture")
     found = PhotoFolder(photos, 4, cache=False)
     assert len(found) == 4
