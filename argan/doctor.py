@@ -74,10 +74,15 @@ def package_faults() -> list[Fault]:
         faults.append(
             Fault(
                 "onnxruntime and onnxruntime-gpu are both installed, and each has overwritten files of the other",
-                f"pip uninstall --yes {both} && pip install {onnx_runtime()}",
+                then(f"pip uninstall --yes {both}", f"pip install {onnx_runtime()}"),
             )
         )
     return faults
+
+
+def then(first: str, second: str) -> str:
+    """Two commands, one after the other; the PowerShell that comes with Windows (5.1) knows no &&."""
+    return f"{first}, then {second}" if sys.platform == "win32" else f"{first} && {second}"
 
 
 def floors() -> dict[str, str]:
@@ -118,7 +123,7 @@ def onnx_runtime_faults() -> list[Fault]:
     return [
         Fault(
             f"there is a GPU, and {here} is built without CUDA",
-            f"pip uninstall --yes {here} && pip install onnxruntime-gpu",
+            then(f"pip uninstall --yes {here}", "pip install onnxruntime-gpu"),
         )
     ]
 

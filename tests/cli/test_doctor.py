@@ -71,6 +71,9 @@ def test_finds_two_onnx_runtimes(monkeypatch):
     monkeypatch.setattr(metadata, "packages_distributions", lambda: {"onnxruntime": list(doctor.ONNX_RUNTIMES)})
     (fault,) = [fault for fault in doctor.package_faults() if "both installed" in fault.fault]
     assert fault.mend.startswith("pip uninstall --yes onnxruntime onnxruntime-gpu && pip install onnxruntime")
+    monkeypatch.setattr("sys.platform", "win32")
+    (fault,) = [fault for fault in doctor.package_faults() if "both installed" in fault.fault]
+    assert "&" not in fault.mend  # which PowerShell 5.1 refuses
 
 
 @pytest.mark.parametrize(
