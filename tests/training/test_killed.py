@@ -66,6 +66,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 @pytest.mark.usefixtures("one_thread")
 def test_ten_kills_at_random_moments(tmp_path):
     context = multiprocessing.get_context("forkserver")
