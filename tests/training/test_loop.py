@@ -317,12 +317,10 @@ def test_an_old_checkpoint_that_another_process_reads_is_removed_with_the_next(t
 
     players, config = make_players(TINY, torch.device("cpu")), replace(TINY, keep_checkpoints=1)
     checkpoint.save(tmp_path, players, config, 2, 12)
-    with (
-        monkeypatch.context() as patched,
-        pytest.warns(UserWarning, match=r"step-0000002 could not be removed: Access"),
-    ):
+    with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", refuse)
-        checkpoint.save(tmp_path, players, config, 4, 12)
+        with pytest.warns(UserWarning, match=r"step-0000002 could not be removed: Access"):
+            checkpoint.save(tmp_path, players, config, 4, 12)
     checkpoint.save(tmp_path, players, config, 6, 12)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000006"]
 
