@@ -244,9 +244,9 @@ def fit_depth(disparity: Tensor, pixels: Tensor) -> Tensor:
 def plane_in_focus(focus: Focus, disparity: Tensor, model: Model | None = None) -> float:
     """The disparity in focus. `disparity` (1, 1, H, W); `model` is what estimated it, None for a given depth map."""
     learned = estimator_of(model).focus if model is not None else None
-    seen = learned is None or focus != "auto" if isinstance(focus, str) else isinstance(focus, tuple | list)
+    known = (learned is not None and focus == "auto") if isinstance(focus, str) else not isinstance(focus, tuple | list)
     # A map that nobody looks at is not copied from the GPU, 48 MB for 12 megapixels.
-    return resolve_focus(focus, disparity[0, 0].detach().cpu().numpy() if seen else NO_MAP, learned)
+    return resolve_focus(focus, NO_MAP if known else disparity[0, 0].detach().cpu().numpy(), learned)
 
 
 def learned_range(model: Model | None) -> float | None:
