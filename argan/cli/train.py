@@ -42,7 +42,7 @@ def train(
 
         argan train --data photos/ --preset argan-64         your own, on a GPU
 
-        argan train --data photos/ --preset photos-cpu       without one, in hours
+        argan train --data photos/ --preset photos-cpu       without one, in an hour or two
 
         torchrun --nproc-per-node 8 cli.py train --preset argan-128 --data photos/     on eight
     """

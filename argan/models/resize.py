@@ -19,7 +19,7 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
         return _resize_by_products(x, size)
     if _too_much_for_cuda(x, size):
         with full_precision(x.device):
-            return _resize_by_products(x.float(), size).to(x.dtype)
+            return _resize_by_products(x.float(), size).to(x.dtype)  # its weights are float32
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 

@@ -48,7 +48,7 @@ def save(run: Path, players: Players, config: TrainConfig, step: int, photograph
 
 
 def _remove(old: Path) -> None:
-    """A checkpoint that another process reads cannot be removed on Windows: it will be with the next one."""
+    """On Windows a checkpoint that another process reads stays, with a warning, until the next one is written."""
     gone = old.with_name(f".{old.name}.old")  # first out of sight: being killed here leaves no half of a checkpoint
     try:
         old.rename(gone)
