@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +32,10 @@ EDGE = 1.0, 2.0  # where blur radii in a 3 x 3 neighbourhood differ by more, pix
 MIXED = 0.2, 1.0  # what mixed pixels count for when surfaces' colours are fitted, at first and with the shares found
 DOUBT = 0.05  # how much a mixed pixel's disparity counts for, beside its colour
 HELD = 0.3  # a pixel has at least this part of the share that its own disparity names
+MIDDLE = 12  # of 5 x 5
 NOISE = 1e-5  # variance of colour that even a smooth surface is thought to have
 TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
+AT_ONCE = 2**18  # mixed pixels, at most, that are taken apart at a time
 FADE = 0.1  # hidden surfaces end softly: where what they are known by weighs less
 
 
@@ -51,28 +54,93 @@ def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     rgba, place = torch.cat([image, torch.ones_like(coc)], 1), plan.place(coc)
     if not len(rows):
         return Sheets(rgba, place, rgba.new_zeros(4, 0), place.new_zeros(1, 0), rows, columns, plan.cell)
-
-    (height, width), pixels = image.shape[-2:], rows * image.shape[-1] + columns
-    around = torch.arange(-2, 3, device=rows.device)
-    row, column = (rows[:, None] + around).clamp(0, height - 1), (columns[:, None] + around).clamp(0, width - 1)
-    square = (row[:, :, None] * width + column[:, None, :]).flatten()
-    nearness = torch.exp(-(around[:, None].square() + around.square()).to(coc) / 2).flatten()
-    image, coc, edge, near, far = (x[0].flatten(1) for x in (image, coc, edge, near, far))
-    near, far = near[:, pixels], far[:, pixels]
-    colours = image[:, square].view(3, -1, 25)
-    shown = colours.clamp(max=plan.white)  # lamps tell nothing about the mixture
-    side = (coc[:, square].view(1, -1, 25) - far[..., None]) / (near - far).clamp(min=EPS)[..., None]
-    side, mixed = side.clamp(0, 1), edge[:, square].view(1, -1, 25)
-    share = side
+    pixels = rows * image.shape[-1] + columns
+    near, far = near.flatten(2)[0, :, pixels], far.flatten(2)[0, :, pixels]
+    mixtures = Mixtures(image[0], coc[0], edge[0], pixels, near, far, plan.white)
+    found, fits = None, []
     for trust in MIXED:
-        surfaces = two_colours(shown, share, nearness * (1 - (1 - trust) * mixed))
-        found = shares(image[:, pixels].clamp(max=plan.white), side[..., 12], edge[:, pixels], *surfaces)
-        everywhere = side.new_zeros(1, height * width).index_copy(1, pixels, found)
-        share = torch.where(mixed > 0, everywhere[:, square].view_as(side), side)
-    near_rgba, far_rgba = apart(image[:, pixels], found, *surfaces, *variances(colours, share, nearness, *surfaces))
+        fits = [part.fit(trust, found) for part in mixtures.parts()]
+        share = torch.cat([share for share, *_ in fits], 1)
+        found = torch.zeros_like(coc).view(1, -1).index_copy(1, pixels, share)
+    surfaces = [part.surfaces(found, *fit) for part, fit in zip(mixtures.parts(), fits, strict=True)]
+    near_rgba, far_rgba = (torch.cat(parts, 1) for parts in zip(*surfaces, strict=True))
     near_place = place.flatten(2)[0].index_copy(1, pixels, plan.place(near)).view_as(place)
     rgba = rgba.flatten(2)[0].index_copy(1, pixels, near_rgba).view_as(rgba)
     return Sheets(rgba, near_place, far_rgba, plan.place(far), rows, columns, plan.cell)
+
+
+@dataclass
+class Mixtures:
+    """Pixels of a picture in which a near and a far surface are mixed."""
+
+    image: Tensor  # (3,h,w)
+    coc: Tensor  # (1,h,w)
+    edge: Tensor  # (1,h,w), how surely a pixel is mixed
+    pixels: Tensor  # (N,), which they are, row by row
+    near: Tensor  # (1,N), the surfaces' blur radii
+    far: Tensor  # (1,N)
+    white: float
+
+    def parts(self) -> Iterator[Mixtures]:
+        """At most AT_ONCE of them at a time, each to be let go before the next: what is around a pixel takes 2 kB."""
+        if len(self.pixels) <= AT_ONCE:
+            yield self
+            return
+        each = (x.split(AT_ONCE, -1) for x in (self.pixels, self.near, self.far))
+        for pixels, near, far in zip(*each, strict=True):
+            yield replace(self, pixels=pixels, near=near, far=far)
+
+    def fit(self, trust: float, found: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The near surface's share (1,N), and colours (3,N) of the near and the far surface.
+
+        Mixed pixels around count for `trust`, with the shares `found` (1,h*w) before, if any were.
+        """
+        shown = self.colours.clamp(max=self.white)  # lamps tell nothing about the mixture
+        near, far = two_colours(shown, self.share(found), self.nearness * (1 - (1 - trust) * self.mixed))
+        return shares(shown[..., MIDDLE], self.side[..., MIDDLE], self.mixed[..., MIDDLE], near, far), near, far
+
+    def surfaces(self, found: Tensor | None, share: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+        """Premultiplied RGBA (4,N) of the near and the far surface, of which `fit` is known."""
+        vary = variances(self.colours, self.share(found), self.nearness, near, far)
+        return apart(self.colours[..., MIDDLE], share, near, far, *vary)
+
+    def share(self, found: Tensor | None) -> Tensor:
+        """Of the near surface in each of the pixels around, (1,N,25)."""
+        return self.side if found is None else torch.where(self.mixed > 0, found[:, self.around], self.side)
+
+    @cached_property
+    def around(self) -> Tensor:
+        """The 5 x 5 pixels around each, (N,25)."""
+        height, width = self.coc.shape[-2:]
+        row = ((self.pixels // width)[:, None] + self.steps).clamp(0, height - 1)
+        column = ((self.pixels % width)[:, None] + self.steps).clamp(0, width - 1)
+        return (row[:, :, None] * width + column[:, None, :]).flatten(1)
+
+    @cached_property
+    def colours(self) -> Tensor:
+        """Of the pixels around, (3,N,25)."""
+        return self.image.flatten(1)[:, self.around]
+
+    @cached_property
+    def side(self) -> Tensor:
+        """On which side of the edge disparity has the pixels around, (1,N,25): 0 far, 1 near."""
+        side = self.coc.flatten(1)[:, self.around] - self.far[..., None]
+        return (side / (self.near - self.far).clamp(min=EPS)[..., None]).clamp(0, 1)
+
+    @cached_property
+    def mixed(self) -> Tensor:
+        """How surely the pixels around are, (1,N,25)."""
+        return self.edge.flatten(1)[:, self.around]
+
+    @cached_property
+    def steps(self) -> Tensor:
+        return torch.arange(-2, 3, device=self.pixels.device)
+
+    @cached_property
+    def nearness(self) -> Tensor:
+        """What the pixels around count for, (25,)."""
+        square = self.steps.square().to(self.coc)
+        return torch.exp(-(square[:, None] + square) / 2).flatten()
 
 
 def two_colours(shown: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -169,6 +169,23 @@ def test_mixed_pixels_are_taken_apart():
     torch.testing.assert_close(of_near[:3] / of_near[3], near.flatten(), rtol=0, atol=0.05)
 
 
+def test_mixed_pixels_are_taken_apart_a_few_at_a_time(monkeypatch):
+    """As all at once, and no more of them at a time than is allowed."""
+    image, disparity = picture(40, 50)
+    coc, many = 6 * disparity, []
+
+    def sheets():
+        return reference.unmix(image, coc.expand(-1, 3, -1, -1), Plan.of(coc, LENS))
+
+    whole, two_colours = sheets(), reference.two_colours
+    monkeypatch.setattr(reference, "two_colours", lambda *x: many.append(x[0].shape[1]) or two_colours(*x))
+    monkeypatch.setattr(reference, "AT_ONCE", 7)
+    few = sheets()
+    assert max(many) == 7 and sum(many) == 2 * len(whole.rows) > 100
+    for name in ("near", "place", "far", "far_place", "rows", "columns"):
+        assert torch.equal(getattr(few, name), getattr(whole, name)), name
+
+
 def test_the_frame_edge_is_extended():
     """A picture of stripes across the edge looks the same at the edge as far from it."""
     image = torch.rand(1, 3, 1, 90).expand(1, 3, 60, 90)
