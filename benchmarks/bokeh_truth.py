@@ -1,7 +1,7 @@
 """The photo renderer and others against what a thin lens would have seen: PSNR in dB around depth edges and over all.
 
 python benchmarks/bokeh_truth.py [--samples 2000] [--supersample 1] [--json] [--pictures FOLDER]
-python benchmarks/bokeh_truth.py --twice    how well argan's pictures of twice the size agree
+python benchmarks/bokeh_truth.py --twice [--photos PHOTO_OR_FOLDER...]    how well argan's of twice the size agree
 python benchmarks/bokeh_truth.py --radii 15 30 60 120    a disc before a plane, blurred so much
 """
 
@@ -9,18 +9,24 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "kernels"))
 import truth
 
+import argan
+from argan.cli._batch import find_photos
+from argan.images import read_photo, to_pil
 from argan.kernels import render_bokeh
 from argan.kernels.bokeh.areas import halved
+from argan.light import to_linear
 
 RENDERERS: dict[str, Callable[..., Tensor]] = {  # of image, disparity, focus and radius
     "all in focus": lambda image, *_: image,
@@ -42,11 +48,12 @@ def main() -> None:
     parser.add_argument(
         "--twice", action="store_true", help="compare with renderings of twice the size, not with a lens"
     )
+    parser.add_argument("--photos", type=Path, nargs="+", help="compare these of twice the size, not the scenes")
     parser.add_argument("--radii", type=float, nargs="+", help="two planes instead of the scenes; blur radii in pixels")
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     if options.twice:
-        print(twice())
+        print(photos_twice(options.photos) if options.photos else twice())
         return
     if options.radii:
         rows = [row for radius in options.radii for row in judge_two_planes(radius, options)]
@@ -109,27 +116,52 @@ def twice() -> str:
     for scene, image, disparity in larger:
         _, nearest = scene.all_in_focus()
         image = image.clamp(max=1)
-        drawn.append(agreement(scene, halved(image, 1), nearest, image, disparity))
+        drawn.append(agreement(scene.focus.values(), truth.crop, halved(image, 1), nearest, image, disparity))
     for scene in truth.scenes():
         image, disparity = (x.clamp(max=1) for x in scene.all_in_focus())
-        repeated.append(agreement(scene, image, disparity, four_times(image), four_times(disparity)))
+        repeated.append(
+            agreement(scene.focus.values(), truth.crop, image, disparity, four_times(image), four_times(disparity))
+        )
     for (scene, *_), *both in zip(larger, drawn, repeated, strict=True):
         cells = [f"{focus} {a:.1f} / {b:.1f}" for focus, a, b in zip(scene.focus, *both, strict=True)]
         lines.append("  ".join([f"{scene.name:8}", *cells]))
-    for kind in (drawn, repeated):
-        cases = [case for scene in kind for case in scene]
-        least, enough = min(cases), sum(case >= 40 for case in cases)
-        lines.append(f"mean {fmean(cases):.1f} dB, least {least:.1f}, {enough} of {len(cases)} at 40 dB or more")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(summary(kind) for kind in (drawn, repeated))])
 
 
-def agreement(scene: truth.Scene, image: Tensor, disparity: Tensor, *larger: Tensor) -> list[float]:
-    """PSNR in dB for each focus between a picture blurred, and the `larger` one blurred and halved."""
+def photos_twice(photos: list[Path]) -> str:
+    """The same for photographs of 960 pixels and their halves, with the depth that the shipped estimator sees in them.
+
+    Focused where a tenth, half and nine tenths of each are farther.
+    """
+    model, lines, all_cases = argan.load(), [], []
+    for path in find_photos(photos):
+        picture = to_pil(read_photo(path)).convert("RGB")
+        size = [2 * round(480 * length / max(picture.size)) for length in picture.size]
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+        image = to_linear(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] / 255)
+        disparity = torch.from_numpy(argan.estimate_depth(picture, model=model))[None, None]
+        focuses = [float(disparity.quantile(share)) for share in (0.1, 0.5, 0.9)]
+        cases = agreement(focuses, lambda whole: whole, halved(image, 1), halved(disparity, 1), image, disparity)
+        lines.append("  ".join([f"{path.stem[:20]:20}", *(f"{case:.1f}" for case in cases)]))
+        all_cases.append(cases)
+    return "\n".join([*lines, summary(all_cases)])
+
+
+def summary(pictures: list[list[float]]) -> str:
+    cases = [case for picture in pictures for case in picture]
+    enough = sum(case >= 40 for case in cases)
+    return f"mean {fmean(cases):.1f} dB, least {min(cases):.1f}, {enough} of {len(cases)} at 40 dB or more"
+
+
+def agreement(
+    focuses: Iterable[float], crop: Callable[[Tensor], Tensor], image: Tensor, disparity: Tensor, *larger: Tensor
+) -> list[float]:
+    """PSNR in dB for each focus between a picture blurred, and the `larger` one blurred and halved, of their `crop`."""
     cases = []
-    for focus in scene.focus.values():
+    for focus in focuses:
         rendered = render_bokeh(image, disparity, truth.RADIUS, focus)
         reduced = halved(render_bokeh(*larger, 2 * truth.RADIUS, focus), 1)
-        cases.append(truth.psnr(truth.crop(rendered)[0], truth.crop(reduced)[0]))
+        cases.append(truth.psnr(crop(rendered)[0], crop(reduced)[0]))
     return cases
 
 
@@ -153,8 +185,6 @@ def table(rows: list[dict]) -> str:
 
 
 def save(path: Path, pictures: list[Tensor]) -> None:
-    from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = truth.display(torch.cat(pictures, -1)).permute(1, 2, 0)
     Image.fromarray((255 * sheet).round().byte().numpy()).save(path)
