@@ -104,6 +104,15 @@ def test_penalties_and_consistency_come_when_they_are_due(monkeypatch):
     assert seen == [(True, False), (False, False), (False, True), (True, True)]
 
 
+def watch(players, monkeypatch) -> list[tuple]:
+    """What both players are asked about from now on, in order."""
+    asked = []
+    for name in ("discriminator_terms", "generator_terms"):
+        own = getattr(players, name)
+        monkeypatch.setattr(players, name, lambda *given, own=own: asked.append(given) or own(*given))
+    return asked
+
+
 def test_framing_comes_before_rendering_and_colours_after_it(monkeypatch):
     players = players_of(augment=1.0)
     (draws,) = players.parts(rng())
@@ -190,10 +199,15 @@ class Affine(torch.nn.Module):
         return self.scale * image + self.offset
 
 
+def cycle_players_of(**loss) -> CyclePlayers:
+    """Of a tiny CycleGAN with these settings."""
+    settings = replace(with_system(TINY, "cyclegan", "tiny"), batch=4, translator=TranslatorConfig(width=4, blocks=1))
+    return make_players(replace(settings, loss=replace(settings.loss, **loss)), torch.device("cpu"))
+
+
 def cycle_players(**loss) -> CyclePlayers:
     """With a translator to shallow that adds 0.1 and one back that halves."""
-    settings = replace(with_system(TINY, "cyclegan", "tiny"), batch=4, translator=TranslatorConfig(width=4, blocks=1))
-    players = make_players(replace(settings, loss=replace(settings.loss, **loss)), torch.device("cpu"))
+    players = cycle_players_of(**loss)
     players.generator.translator, players.generator.back = Affine(1.0, 0.1), Affine(0.5, 0.0)
     return players
 
@@ -226,9 +240,23 @@ def test_each_judge_tells_its_own_domain_from_what_becomes_of_the_other():
     torch.testing.assert_close(total - without, 4 * 2 * penalties)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_translators_and_judges_are_told_which_photographs_are_deep_and_pay_penalties_when_due(accumulate, monkeypatch):
+    players = cycle_players_of(r1_interval=3)
+    players.config = replace(players.config, accumulate=accumulate)
+    asked = watch(players, monkeypatch)
+    for step in range(4):
+        players.step(photographs(), step, rng())
+    assert [given[2] for given in asked if len(given) == 3] == accumulate * [True] + 2 * accumulate * [False] + (
+        accumulate * [True]
+    )
+    parts = 4 * 2 * list(photographs().chunk(accumulate))  # of each step, for the judges and for the translators
+    for (deep, shallow, *_), part in zip(asked, parts, strict=True):
+        assert deep.equal(part[0::2]) and shallow.equal(part[1::2])
+
+
 def test_deep_photographs_and_what_becomes_of_them_are_shown_and_the_way_there_is_shipped(tmp_path, monkeypatch):
-    settings = replace(with_system(TINY, "cyclegan", "tiny"), batch=4, translator=TranslatorConfig(width=4, blocks=1))
-    players, shown = make_players(settings, torch.device("cpu")), []
+    players, shown = cycle_players_of(), []
     monkeypatch.setattr(pictures, "save_picture", lambda rows, path: shown.extend(rows))
     players.save_samples(tmp_path / "none.png")
     assert shown == []
@@ -237,5 +265,5 @@ def test_deep_photographs_and_what_becomes_of_them_are_shown_and_the_way_there_i
     average = players.average.module
     torch.testing.assert_close(shown, [photographs()[0::2], average.translator(photographs()[0::2]).detach()])
     config, weights = players.shown_model()
-    assert config.translator == settings.translator
+    assert config.translator == players.config.translator
     assert all(torch.equal(weights[f"translator.{name}"], x) for name, x in average.translator.state_dict().items())
