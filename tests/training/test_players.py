@@ -113,6 +113,24 @@ def watch(players, monkeypatch) -> list[tuple]:
     return asked
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_turns_are_of_photographs_as_they_are_shown_and_of_what_is_due(accumulate, monkeypatch):
+    players = players_of(augment=1.0)
+    players.config = replace(players.config, accumulate=accumulate)
+    parts, asked = players.parts(rng()), watch(players, monkeypatch)
+    shown = [players.photographs(*pair) for pair in zip(photographs().chunk(accumulate), parts, strict=True)]
+    for due in (False, True):
+        asked.clear()
+        players.turns(photographs(), *parts, penalise=due, consistent=not due)
+        for (real, fake, penalise), (beside, scene, part, consistent), photos, draws in zip(
+            asked[:accumulate], asked[accumulate:], shown, parts, strict=True
+        ):
+            assert real.equal(photos) and beside.equal(photos)
+            assert fake.equal(scene.shown) and not fake.equal(scene.deep)
+            assert part is draws
+            assert (penalise, consistent) == (due, not due)
+
+
 def test_framing_comes_before_rendering_and_colours_after_it(monkeypatch):
     players = players_of(augment=1.0)
     (draws,) = players.parts(rng())
