@@ -131,6 +131,22 @@ def test_turns_are_of_photographs_as_they_are_shown_and_of_what_is_due(accumulat
             assert (penalise, consistent) == (due, not due)
 
 
+def test_the_generator_is_judged_by_what_has_just_learned(monkeypatch):
+    players, asked = players_of(), []
+    before = players.discriminator.logit.weight.clone()
+    monkeypatch.setattr(players, "judge", lambda images: asked.append(None) or players.discriminator(images))
+    own = players.generator_terms
+
+    def terms(*given):
+        assert len(asked) == 2  # of photographs and of samples
+        assert not players.discriminator.logit.weight.equal(before)
+        return own(*given)
+
+    monkeypatch.setattr(players, "generator_terms", terms)
+    players.step(photographs(), 0, rng())
+    assert len(asked) == 3
+
+
 def test_framing_comes_before_rendering_and_colours_after_it(monkeypatch):
     players = players_of(augment=1.0)
     (draws,) = players.parts(rng())
