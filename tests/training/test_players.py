@@ -1,5 +1,6 @@
 """What the players minimise, term by term, with which optimizers, and what of it is shown and shipped."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -145,6 +146,16 @@ def test_the_generator_is_judged_by_what_has_just_learned(monkeypatch):
     monkeypatch.setattr(players, "generator_terms", terms)
     players.step(photographs(), 0, rng())
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("system", ["argan", "cyclegan"])
+def test_a_step_teaches_every_weight(system):
+    """T's too, which learns with the generator, and both ways of translators."""
+    players = cycle_players_of() if system == "cyclegan" else players_of(mixture="shallow")
+    before = [copy.deepcopy(network.state_dict()) for network in (players.generator, players.discriminator)]
+    players.step(photographs(), 0, rng())
+    for network, was in zip((players.generator, players.discriminator), before, strict=True):
+        assert not [name for name, x in network.named_parameters() if x.equal(was[name])]
 
 
 def test_framing_comes_before_rendering_and_colours_after_it(monkeypatch):
