@@ -212,6 +212,12 @@ def test_viewpoints_run_from_left_to_right():
     assert pictures.in_views(ModelConfig(), count=1, views=1, seed=0)[1] is None
 
 
+def test_what_is_nearer_is_brighter_in_a_picture_of_depth():
+    disparity = torch.tensor([-3.0, -1.0, 0.0, 1.0]).expand(2, 1, 4, 4) * torch.tensor([1.0, 5.0]).view(2, 1, 1, 1)
+    expected = torch.tensor([0.0, 0.5, 0.75, 1.0]).expand(2, 3, 4, 4)
+    torch.testing.assert_close(pictures.depth_picture(disparity), expected)
+
+
 def test_many_samples_are_made_in_batches_and_are_the_same(monkeypatch):
     players, noise = players_of(), torch.randn(5, 8, generator=rng())
     with torch.no_grad():
