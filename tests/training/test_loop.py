@@ -158,6 +158,23 @@ def test_photographs_are_mirrored_half_of_the_time():
     assert 0.4 < seen[0].float().mean() < 0.6
 
 
+def test_every_photograph_is_drawn_and_the_seed_decides_in_which_order():
+    class Recorded(list):
+        def batch(self, indices, flips, device):
+            return indices
+
+    def drawn(seed):
+        coming = loop.batches(Recorded([None] * 9), replace(TINY, batch=20, seed=seed), 0, torch.device("cpu"))
+        indices = torch.stack([next(coming)[0] for _ in range(10)])
+        coming.close()
+        return indices
+
+    first = drawn(0)
+    assert first.unique().tolist() == list(range(9))
+    assert not first[0].equal(first[1])
+    assert first.equal(drawn(0)) and not first.equal(drawn(1))
+
+
 def test_a_second_signal_acts_as_it_would_have():
     before = signal.getsignal(signal.SIGTERM)
     with loop.stop_signals() as received:
