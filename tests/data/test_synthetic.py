@@ -128,6 +128,26 @@ def test_a_near_plane_hides_the_ground():
     np.testing.assert_allclose(photo[:, [8, 0], [8, 0]], [[0, 1]] * 3, atol=1e-3)
 
 
+def test_what_hides_is_as_blurred_as_what_it_shows():
+    """A black disc before a white wall in focus, wide open: at its edge half of the lens sees past it."""
+    scene = draw_scene(np.random.default_rng(3))
+    parts = {name: getattr(scene, name)[[0, -1]] for name in scene.__dataclass_fields__ if name != "lights"}
+    parts["color"] = parts["second"] = np.array([[1, 1, 1], [0, 0, 0]], np.float32)
+    parts["center"], parts["radius"] = np.zeros((2, 2), np.float32), np.array([9, 0.25], np.float32)
+    parts["disparity"], parts["tilt"] = np.array([0, 1], np.float32), np.zeros(2, np.float32)
+    parts["stretch"], parts["lobe_depth"] = np.ones(2, np.float32), np.zeros(2, np.float32)
+    two = synthetic.Planes(**parts, lights=np.zeros((0, 4), np.float32))
+    light = synthetic.decode(photograph(two, 64, 1.0, np.random.default_rng(0)))[0]
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    distance = np.hypot(rows, columns) / 64
+    blurred = np.abs(distance - 0.25) < 0.5 * synthetic.BLUR_RADIUS
+    assert 0.4 < light[np.abs(distance - 0.25) < 0.01].mean() < 0.65
+    assert light[blurred].min() > 0.02
+    assert light[blurred].max() < 0.98
+    np.testing.assert_allclose(light[distance < 0.25 - 1.1 * synthetic.BLUR_RADIUS], 0, atol=1e-3)
+    np.testing.assert_allclose(light[distance > 0.25 + 1.1 * synthetic.BLUR_RADIUS], 1, atol=1e-3)
+
+
 def test_shares_of_pinholes_and_open_lenses():
     rng = [np.random.default_rng([0, index]) for index in range(40)]
     sharp = [sharpness(draw_photo(16, generator)[0]) for generator in rng]
