@@ -148,6 +148,16 @@ def test_what_hides_is_as_blurred_as_what_it_shows():
     np.testing.assert_allclose(light[distance > 0.25 + 1.1 * synthetic.BLUR_RADIUS], 1, atol=1e-3)
 
 
+def test_a_plane_moves_as_one_that_is_hardly_tilted():
+    side, margin = 50, 12
+    wide = np.random.default_rng(0).random((side + 2 * margin, side + 2 * margin))
+    for disparity in (-0.85, 0.65):
+        seen = [
+            wide[synthetic.seen_through(np.array([0.08, -0.1]), disparity, tilt, side, margin)] for tilt in (0, 1e-6)
+        ]
+        np.testing.assert_array_equal(*seen)
+
+
 def test_shares_of_pinholes_and_open_lenses():
     rng = [np.random.default_rng([0, index]) for index in range(40)]
     sharp = [sharpness(draw_photo(16, generator)[0]) for generator in rng]
