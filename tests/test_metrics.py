@@ -197,6 +197,16 @@ def test_kid_interval_covers_zero_for_equal_distributions_and_not_for_different_
     assert 0 < far.low < far.value < far.high
 
 
+def test_kid_is_as_unsure_as_the_smaller_set_whichever_that_is():
+    few, many, others = random_map(0, 12, 8), random_map(1, 200, 8), random_map(2, 200, 8) + 0.7
+    left, right, sure = (
+        kid.high - kid.low
+        for kid in (metrics.kid(few, others), metrics.kid(others, few), metrics.kid(many, others, subsets=1))
+    )
+    assert left == pytest.approx(right, rel=0.3)
+    assert left > 1.4 * sure
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_kid_of_few_samples_has_an_interval(count):
     """A resample may hold one of them alone, which has no pairs."""
