@@ -11,7 +11,7 @@ from argan.models import aperture
 from argan.models.aperture import ApertureRenderer, aperture_views, render_mixture, rendered_rows
 from argan.models.discriminator import Discriminator, ResidualDownBlock
 from argan.models.estimator import DepthEstimator, DepthPredictor
-from argan.models.generator import Generator, ResidualUpBlock, UpBlock
+from argan.models.generator import AdaIN, Generator, ResidualUpBlock, UpBlock
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 128])
@@ -66,6 +66,15 @@ def test_up_block_is_nearest_upsampling_and_convolution():
     kernel = block.weight.transpose(0, 1).flip(2, 3)  # a transposed convolution correlates with the mirrored kernel
     expected = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), kernel, padding=1)
     torch.testing.assert_close(block(x, z), F.leaky_relu(block.norm(expected, z), 0.2))
+
+
+def test_the_style_sets_mean_and_spread_of_every_channel():
+    norm = AdaIN(5, z_dim=3)
+    x, z = 7 + 2 * torch.randn(2, 5, 16, 16), torch.randn(2, 3)
+    scale, offset = norm.style(z).chunk(2, dim=1)
+    styled = norm(x, z)
+    torch.testing.assert_close(styled.mean((2, 3)), offset, atol=1e-5, rtol=0)
+    torch.testing.assert_close(styled.std((2, 3), correction=0), (1 + scale).abs(), atol=1e-4, rtol=0)
 
 
 def test_residual_blocks_double_and_halve():
