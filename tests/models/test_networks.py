@@ -99,6 +99,13 @@ def test_discriminator_judges_each_image():
     assert logits.shape == (3,)
 
 
+def test_discriminator_sees_whether_a_batch_is_all_alike():
+    discriminator, (image, other) = Discriminator(32, width=8), torch.rand(2, 1, 3, 32, 32)
+    alone, alike, varied = (discriminator(torch.cat(batch))[0] for batch in ([image], [image, image], [image, other]))
+    torch.testing.assert_close(alike, alone)
+    assert (varied - alike).abs() > 1e-4
+
+
 def test_aperture_is_the_papers_five_by_five_less_the_corners():
     views = aperture_views(5)
     assert views.shape == (21, 2)
