@@ -85,6 +85,10 @@ def test_residual_blocks_double_and_halve():
     torch.nn.init.zeros_(down.down.weight)
     torch.nn.init.zeros_(down.down.bias)
     torch.testing.assert_close(down(x), down.shortcut(F.avg_pool2d(x, 2)) * 0.5**0.5)  # the shortcut alone is left
+    torch.nn.init.zeros_(up.norm.style.weight)
+    up.norm.style.bias.data = torch.tensor(7 * [-1.0] + 7 * [0.0])  # scale and offset: nothing passes
+    expected = F.interpolate(up.shortcut(x), scale_factor=2.0, mode="nearest") * 0.5**0.5
+    torch.testing.assert_close(up(x, z), expected)
 
 
 def test_residual_networks_play_at_every_size():
