@@ -198,6 +198,16 @@ def test_with_photographs_and_no_estimator_it_learns_twice():
     assert any(not torch.equal(goes_on[name], value) for name, value in once.state_dict().items())
 
 
+def test_the_error_is_the_mean_absolute_one_of_disparity(monkeypatch):
+    """With steps of no length, so that the estimator that is learned is the one that was measured."""
+    image, disparity, reports = torch.rand(4, 3, 16, 16), torch.randn(4, 1, 16, 16), []
+    monkeypatch.setattr(learning, "draw_pairs", lambda *_: (image, disparity))
+    config = DepthConfig(width=8, steps=1, batch=4, encoder="none", lr=0.0)
+    learned = train_depth(make_model(), config, device="cpu", report=reports.append)
+    error = (learned.depth.estimator(image) - disparity).abs().mean()
+    assert reports[0].stats["error"] == pytest.approx(float(error), rel=1e-5)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
 def test_any_number_of_steps(steps):
     reports = []
