@@ -208,6 +208,19 @@ def test_the_error_is_the_mean_absolute_one_of_disparity(monkeypatch):
     assert reports[0].stats["error"] == pytest.approx(float(error), rel=1e-5)
 
 
+def test_steps_grow_to_the_length_that_is_asked_for_and_shrink_to_nothing(monkeypatch):
+    rates, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a)
+    )
+    monkeypatch.setattr(learning, "draw_pairs", lambda *_: (torch.rand(2, 3, 16, 16), torch.randn(2, 1, 16, 16)))
+    train_depth(make_model(), DepthConfig(width=8, steps=20, batch=2, encoder="none", lr=7e-3), device="cpu")
+    assert len(rates) == 20
+    assert max(rates) == pytest.approx(7e-3)
+    assert rates[0] < 0.1 * max(rates)
+    assert rates[-1] < 1e-3 * max(rates)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
 def test_any_number_of_steps(steps):
     reports = []
