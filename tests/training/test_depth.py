@@ -320,6 +320,11 @@ def test_framing_moves_image_and_disparity_together():
     assert not torch.equal(moved, disparity)
 
 
+def test_what_is_framed_is_framed_with_its_disparity():
+    image, disparity = torch.rand(4, 3, 16, 16), torch.rand(4, 1, 16, 16)
+    assert torch.equal(augment(image, disparity, rng())[1], reframe(image, disparity, rng())[1])
+
+
 @pytest.mark.parametrize("change", ["soften", "relight", "invert", "recolor", "add_noise", "compress"])
 def test_augmentation_makes_every_change(change, monkeypatch):
     called, do = [], getattr(augmentation, change)
