@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -429,6 +430,28 @@ def test_a_stage_recedes_and_figures_stand_on_it():
         assert lower_is_nearer.float().mean() > 0.9
         falls = one[:-1] - one[1:]
         assert falls.max() < 0.35  # feet: a figure ends where the plane is about as near
+
+
+def test_a_stage_shows_what_its_depth_says(monkeypatch):
+    """A wall of 0.5 that is farthest, a ground of 0.25 that recedes to it; of samples white on black, white alone."""
+    monkeypatch.setattr(augmentation, "recolor", lambda image, _: image)
+    monkeypatch.setattr(augmentation, "ground_plane", lambda texture, *_: torch.full_like(texture, 0.25))
+    monkeypatch.setattr(augmentation, "backdrop", lambda texture, _: torch.full_like(texture, 0.5))
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    discs = [((x - side) ** 2 + y**2 < 0.15).float() for side in (-0.5, 0.5)]
+    disparity = torch.stack(discs)[:, None].repeat(8, 1, 1, 1)
+    image, chosen = disparity.expand(-1, 3, -1, -1).contiguous(), torch.rand(16, generator=rng()) < 0.6
+    scene, place = stage(image, disparity, rng(), share=0.6)
+    assert torch.equal(scene[~chosen], image[~chosen]) and torch.equal(place[~chosen], disparity[~chosen])
+    scene, place = scene[chosen, :1], place[chosen]
+    assert scene.min() > 0.2
+    wall, ground, figures = scene == 0.5, scene == 0.25, scene > 0.99
+    assert 0.01 < figures.float().mean() < wall.float().mean() + ground.float().mean()
+    torch.testing.assert_close(place[wall], torch.zeros(int(wall.sum())))
+    for one, seen in zip(place[:, 0], ground[:, 0], strict=True):
+        rows = [row[here] for row, here in zip(one, seen, strict=True) if here.any()]
+        assert all(row.max() - row.min() < 1e-5 for row in rows)
+        assert all(lower[0] > upper[0] for upper, lower in pairwise(rows))
 
 
 def test_light_and_negatives_leave_the_share_that_is_asked_for():
