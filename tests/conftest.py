@@ -6,8 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # beside other work an example can take long
+hypothesis.settings.load_profile("untimed")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":  # read when a kernel is defined, so it is set before argan.kernels can be imported

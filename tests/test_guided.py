@@ -90,7 +90,7 @@ def test_batches_do_not_mix() -> None:
     torch.testing.assert_close(both[1:], guided_upsample(depths[1:], second[0]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(16, 70), st.integers(16, 70))
 def test_any_size(h: int, w: int, height: int, width: int) -> None:
     result = guided_upsample(torch.rand(1, 1, h, w), torch.rand(1, 3, height, width))
@@ -160,7 +160,7 @@ def test_what_recedes_is_not_settled() -> None:
     assert (settle(floor, image) - floor).abs().max() < 0.02
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(0, 1))
 def test_settling_keeps_constants_and_adds_no_extremes(h: int, w: int, value: float) -> None:
     image, disparity = torch.rand(2, 3, h, w), torch.rand(2, 1, h, w)

@@ -753,7 +753,7 @@ def test_broken_files_are_one_line(tmp_path: Path, kind: str, message: str) -> N
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from([".jpg", ".png", ".tif", ".webp", ".gif"]),
     st.integers(0, 10_000),

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 DISK = torch.tensor([(x, y) for y in range(-2, 3) for x in range(-2, 3) if abs(x * y) < 4], dtype=torch.float64)
 CROSS = torch.tensor([(0, 0), (-1, 0), (1.5, 0.5), (0, -2)], dtype=torch.float64)
-PROPERTIES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+PROPERTIES = settings(max_examples=20, derandomize=True, database=None)
 
 
 def grid(*shape: int, span: float = 3.0) -> Tensor:
