@@ -269,6 +269,17 @@ def test_only_what_is_out_of_focus_is_blurred() -> None:
     assert left.mean() > 0.05
 
 
+def test_what_is_near_spreads_over_what_is_far_and_not_the_other_way_round() -> None:
+    """Black before white, then white before black: out of focus, the near half lies over the sharp far one."""
+    for near in (0, 1):
+        image = np.full((HEIGHT, WIDTH, 3), 1 - near, np.float32)
+        image[:, WIDTH // 2 :] = near
+        far, before = np.s_[:, WIDTH // 2 - 2], np.s_[:, WIDTH // 2 + 1 :]
+        sharp_far, sharp_near = (argan.render(image, blur=40, depth=halves(), focus=focus) for focus in (0.2, 0.8))
+        assert np.abs(sharp_far - image)[far].min() > 0.1
+        assert np.abs(sharp_near - image)[before].max() < 1e-3
+
+
 # Alpha
 
 
