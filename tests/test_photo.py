@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import argan
-from argan import grain, light, photo
+from argan import grain, light, photo, views
 from argan.curves import SRGB
 from argan.errors import ArganError, MissingError, UsageError
 from argan.images import Photo
@@ -486,6 +486,27 @@ def test_apertures(aperture: object) -> None:
 def test_unknown_aperture() -> None:
     with pytest.raises(UsageError, match="unknown aperture 'heart'"):
         argan.render(texture(), depth=halves(), aperture="heart")
+
+
+# Pictures to judge by
+
+
+def test_every_view_shows_what_it_is_called_by() -> None:
+    """The near half on the right is in front of the focus, and what is near is bright."""
+    image, disparity = Photo(as_kind(texture(), "uint8")), torch.from_numpy(halves())[None, None]
+    look, colour = photo.Look(50, photo.as_aperture("disk")), image.pixels / np.float32(255)
+    radii = (halves() - np.float32(0.6)) * (50 / 200 * WIDTH)
+    shown = {
+        "depth": views.depth_view(halves()),
+        "coc": views.coc_view(colour.mean(-1), radii),
+        "focus": views.focus_view(colour, radii),
+    }
+    for what, expected in shown.items():
+        found = np.asarray(photo.show(what, image, disparity, look, (0.6, 0.6)))
+        assert np.abs(found.astype(int) - np.asarray(expected)).max() <= 1, what
+    layers = np.asarray(photo.show("layers", image, disparity, look, (0.6, 0.6)))[:HEIGHT]
+    assert (layers[:, : WIDTH // 2] == layers[0, 0]).all() and (layers[:, WIDTH // 2 :] == layers[0, -1]).all()
+    assert (layers[0, 0] != layers[0, -1]).any()
 
 
 # Models
