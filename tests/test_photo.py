@@ -222,6 +222,18 @@ def test_the_photos_own_curve_is_used() -> None:
     assert np.array_equal(from_file.pixels, np.asarray(result))
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_the_photos_own_curve_says_how_bright_its_greys_are(channels: int) -> None:
+    """Also where it is transparent."""
+    stripes = np.full((64, 64, channels), 64, np.uint8)
+    stripes[:, ::2] = 192
+    stripes[..., 3:] = 128
+    image = Image.fromarray(stripes)
+    image.info["icc_profile"] = linear_profile()
+    result = argan.render(image, blur=32, depth=np.zeros((64, 64), np.float32), focus=1.0, grain=0)
+    assert np.abs(np.asarray(result)[24:40, 24:40].astype(float) - 128).max() < 2
+
+
 def test_energy_is_kept() -> None:
     """A light in the dark: the same light, spread over the disc that the definition gives."""
     lit = np.zeros((65, 65, 3), np.float64)
