@@ -324,6 +324,17 @@ def test_hidden_colours_do_not_show() -> None:
     assert 0.4 < result[16, 32, 3] < 0.6  # the edge of the cut-out has become half transparent
 
 
+def test_alpha_is_blurred_by_the_same_aperture() -> None:
+    """A level slit softens a cut-out's sides and neither its top nor its bottom."""
+    image = np.zeros((64, 64, 4), np.float32)
+    image[16:48, 16:48] = 1
+    slit = np.zeros((15, 15))
+    slit[7] = 1
+    result = argan.render(image, blur=30, depth=np.full((64, 64), 0.9, np.float32), focus=0.2, aperture=slit)
+    assert 0.2 < result[32, 13, 3] < 0.6
+    assert result[13, 32, 3] < 0.05
+
+
 @pytest.mark.parametrize("focus", [0.1, 0.5, 0.9])
 def test_rough_alpha_makes_no_new_colours(focus: float) -> None:
     """A disc before a wall, with a ring of holes along its edge, black where they are transparent."""
