@@ -624,6 +624,13 @@ def test_depth_sees_stored_values_without_alpha(model: Model) -> None:
         np.testing.assert_allclose(argan.estimate_depth(same, model=model), expected, atol=1e-5)
 
 
+def test_depth_sees_highlights_as_white(model: Model) -> None:
+    image = texture()
+    image[image > 0.8] *= 5
+    expected = argan.estimate_depth(image.clip(0, 1), model=model)
+    assert np.array_equal(argan.estimate_depth(image, model=model), expected)
+
+
 def test_a_missing_model() -> None:
     with pytest.raises(ArganError, match="no model"):
         argan.render(texture(), model="no/such/model")
