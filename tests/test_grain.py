@@ -166,6 +166,15 @@ def test_blurred_parts_get_the_noise_back_and_sharp_ones_stay(dtype: torch.dtype
     assert noise(grained) == pytest.approx(noise(image), rel=0.15)
 
 
+def test_what_is_half_transparent_gets_the_noise_back_too() -> None:
+    image = picture(0.008)
+    image = np.concatenate([image, np.full_like(image[..., :1], 128)], axis=2)
+    options = {"blur": 8, "depth": far_and_sharp(), "focus": 0.9}
+    smooth, grained = (argan.render(image, **options, grain=grain)[40:200, 40:120, :3] for grain in (0, "auto"))
+    added = grained.astype(float) - smooth
+    assert added.std() / 255 == pytest.approx(0.008, rel=0.15)
+
+
 def test_dither_keeps_the_mean_and_moves_by_one_level_at_most() -> None:
     """A smooth ramp, blurred: without dither it would have bands of one level; with it, each band's mean is right."""
     image = np.round(np.linspace(100, 108, 320))[None, :, None].repeat(240, 0).repeat(3, 2).astype(np.uint8)
