@@ -464,6 +464,14 @@ def test_16_bit_colours_stored_times_alpha_keep_their_16_bits(tmp_path: Path, or
     assert np.abs(read.astype(int) - pixels).max() <= 1
 
 
+def test_a_16_bit_colour_beyond_its_alpha_is_white(tmp_path: Path) -> None:
+    """Rounding or damage stored more light than there is of the pixel; it does not turn dark."""
+    stored = np.full((17, 23, 4), 20001, np.uint16)
+    stored[..., 3] = 20000
+    (tmp_path / "photo.tif").write_bytes(tiff_16(stored, "<", False, premultiplied=True))
+    assert (read_photo(tmp_path / "photo.tif").pixels[..., :3] == 65535).all()
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_16_bit_colour_tiff_is_written_exactly(tmp_path: Path, channels: int) -> None:
     """By our own reader, and the upper halves by Pillow's."""
