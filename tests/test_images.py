@@ -335,6 +335,13 @@ def test_other_formats_become_good_jpegs() -> None:
     assert written.layer[0][1:3] == (1, 1)
 
 
+@pytest.mark.parametrize(("suffix", "kind"), [(".webp", "WEBP"), (".avif", "AVIF")])
+def test_other_formats_become_good_webps_and_avifs(suffix: str, kind: str) -> None:
+    written, reference = reopened(from_pil(picture()), suffix), BytesIO()
+    picture().save(reference, format=kind, quality=95)
+    assert np.array_equal(np.asarray(written), np.asarray(Image.open(reference)))
+
+
 def test_a_phones_multi_picture_jpeg_is_a_jpeg(tmp_path: Path) -> None:
     picture().save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=[picture(seed=1)])
     photo = read_photo(tmp_path / "photo.jpg")
