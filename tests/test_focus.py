@@ -55,6 +55,7 @@ def test_points() -> None:
         ("auto", "auto", 0.3, 0.3),
         ("auto", "subject", 0.3, 0.3),
         ("auto", (0.5, 0.5), 0.3, 0.3),
+        ("auto", [0.5, 0.5], 0.3, 0.3),
         ("auto", 0.5, 0.3, 0.0),  # a disparity is a plane
         ("auto", np.float32(0.5), 0.3, 0.0),
         ("auto", "auto", None, 0.0),  # a given map
