@@ -83,7 +83,8 @@ def test_arrays(tmp_path: Path, shape: tuple[int, ...], dtype: type) -> None:
 def test_archives(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", anything=RAMP)
     np.savez(tmp_path / "named.npz", disparity=RAMP, intrinsics=np.eye(3))
-    for name in ("one.npz", "named.npz"):
+    np.savez(tmp_path / "depth.npz", depth=RAMP, intrinsics=np.eye(3))
+    for name in ("one.npz", "named.npz", "depth.npz"):
         np.testing.assert_array_equal(read_depth(tmp_path / name)[0], RAMP)
     np.savez(tmp_path / "unnamed.npz", a=RAMP, b=RAMP)
     with pytest.raises(ArganError, match="holds a, b"):
