@@ -266,6 +266,7 @@ def test_units_that_are_none(tmp_path: Path, unit: float) -> None:
 def test_a_small_map_may_be_rounded_to_whole_pixels() -> None:
     check_shape((6, 8), (450, 650))
     check_shape((480, 640), (3000, 4000))
+    check_shape((2, 20), (450, 3700))
     with pytest.raises(UsageError, match="differ in shape"):
         check_shape((480, 640), (3000, 4400))
 
