@@ -108,6 +108,20 @@ def test_maps_are_turned_upright_as_photos_are(tmp_path: Path, orientation: int)
     np.testing.assert_allclose(read_depth(tmp_path / "map.png")[0], turned / 255, atol=1e-6)
 
 
+def test_maps_of_16_bit_colour_are_turned_upright_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    steps = np.arange(20000, 20000 + 24 * 31, dtype=np.uint16).reshape(24, 31)
+    stored = png_16_bit_colour(np.dstack([steps] * 3), [(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))])
+    (tmp_path / "map.png").write_bytes(stored)
+    np.testing.assert_allclose(read_depth(tmp_path / "map.png")[0], np.rot90(steps, -1) / 65535, rtol=0, atol=1e-7)
+
+
+def test_values_below_0_are_stretched(tmp_path: Path) -> None:
+    np.save(tmp_path / "map.npy", 0.5 * RAMP - 0.25)
+    np.testing.assert_allclose(read_depth(tmp_path / "map.npy")[0], RAMP, atol=1e-5)
+
+
 def test_values_beyond_1_are_stretched_and_said(tmp_path: Path) -> None:
     np.save(tmp_path / "map.npy", 10 + 30 * RAMP)
     disparity, note, _ = read_depth(tmp_path / "map.npy")
