@@ -30,6 +30,9 @@ def photo(size: tuple[int, int] = SIZE) -> Image.Image:
 
 def as_file(share: np.ndarray, kind: str) -> bytes:
     buffer = BytesIO()
+    if kind == "PNG of 16 bits":
+        Image.fromarray((share * 65535).round().astype(np.uint16)).save(buffer, "PNG")
+        return buffer.getvalue()
     Image.fromarray((share * 255).round().astype(np.uint8)).save(
         buffer, kind, **({"quality": 98} if kind == "JPEG" else {})
     )
@@ -103,7 +106,7 @@ def dynamic_depth(path: Path, kind: str, length: str | None = None, padding: int
 
 @pytest.mark.parametrize("kind", ["RangeInverse", "RangeLinear"])
 @pytest.mark.parametrize("extended", [False, True])
-@pytest.mark.parametrize("mime", ["PNG", "JPEG"])
+@pytest.mark.parametrize("mime", ["PNG", "PNG of 16 bits", "JPEG"])
 def test_gdepth(tmp_path: Path, kind: str, extended: bool, mime: str) -> None:
     gdepth(tmp_path / "photo.jpg", kind, extended=extended, mime=mime)
     found = read_embedded_depth(tmp_path / "photo.jpg")
