@@ -141,6 +141,12 @@ def test_near_and_far_are_distances(tmp_path: Path) -> None:
     assert read_embedded_depth(tmp_path / "photo.jpg").dioptres == pytest.approx((1 / 5, 1 / 2))
 
 
+@pytest.mark.parametrize("units", ["m", "M", "Meters", "metres"])
+def test_metres_by_any_of_their_names(tmp_path: Path, units: str) -> None:
+    gdepth(tmp_path / "photo.jpg", "RangeInverse", units=units)
+    assert read_embedded_depth(tmp_path / "photo.jpg").dioptres == pytest.approx((1 / 5, 1))
+
+
 def test_depth_without_a_unit_is_not_metric(tmp_path: Path) -> None:
     gdepth(tmp_path / "photo.jpg", "RangeInverse", units="Diopters")
     found = read_embedded_depth(tmp_path / "photo.jpg")
