@@ -262,6 +262,13 @@ def test_heic_says_what_its_depth_means(kind: int, dioptres: tuple[float, float]
         embedded_depth._from_heif(image)
 
 
+def test_heic_depth_of_16_bits_keeps_them() -> None:
+    steps = (DISPARITY * 65535).round().astype(np.uint16)
+    image = photo()
+    image.info["depth_images"] = [SimpleNamespace(to_pillow=lambda: Image.fromarray(steps), info={})]
+    np.testing.assert_allclose(embedded_depth._from_heif(image).disparity, DISPARITY, rtol=0, atol=1e-5)
+
+
 def test_heic_with_another_auxiliary_image(tmp_path: Path) -> None:
     """An alpha plane is no depth."""
     heic_with_depth(tmp_path / "photo.heic", DISPARITY, kind=b"urn:com:apple:photo:2020:aux:hdrgainmap")
