@@ -180,6 +180,14 @@ def test_aperture_from_a_picture(photo: Path, depth: Path, tmp_path: Path) -> No
     assert not np.array_equal(slit, disk)
 
 
+def test_an_aperture_that_is_black_is_wrong_usage(
+    photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (9, 9)).save(tmp_path / "black.png")
+    path = tmp_path / "black.png"
+    failed(capsys, 2, "black.png: an aperture that is black", "render", photo, "--depth", depth, "--aperture", path)
+
+
 def test_unwritable_formats_become_png(tmp_path: Path, depth: Path) -> None:
     make_photo(tmp_path / "photo.bmp")
     assert argan("render", tmp_path / "photo.bmp", "--depth", depth) == 0
