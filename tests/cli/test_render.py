@@ -194,6 +194,14 @@ def test_unwritable_formats_become_png(tmp_path: Path, depth: Path) -> None:
     assert (tmp_path / "photo.bokeh.png").exists()
 
 
+def test_an_output_without_a_suffix_is_a_folder(
+    photo: Path, depth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert argan("render", photo, "--depth", depth, "--output", tmp_path / "new" / "out") == 0
+    assert names(tmp_path / "new" / "out") == ["photo.bokeh.jpg"]
+    failed(capsys, 1, "cannot make this folder", "render", photo, "--depth", depth, "--output", photo / "out")
+
+
 def test_existing_outputs_are_kept(photo: Path, depth: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = photo.parent / "photo.bokeh.jpg"
     output.write_text("mine")
