@@ -129,12 +129,12 @@ def test_with_a_model(photo: Path, model: str, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_json(photo: Path, depth: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert argan("render", photo, "--depth", depth, "--focus-depth", 0.25, "--json") == 0
+    assert argan("render", photo, "--depth", depth, "--focus-depth", 0.25, "--device", "cpu", "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["photo"] == str(photo)
     assert row["files"] == [str(photo.parent / "photo.bokeh.jpg")]
     assert (row["width"], row["height"], row["blur"], row["focus"]) == (*SIZE, 2.0, 0.25)
-    assert row["depth"] == str(depth)
+    assert (row["depth"], row["device"]) == (str(depth), "cpu")
 
 
 def test_blur_0_keeps_every_pixel(tmp_path: Path, depth: Path) -> None:
