@@ -96,11 +96,13 @@ def test_a_folder_with_one_bad_file(
     assert names(tmp_path) == ["bad.jpg", "photo.depth-view.png", "photo.depth.png", "photo.png"]
 
 
-def test_existing_outputs_are_kept(photo: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (photo.parent / "photo.depth-view.png").write_text("mine")
+@pytest.mark.parametrize("name", ["photo.depth.png", "photo.depth-view.png"])
+def test_existing_outputs_are_kept(photo: Path, model: str, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (photo.parent / name).write_text("mine")
     assert argan("depth", photo, "--model", model) == 1
-    assert "photo.depth-view.png exists" in capsys.readouterr().err
-    assert names(photo.parent) == ["photo.depth-view.png", "photo.png"]
+    assert f"{name} exists" in capsys.readouterr().err
+    assert names(photo.parent) == [name, "photo.png"]
+    assert (photo.parent / name).read_text() == "mine"
     assert argan("depth", photo, "--model", model, "--overwrite") == 0
 
 
