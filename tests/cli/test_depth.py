@@ -109,6 +109,8 @@ def test_existing_outputs_are_kept(photo: Path, model: str, capsys: pytest.Captu
 def test_output_must_be_a_folder(photo: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert argan("depth", photo, "--model", model, "--output", photo) == 2
     assert "cannot be one file" in capsys.readouterr().err
+    (photo.parent / "notes").write_text("mine")
+    assert argan("depth", photo, "--model", model, "--output", photo.parent / "notes") == 2
     for name in ("map.png", "map.NPY", "map.jpg"):
         assert argan("depth", photo, "--model", model, "--output", photo.with_name(name)) == 2
         assert not photo.with_name(name).exists()
