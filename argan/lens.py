@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from argan.errors import UsageError
 
-FULL_FRAME = 36.0  # mm along the long side
-
 
 @dataclass(frozen=True)
 class ThinLens:
@@ -19,7 +17,7 @@ class ThinLens:
 
     f_number: float
     focal: float = 50.0
-    sensor: float = FULL_FRAME
+    sensor: float = 36.0  # full frame
 
     def __post_init__(self) -> None:
         for name, value in (("an f-number", self.f_number), ("a focal length", self.focal), ("a sensor", self.sensor)):

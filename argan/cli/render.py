@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from argan.cli import _batch, _options, _output
+from argan.lens import ThinLens
 
 FOCUS, APERTURE, LENS, DEPTH, OUTPUT = "Focus", "Aperture", "A real lens (metric depth)", "Depth", "Output"
 
@@ -105,8 +106,10 @@ def render(
         float | None,
         typer.Option(help="Blur as a lens of this f-number does, in place of --blur.", rich_help_panel=LENS),
     ] = None,
-    focal: Annotated[float, typer.Option(help="Focal length in mm.", rich_help_panel=LENS)] = 50.0,
-    sensor: Annotated[float, typer.Option(help="Long side of the sensor in mm.", rich_help_panel=LENS)] = 36.0,
+    focal: Annotated[float, typer.Option(help="Focal length in mm.", rich_help_panel=LENS)] = ThinLens.focal,
+    sensor: Annotated[
+        float, typer.Option(help="Long side of the sensor in mm.", rich_help_panel=LENS)
+    ] = ThinLens.sensor,
     focus_distance: Annotated[
         float | None, typer.Option(help="Focus at this distance in metres, in place of --focus.", rich_help_panel=LENS)
     ] = None,
