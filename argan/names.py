@@ -1,10 +1,11 @@
 """What the commands call what they write beside a photo. None of it counts as a photograph."""
 
 import os
+from typing import Literal, get_args
 
+Show = Literal["depth", "coc", "layers", "focus"]  # what a preview shows
 SWEEP = ".sweep"
-SHOWS = ("depth", "coc", "layers", "focus")
-ENDINGS = (".bokeh", ".depth", SWEEP, *(f".{show}-view" for show in SHOWS))
+ENDINGS = (".bokeh", ".depth", SWEEP, *(f".{show}-view" for show in get_args(Show)))
 
 
 def made_of(name: str) -> str:

@@ -44,6 +44,7 @@ from argan.light import FULL_SCALE, from_linear, to_linear
 from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model, load
 from argan.models.onnx_depth import OnnxDepth
+from argan.names import Show
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
@@ -254,8 +255,8 @@ def learned_range(model: Model | None) -> float | None:
     return estimator_of(model).focus_range if model is not None else None
 
 
-def show(what: str, photo: Photo, disparity: Tensor, look: Look, band: Band) -> Image.Image:
-    """A picture to judge by (argan/views.py): "depth", "coc", "layers" or "focus"."""
+def show(what: Show, photo: Photo, disparity: Tensor, look: Look, band: Band) -> Image.Image:
+    """A picture to judge by (`argan.views`)."""
     pixels = _to_tensor(photo.pixels).to(disparity.device)
     coc = look.coc(disparity, band)
     radii, colour = coc[0, 0].cpu().numpy(), _display_rgb(pixels)[0].permute(1, 2, 0).cpu().numpy()

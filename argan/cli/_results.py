@@ -13,7 +13,7 @@ from argan.cli import _batch, _options, _output
 from argan.cli._scene import Arrived, Scene
 from argan.depth_maps import write_depth
 from argan.images import Photo, check_holds, check_suffix, output_suffix, read_photo, write_photo, writing
-from argan.names import SWEEP
+from argan.names import SWEEP, Show
 from argan.sweep import check_animation, small_frame, sweep_planes, write_animation
 
 
@@ -50,9 +50,9 @@ class Bokeh:
 
 @dataclass(frozen=True)
 class Preview(Bokeh):
-    """One of `argan.names.SHOWS`."""
+    """What is judged by before it is rendered (`argan.views`)."""
 
-    what: str
+    what: Show
 
     def ending(self, photo: Path) -> str:
         return f".{self.what}-view.png"
@@ -124,7 +124,7 @@ def remove_longer_sweep(pictures: list[Path]) -> None:
         _output.info(f"{pictures[0].parent}: removed {frames} of a longer sweep")
 
 
-def result_of(show: str | None, sweep: int | None, overwrite: bool) -> Bokeh:
+def result_of(show: Show | None, sweep: int | None, overwrite: bool) -> Bokeh:
     """What was asked for."""
     if show is not None:
         return Preview(show)

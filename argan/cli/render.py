@@ -8,6 +8,7 @@ import typer
 
 from argan.cli import _batch, _options, _output
 from argan.lens import ThinLens
+from argan.names import Show
 
 FOCUS, APERTURE, LENS, DEPTH, OUTPUT = "Focus", "Aperture", "A real lens (metric depth)", "Depth", "Output"
 
@@ -65,7 +66,7 @@ def render(
         ),
     ] = None,
     show: Annotated[
-        Literal["depth", "coc", "layers", "focus"] | None,
+        Show | None,
         typer.Option(
             help="Instead of rendering, write PHOTO.….png to judge by: depth, blur radii, layers, what is sharp.",
             rich_help_panel=FOCUS,
