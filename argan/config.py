@@ -14,6 +14,8 @@ from argan.errors import UsageError
 T = TypeVar("T")
 EncoderName = Literal["efficientnet-lite0", "none"]
 Mixture = Literal["bernoulli", "uniform", "deep", "shallow"]
+Images = Literal["both", "deep", "shallow"]
+NetworkPrecision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class TrainConfig:
     discriminator_lr: float = 4e-4
     ema_images: float = 6_400.0
     """Half-life of the averaged generator, in images."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: NetworkPrecision = "auto"
     """Of the networks; rendering and R1 are always float32. "auto" is bfloat16 on GPUs that have it."""
     cuda_graphs: bool = True
     """Record steps as CUDA graphs and replay them (`argan.training.graphs`), on one GPU."""
@@ -141,7 +143,7 @@ class DepthConfig:
     batch: int = 16
     lr: float = 2e-3
     seed: int = 0
-    images: Literal["both", "deep", "shallow"] = "both"
+    images: Images = "both"
     """What it sees of each sample: the deep image, as in the paper, the shallow one, or either at even odds, since
     real photos are both."""
     collage: float = 0.5
@@ -158,7 +160,7 @@ class DepthConfig:
     """What it starts from (`argan.models.encoder`); with "none", as the paper's, it has seen nothing but samples."""
     levels: int = 4
     """Without an encoder: halvings of the U-Net, down to no less than 4 px."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: NetworkPrecision = "auto"
     """As in training."""
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from argan.cli import _options, _output
+from argan.config import Mixture
 
 
 def evaluate(
@@ -26,7 +27,7 @@ def evaluate(
         typer.Option(help="What KID and FID compare; auto is efficientnet-lite0 if argan\\[metrics] is installed."),
     ] = "auto",
     mixture: Annotated[
-        Literal["auto", "bernoulli", "uniform", "deep", "shallow"],
+        Literal["auto", Mixture],
         typer.Option(
             help="Depth of field of the samples for KID and FID; auto: as in training; bernoulli: deep or shallow."
         ),

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from argan.cli import _output
-from argan.config import DepthConfig, EncoderName
+from argan.config import DepthConfig, EncoderName, Images, NetworkPrecision
 
 if TYPE_CHECKING:
     from argan.data.folder import PhotoFolder
@@ -50,9 +50,7 @@ def train_depth(
         int, typer.Option(min=8, help="Channels of the U-Net at full size, a multiple of 8.")
     ] = DEFAULT.width,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = DEFAULT.batch,
-    images: Annotated[
-        Literal["both", "deep", "shallow"], typer.Option(help="What it sees of each sample; real photos are both.")
-    ] = DEFAULT.images,
+    images: Annotated[Images, typer.Option(help="What it sees of each sample; real photos are both.")] = DEFAULT.images,
     collage: Annotated[
         float, typer.Option(min=0, max=1, help="Share of samples that get another one's figure set into them.")
     ] = DEFAULT.collage,
@@ -78,7 +76,7 @@ def train_depth(
     ] = DEFAULT.levels,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of samples and first weights.")] = DEFAULT.seed,
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the network; auto: bfloat16 on GPUs.")
+        NetworkPrecision, typer.Option(help="Of the network; auto: bfloat16 on GPUs.")
     ] = DEFAULT.precision,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as float16: half the size.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from argan import distributed
-from argan.config import TrainConfig
+from argan.config import NetworkPrecision, TrainConfig
 from argan.models import hub
 from argan.training.ema import Average
 from argan.training.graphs import Graphs, Input
@@ -129,7 +129,7 @@ class Players(ABC, Generic[Made, Judge]):
         optimizer.step()
 
 
-def use_bfloat16(precision: str, device: torch.device) -> bool:
+def use_bfloat16(precision: NetworkPrecision, device: torch.device) -> bool:
     """Whether the networks run in bfloat16 on this device."""
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
