@@ -237,7 +237,7 @@ def resolve_config(preset: str | None, file: Path | None, settings: list[str], o
 def refuse_impossible(config: TrainConfig) -> None:
     """Settings that no run can have, one by one or together."""
     for name, value in flatten(to_dict(config)).items():
-        if isinstance(value, int | float) and value < (least := LEAST.get(name, 0)):
+        if isinstance(value, int | float) and value < (least := 1 if name in ABOVE_ZERO else 0):
             raise UsageError(f"{name} is at least {least}, not {value}")
     refuse_seed(config.seed)
     for name in ("name", "data"):
@@ -316,9 +316,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _checked(value: Any, kind: Any, name: str) -> Any:
-    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else None
-    if choices is not None:
-        if value not in choices:
+    if typing.get_origin(kind) is Literal:
+        if value not in (choices := typing.get_args(kind)):
             raise UsageError(f"{name} is one of {', '.join(map(str, choices))}; got {value!r}")
         return value
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -334,10 +333,10 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
     return value
 
 
-LEAST = {  # of the numbers that may not be 0; none may be less
-    **dict.fromkeys(("steps", "batch", "accumulate", "synthetic_photos", "log_every", "sample_every"), 1),
-    **dict.fromkeys(("checkpoint_every", "keep_checkpoints", "loss.r1_interval"), 1),
-    **dict.fromkeys(("model.width", "model.z_dim", "model.discriminator_width", "translator.width"), 1),
+ABOVE_ZERO = {  # the numbers that may not be 0; none may be less
+    *("steps", "batch", "accumulate", "synthetic_photos", "log_every", "sample_every"),
+    *("checkpoint_every", "keep_checkpoints", "loss.r1_interval"),
+    *("model.width", "model.z_dim", "model.discriminator_width", "translator.width"),
 }
 
 CYCLE_USES = {  # of the settings of losses and networks
