@@ -25,14 +25,14 @@ from PIL import Image, UnidentifiedImageError
 
 from argan.depth_maps import DepthMap, from_distance
 from argan.errors import ArganError
-from argan.exif import upright
+from argan.exif import XMP_HEADER, upright
 from argan.images import reading
 
 DEPTH = "{http://ns.google.com/photos/1.0/depthmap/}"
 ITEM = "{http://ns.google.com/photos/1.0/container/item/}"
 DYNAMIC = "{http://ns.google.com/photos/dd/1.0/depthmap/}"
 UNIFORM_INVERSE_DISTANCE, UNIFORM_DISTANCE = 0, 2  # depth_representation_type of ITU-T H.265, F.14.3.3
-XMP, EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+EXTENSION_HEADER = b"http://ns.adobe.com/xmp/extension/\0"  # as XMP_HEADER, of extended XMP
 
 
 def read_embedded_depth(path: Path) -> DepthMap:
@@ -103,10 +103,10 @@ def _xmp(data: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
     packets: list[bytes] = []
     extension: dict[bytes, dict[int, bytes]] = {}
     for segment in _app1(data):
-        if segment.startswith(XMP):
-            packets.append(segment[len(XMP) :])
-        elif segment.startswith(EXTENSION):
-            body = segment[len(EXTENSION) :]
+        if segment.startswith(XMP_HEADER):
+            packets.append(segment[len(XMP_HEADER) :])
+        elif segment.startswith(EXTENSION_HEADER):
+            body = segment[len(EXTENSION_HEADER) :]
             guid, (_full, offset) = body[:32], struct.unpack_from(">II", body, 32)
             extension.setdefault(guid, {})[offset] = body[40:]
     packets += [b"".join(part for _, part in sorted(parts.items())) for parts in extension.values()]

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 EXIF_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+EXIF_HEADER, XMP_HEADER = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"  # what begins their segments of a JPEG
 INTEROPERABILITY = int(ExifTags.IFD.Interop)  # a directory inside the first of these
 ORIENTATION = int(ExifTags.Base.Orientation)
 SIDES = ((256, 257), (0xA002, 0xA003))  # tags of width and height
@@ -42,7 +43,7 @@ def exif_of(image: Image.Image) -> bytes | None:
     """EXIF as in a JPEG, byte for byte where the file has it so; a TIFF's from those of its tags that describe."""
     exif = image.info.get("exif")
     if exif:
-        return exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
+        return exif if exif.startswith(EXIF_HEADER) else EXIF_HEADER + exif
     found = image.getexif()
     kept = without_layout(found)
     return kept.tobytes() if len(kept) else None
@@ -70,7 +71,7 @@ def upright_exif(exif: bytes, turned: bool) -> bytes | None:
 
     `turned`: the pixels were turned by a quarter, so width and height change places.
     """
-    data, start = bytearray(exif), len(b"Exif\0\0")
+    data, start = bytearray(exif), len(EXIF_HEADER)
     try:
         order = {b"II*\0": "<", b"MM\0*": ">"}[exif[start : start + 4]]
         entries, end = _directory(data, order, start + struct.unpack_from(order + "I", data, start + 4)[0])

@@ -29,7 +29,17 @@ from argan.deep_colour import (
     tiff_16_bit_colour,
 )
 from argan.errors import ArganError, MissingReaderError, UsageError, lower_first
-from argan.exif import EXIF_DIRECTORIES, exif_of, is_turned, tiff_tags, upright, upright_exif, upright_xmp
+from argan.exif import (
+    EXIF_DIRECTORIES,
+    EXIF_HEADER,
+    XMP_HEADER,
+    exif_of,
+    is_turned,
+    tiff_tags,
+    upright,
+    upright_exif,
+    upright_xmp,
+)
 from argan.files import atomic_file
 
 WRITES = {
@@ -50,7 +60,7 @@ PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Sof
 SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}  # px at most: what libjpeg, WebP and readers of AVIF take
 SRGB_GAMMA = 1 / 2.2  # what a PNG that is sRGB says of itself
 SEGMENT = 65_533  # bytes that fit into one segment of a JPEG
-SEGMENTS = {"exif": SEGMENT, "xmp": SEGMENT - len(b"http://ns.adobe.com/xap/1.0/\0")}
+SEGMENTS = {"exif": SEGMENT, "xmp": SEGMENT - len(XMP_HEADER)}
 
 
 @dataclass
@@ -399,5 +409,5 @@ def _png_chunks(photo: Photo) -> list[tuple[bytes, bytes]]:
         chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in photo.dpi), 1)))
     chunks += [(kind, data) for kind, data, *_ in _png_info(photo).chunks]
     if photo.exif:
-        chunks.append((b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
+        chunks.append((b"eXIf", photo.exif.removeprefix(EXIF_HEADER)))
     return chunks
