@@ -15,6 +15,7 @@ CENTRE_WIDTH = 0.15  # standard deviation of the centre's weight, in fractions o
 SUBJECT_WIDTH = 0.25  # the same when a subject is looked for: it may stand at a third of the picture
 SHARP_BAND = 0.1  # of disparity, that is looked at as sharp together
 POINT_SIZE = 0.02  # side of the square whose median is the disparity at a point, in fractions of the long side
+NO_MAP = np.zeros((1, 1), np.float32)  # where the plane in focus is known without one
 
 
 def blur_radius(blur: float, long_side: float) -> float:

@@ -21,6 +21,7 @@ from argan.errors import UsageError
 from argan.faces import at_face
 from argan.focus import (
     BLUR,
+    NO_MAP,
     Band,
     Focus,
     Range,
@@ -48,7 +49,6 @@ from argan.names import Show
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
-NO_MAP = np.zeros((1, 1), np.float32)  # where the plane in focus is known without one
 BRIGHTEST = 1000  # of `Look.highlights`
 BRIGHT = 2.0  # floats above this are highlights, or of another scale than [0, 1]
 

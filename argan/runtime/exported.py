@@ -10,7 +10,7 @@ import numpy as np
 from argan.depth_maps import check_proportions, check_shape
 from argan.errors import UsageError
 from argan.faces import at_face
-from argan.focus import BLUR, Focus, blur_radius, check_blur, focus_band, resolve_focus, resolve_range
+from argan.focus import BLUR, NO_MAP, Focus, blur_radius, check_blur, focus_band, resolve_focus, resolve_range
 from argan.images import Photo
 from argan.runtime.pixels import Through, display_rgb, has_transparency, resize, seen_through, srgb
 from argan.runtime.session import Session
@@ -22,7 +22,6 @@ PIPELINE_PIXELS = 4_000_000  # what pipeline.onnx is given, in one run: it takes
 
 RESOLUTION = 64  # px: what estimators are trained at that do not say
 AUTO = -1.0  # what pipeline.onnx takes for the learned focal plane, and what is sharp about it
-NO_MAP = np.zeros((1, 1), np.float32)
 
 
 @dataclass(frozen=True)
