@@ -173,10 +173,11 @@ def recognise(session: Session) -> Convention:
     else:
         small = "small" in session.path.stem.lower()
         found = Convention("MiDaS", 256 if small else 384, 32, *IMAGENET)
-    if session.dtypes[name] is np.uint8 or inside_bytes:
-        found = replace(found, scale=255.0, mean=NORMALISATIONS["none"][0], std=NORMALISATIONS["none"][1])
-    elif inside:
-        found = replace(found, mean=NORMALISATIONS["none"][0], std=NORMALISATIONS["none"][1])
+    takes_bytes = session.dtypes[name] is np.uint8 or inside_bytes
+    if takes_bytes:
+        found = replace(found, scale=255.0)
+    if takes_bytes or inside:  # the file normalises by itself
+        found = replace(found, **_setting("normalise", "none"))
     if side := width or height:  # where only one is fixed, a square will do
         found = replace(found, size=(width or side, height or side))
     depth = find_map(session.outputs, height / width if height and width else None)
