@@ -53,10 +53,17 @@ class Lack:
     sizes: Names | None = None
 
     @property
+    def parts(self) -> tuple[Names | None, ...]:
+        return self.targets, self.formats, self.precisions, self.sizes
+
+    @property
     def what(self) -> str:
         """The parts that meet, such as "render, int8"."""
-        parts = (self.targets, self.formats, self.precisions, self.sizes)
-        return ", ".join(" or ".join(part) for part in parts if part is not None)
+        return ", ".join(" or ".join(part) for part in self.parts if part is not None)
+
+    def holds(self, *asked: str) -> bool:
+        """Whether a target, format, precision and size meet in it."""
+        return all(part is None or one in part for part, one in zip(self.parts, asked, strict=True))
 
 
 LACKS = (
@@ -78,12 +85,7 @@ LACKS = (
 
 def why_not(target: str, format: str, precision: str, size: str) -> str | None:
     """Why there is no such file, `size` being ANY or FIXED; None where there is one."""
-    asked = (target, format, precision, size)
-    for lack in LACKS:
-        parts = (lack.targets, lack.formats, lack.precisions, lack.sizes)
-        if all(part is None or one in part for part, one in zip(parts, asked, strict=True)):
-            return lack.why
-    return None
+    return next((lack.why for lack in LACKS if lack.holds(target, format, precision, size)), None)
 
 
 def combinations() -> Iterator[dict[str, str | None]]:
