@@ -93,7 +93,7 @@ def train(
             closing(batches(photos, config, step, where)) as coming,
         ):
             if main and step == 0:
-                players.save_samples(run / "samples" / "step-0000000.png")
+                players.save_samples(samples_at(run, step))
             while step < config.steps:
                 real, rng = next(coming)
                 stats = players.step(real, step, rng)
@@ -114,7 +114,7 @@ def train(
                     keep(run, players, config, step, len(photos), log)
                 if main and (step % config.sample_every == 0 or last):
                     try:
-                        players.save_samples(run / "samples" / f"step-{step:07d}.png")
+                        players.save_samples(samples_at(run, step))
                     except ArganError:  # which costs no steps
                         if not kept:
                             keep(run, players, config, step, len(photos), log)
@@ -124,6 +124,11 @@ def train(
     if stopped and step < config.steps:
         raise Interrupted(f"stopped by {stopped[0]} at step {step}", hint="the same command goes on from there")
     return checkpoint.folder(run, step)
+
+
+def samples_at(run: Path, step: int) -> Path:
+    """The picture of what has been learned in that many steps."""
+    return run / "samples" / f"step-{step:07d}.png"
 
 
 def keep(run: Path, players: Players, config: TrainConfig, step: int, photographs: int, log: Log) -> None:
@@ -207,10 +212,10 @@ def refuse_not_finite(means: dict[str, float], step: int, run: Path) -> None:
     """Stop when a loss has become NaN or infinite, and say which."""
     bad = [name for name, value in means.items() if not math.isfinite(value)]
     if bad:
-        kept = hub.checkpoints(run)
+        kept = hub.newest_checkpoint(run)
         raise ArganError(
             f"{', '.join(bad)} not finite at step {step}",
-            hint=f"last good checkpoint: {kept[-1]}" if kept else "no checkpoint had been written yet",
+            hint=f"last good checkpoint: {kept}" if kept is not None else "no checkpoint had been written yet",
         )
 
 
