@@ -303,7 +303,7 @@ def _render(
         assert model is not None
         disparity = predict(pixels, model)
     if isinstance(focus, str) and focus == "face":
-        focus = at_face(focus, _to_array(_float(pixels.detach())))
+        focus = at_face(focus, _to_array(_widened(pixels.detach())))
     plane = plane_in_focus(focus, disparity, model)
     band = focus_band(plane, resolve_range(focus_range, focus, learned_range(model)))
     return _defocus(pixels, look.coc(disparity, band), look, curve)
@@ -316,7 +316,7 @@ def _defocus(pixels: Tensor, coc: Tensor, look: Look, curve: Curve) -> Tensor:
     has_alpha = len(pixels) in (2, 4)
     colour = pixels[: len(pixels) - has_alpha]
     finish = look.finish(colour)
-    if has_alpha and not bool(((alpha := to_linear(_float(pixels[-1:]), STRAIGHT)) == 1).all()):
+    if has_alpha and not bool(((alpha := to_linear(_widened(pixels[-1:]), STRAIGHT)) == 1).all()):
         return _defocus_transparent(colour, alpha, coc, look, curve, finish)
     if pixels.dtype in FULL_SCALE:
         blurred = _defocus_by_tiles(colour, coc, look, curve, finish)
@@ -369,7 +369,7 @@ def _extremes(light: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
 
 def _light(colour: Tensor, coc: Tensor, look: Look, curve: Curve) -> Tensor:
     """Linear light (C, H, W) of pixels, with lamps as bright as they are taken to be."""
-    linear = to_linear(_float(colour), curve)
+    linear = to_linear(_widened(colour), curve)
     if look.highlights == 1:
         return linear
     light, picture = linear.expand(3, -1, -1)[None], Area.of(coc)
@@ -395,7 +395,7 @@ def _display_rgb(pixels: Tensor) -> Tensor:
     return unit.expand(3, -1, -1)[None]
 
 
-def _float(pixels: Tensor) -> Tensor:
+def _widened(pixels: Tensor) -> Tensor:
     """Half precision as float32; integers and wider floats as they are."""
     return pixels.float() if pixels.dtype in (torch.float16, torch.bfloat16) else pixels
 
