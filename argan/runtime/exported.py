@@ -104,7 +104,6 @@ class RenderFile:
         check_blur(blur)
         model = self.depth if depth is None else None
         learned_focus, learned_range = (model.focus, model.focus_range) if model is not None else (None, None)
-        width, height = photo.size
         disparity = self._disparity(photo) if depth is None else given_disparity(depth, photo)
         plane = resolve_focus(at_face(focus, photo.pixels), disparity, learned_focus)
         if blur == 0:
@@ -112,15 +111,15 @@ class RenderFile:
         # The graph keeps one plane sharp: the band is shrunk onto it, and what lies beyond its ends moves along.
         band = focus_band(plane, resolve_range("auto", focus, learned_range))
         moved = disparity + (plane - disparity.clip(*band))
+        (width, height), long_side = photo.size, max(photo.size)
         pixels = np.empty_like(photo.pixels)
         # Nothing is further from the focus than this, so nothing is blurred by a larger disc.
-        reach = blur_radius(blur, max(width, height)) * float(np.abs(moved - plane).max())
+        reach = blur_radius(blur, long_side) * float(np.abs(moved - plane).max())
         _check_reach(self.session, reach)
         for tile in self._tiles(height, width, reach):
             part = photo.with_pixels(photo.pixels[tile.seen])
-            rows, columns = part.pixels.shape[:2]
             # Blur is in percent of the long side, and the tile has another one than the photo.
-            local_blur = blur * max(width, height) / max(rows, columns)
+            local_blur = blur * long_side / max(part.size)
             lens = self._lens(moved[tile.seen], local_blur, plane)
             pixels[tile.core] = seen_through(part, lens).pixels[tile.core_in_seen]
         return Rendering(photo.with_pixels(pixels), disparity, plane)
