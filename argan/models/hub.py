@@ -187,7 +187,7 @@ def newest_checkpoint(run: Path) -> Path | None:
 def is_outdated(run: Path, model: Path) -> bool:
     """Whether a run has been trained on since a model of it was made; False where either cannot be read."""
     newest = newest_checkpoint(run)
-    if newest is None or not (model / "config.json").is_file():
+    if newest is None:
         return False
     try:
         return read_model_config(newest).card.get("steps") != read_model_config(model).card.get("steps")
