@@ -119,7 +119,7 @@ class Generator(nn.Module):
         self.max_disparity = max_disparity * resolution / REFERENCE_RESOLUTION
         if viewpoints and max_disparity >= FOCAL_LENGTH * REFERENCE_RESOLUTION * aperture_step:
             raise ValueError(f"aperture_step {aperture_step} is too small for a disparity of {max_disparity} px")
-        self.viewpoints, self.aperture_step = viewpoints, aperture_step
+        self.viewpoints = viewpoints
         posed_dim = z_dim + (POSE_FEATURES if viewpoints else 0)
         block = UP_BLOCKS[blocks]
         self.constant = nn.Parameter(torch.randn(channels_at(4, width), 4, 4))
