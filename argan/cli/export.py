@@ -1,11 +1,14 @@
 """argan export."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from argan.cli import _output
+
+if TYPE_CHECKING:
+    from argan.export import Exported
 
 
 def export(
@@ -69,8 +72,6 @@ def export(
         raise UsageError(f"--output {output}: a folder is expected", hint=f"try --output {output.parent}")
 
     # From here on it takes torch.
-    from dataclasses import asdict
-
     from argan.devices import resolve_device
     from argan.export import FORMATS, export_target, plan
     from argan.models.hub import load
@@ -88,6 +89,13 @@ def export(
         if path.is_dir():
             raise UsageError(f"{path} is a folder, and a file is to be written there", hint="another --output")
     files = [export_target(one, format, output, where) for one in _output.track(targets, "export and verify")]
+    _report(files, precision, as_json)
+
+
+def _report(files: "list[Exported]", precision: str, as_json: bool) -> None:
+    """What was written, how far it is from PyTorch, and what the precision costs."""
+    from dataclasses import asdict
+
     rows = [
         {
             "file": file.path,
