@@ -125,28 +125,32 @@ def masked_photos(data: str | Path, masks: Path) -> Iterator[tuple[Tensor, Tenso
         names = source.names()
         by_stem = {PurePosixPath(name).stem: name for name in names}
         called = Counter(PurePosixPath(name).stem for name in names)
-        ambiguous = {stem for stem, count in called.items() if count > 1}
         for file in confident_masks(masks):
-            with Image.open(file) as image:
-                size = min(image.size)
-            brightness = load_square(file, size)[..., 0]
-            if ((brightness > 63) & (brightness < 192)).mean() > MOST_GREY:
-                raise UsageError(f"{file.name} is no mask", hint="white on the figure, black elsewhere")
-            mask = torch.from_numpy(brightness > 127)
+            mask = _mask(file)
             if not FIGURE_SHARE[0] <= mask.float().mean() <= FIGURE_SHARE[1]:
                 continue
-            if file.stem in ambiguous:
+            if called[file.stem] > 1:
                 raise UsageError(f"mask {file.name} could belong to any of several photographs of that name in {data}")
             numbered = file.stem.isdecimal() and int(file.stem) < len(names)
             name = by_stem.get(file.stem) or (names[int(file.stem)] if numbered else None)
             if name is None:
                 raise UsageError(f"mask {file.name} has no photograph in {data}")
-            photo = _square(source, name, size)
+            photo = _square(source, name, len(mask))
             if photo is not None:
                 found = True
                 yield photo, mask
     if not found:
         raise UsageError(f"no usable mask in {masks}", hint="PNG files, white on a figure that covers 8 to 85 %")
+
+
+def _mask(file: Path) -> Tensor:
+    """The figure in a mask's centre square, (S, S) bool. UsageError for a picture that is grey in most places."""
+    with Image.open(file) as image:
+        size = min(image.size)
+    brightness = load_square(file, size)[..., 0]
+    if ((brightness > 63) & (brightness < 192)).mean() > MOST_GREY:
+        raise UsageError(f"{file.name} is no mask", hint="white on the figure, black elsewhere")
+    return torch.from_numpy(brightness > 127)
 
 
 def confident_masks(folder: Path) -> list[Path]:
