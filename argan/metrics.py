@@ -82,8 +82,7 @@ def area_under_roc(score: Tensor, mask: Tensor) -> float:
         ValueError: the shapes differ, or the mask holds no figure or no ground.
     """
     _same_shape(score, mask)
-    mask = torch.as_tensor(mask)
-    figure = (mask if mask.dtype == torch.bool else mask > 0.5).flatten()
+    figure = (torch.as_tensor(mask) > 0.5).flatten()
     size, ground = int(figure.sum()), int((~figure).sum())
     if not size or not ground:
         raise ValueError("the mask must hold both figure and ground")
