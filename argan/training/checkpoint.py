@@ -24,7 +24,8 @@ from argan.training.players import Players
 
 MAY_CHANGE = {
     *("steps", "max_minutes", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "tensorboard"),
-    *("cuda_graphs", "loss.consistency_start"),  # which resolve_config takes from the steps: see settings_of
+    "cuda_graphs",
+    "loss.consistency_start",  # which resolve_config takes from the steps: see settings_of
 }
 
 

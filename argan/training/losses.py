@@ -81,6 +81,8 @@ def consistency_loss(
         disparity: (B, 1, S, S), signed, px per aperture step. It is what is sampled: it is affine in the inverse
             depth, so on a plane bilinear sampling is exact.
         camera: (B, 2), pitch and yaw in rad.
+        aperture_step: in orbit radii, see `argan.models.camera`.
+        geometry: weight of depth, colour having 1.
     """
     other = _swap_pairs(torch.cat([deep, disparity], dim=1))
     position, moved_depth = reproject(depth_of(disparity, aperture_step), camera, _swap_pairs(camera))
