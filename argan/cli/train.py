@@ -1,11 +1,14 @@
 """argan train."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from argan.cli import _output
+
+if TYPE_CHECKING:
+    from argan.config import TrainConfig
 
 
 def train(
@@ -46,7 +49,7 @@ def train(
 
         torchrun --nproc-per-node 8 cli.py train --preset argan-128 --data photos/     on eight
     """
-    from argan.config import resolve_config, shows_depth, to_dict
+    from argan.config import resolve_config, to_dict
     from argan.errors import UsageError
 
     options = {"data": data, "steps": steps, "max_minutes": max_minutes, "seed": seed}
@@ -98,11 +101,15 @@ def train(
     step = step_of(checkpoint)
     if done:
         _output.info(f"all {step} steps of {run} are done; more --steps go on from there")
-    if step < resolved.steps:
-        following = "\nnext: the same command goes on from there"
-    else:
-        depth = resolved.players == "aperture" and shows_depth(resolved.model, resolved.loss.mixture)
-        following = f"\nnext: argan train-depth {run}" if depth else ""
-    _output.result(
-        {"run": run, "checkpoint": checkpoint, "steps": step}, as_json=as_json, human=f"{checkpoint}{following}"
-    )
+    human = f"{checkpoint}{_following(resolved, run, step)}"
+    _output.result({"run": run, "checkpoint": checkpoint, "steps": step}, as_json=as_json, human=human)
+
+
+def _following(config: "TrainConfig", run: Path, step: int) -> str:
+    """A line that says what to run next; "" after a run that has learned no depth."""
+    from argan.config import shows_depth
+
+    if step < config.steps:
+        return "\nnext: the same command goes on from there"
+    depth = config.players == "aperture" and shows_depth(config.model, config.loss.mixture)
+    return f"\nnext: argan train-depth {run}" if depth else ""
