@@ -115,6 +115,21 @@ def train_depth(
         raise UsageError("--teacher goes with --photos")
     for data in photos or ():
         refuse_missing(data)
+    config = DepthConfig(
+        width=width,
+        steps=steps,
+        batch=batch,
+        seed=seed,
+        images=images,
+        collage=collage,
+        close=close,
+        stage=stage,
+        light=light,
+        negatives=negatives,
+        encoder=encoder,
+        levels=levels,
+        precision=precision,
+    )
     newest = newest_of(checkpoints, estimates=bool(photos))
     model, *others = map(load, newest)
     taught_by = None if teacher is None else load(teacher)
@@ -140,21 +155,6 @@ def train_depth(
             bar.update(task, completed=progress.step, description=said)
             log(f"{said}  step {progress.step} of {steps}")
 
-        config = DepthConfig(
-            width,
-            steps,
-            batch,
-            seed=seed,
-            images=images,
-            collage=collage,
-            close=close,
-            stage=stage,
-            light=light,
-            negatives=negatives,
-            encoder=encoder,
-            levels=levels,
-            precision=precision,
-        )
         photographs = [found.images for found in seen.values()]
         learned = learn(
             model, config, others=others, photos=photographs, focus=focus, teacher=taught_by, device=device, report=show
