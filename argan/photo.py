@@ -1,8 +1,6 @@
 """Shallow depth of field on real photographs: `argan.render` and `argan.estimate_depth`."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +35,7 @@ from argan.guided import fit
 from argan.highlights import Lamps
 from argan.images import Photo, from_pil, to_pil
 from argan.kernels import render_bokeh
-from argan.kernels.backend import Setting, full_precision
+from argan.kernels.backend import full_precision
 from argan.kernels.bokeh import Aperture, develop_bokeh
 from argan.kernels.bokeh.areas import Area
 from argan.kernels.bokeh.plan import Plan
@@ -46,6 +44,7 @@ from argan.models.estimator import DepthPredictor
 from argan.models.hub import Model, load
 from argan.models.onnx_depth import OnnxDepth
 from argan.names import Show
+from argan.precision import exact_convolutions
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
@@ -205,25 +204,6 @@ def predict(pixels: Tensor, model: Model) -> Tensor:
     check_proportions(height, width)
     with torch.no_grad(), exact_convolutions(), torch.autocast(pixels.device.type, enabled=False):
         return depth(_display_rgb(pixels)).clamp(0, 1)
-
-
-def _precision() -> str:
-    return torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]  # made as PyTorch is imported
-
-
-def _set_precision(value: str) -> None:
-    torch.backends.cudnn.conv.fp32_precision = value  # type: ignore[attr-defined]
-
-
-PRECISION = Setting(_precision, _set_precision)
-
-
-@contextmanager
-def exact_convolutions() -> Iterator[None]:
-    """cuDNN's in all 24 bits of float32, where it would take 11 of them: discs would differ from the CPU's."""
-    with PRECISION.held():
-        _set_precision("ieee")
-        yield
 
 
 def estimator_of(model: Model) -> DepthPredictor | OnnxDepth:

@@ -729,18 +729,6 @@ def test_depth_is_estimated_where_a_program_has_set_its_precision_anew(
     assert torch.backends.cudnn.conv.fp32_precision == before
 
 
-def test_calls_in_threads_that_overlap_leave_the_precision_as_it_was(set_precision: Callable[[Any, str], None]) -> None:
-    convolutions = torch.backends.cudnn.conv
-    set_precision(convolutions, "tf32")
-    first, second = photo.exact_convolutions(), photo.exact_convolutions()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert convolutions.fp32_precision == "ieee"
-    second.__exit__(None, None, None)
-    assert convolutions.fp32_precision == "tf32"
-
-
 @pytest.mark.parametrize("focus", ["auto", 0.25])
 def test_a_map_that_nobody_looks_at_stays_where_it_is(model: Model, focus: str | float) -> None:
     assert model.depth is not None

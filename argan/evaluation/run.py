@@ -24,7 +24,7 @@ from argan.evaluation.truth import (
 )
 from argan.features import FeatureExtractor, feature_extractor
 from argan.models.hub import Model
-from argan.photo import exact_convolutions
+from argan.precision import exact_convolutions
 
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]  # (items, description, total) -> the items, with progress
 
