@@ -24,7 +24,9 @@ from argan.kernels.launch import COMPUTE_TYPES, blocks, launch
 # Pixels of `convolve_kernel`, by how numbers are multiplied; `of_weights_kernel` has half. None spills registers for
 # sm_80 and sm_90.
 BLOCK_P = {"tf32": 64, "ieee": 32}
-STAGES = 3  # of loads on their way while a product is made
+# Stages of loads that are on their way while a product is made. With three, Triton 3.7 takes more registers for float32
+# multiplied in full on sm_80; with two, float64 takes more on sm_90.
+STAGES, STAGES_FLOAT32 = 3, 2
 PARTS = 176  # programs, at most, that share the sum of a gradient; of three rows of taps they fill an H200 once
 
 # One compilation for all sizes.
@@ -177,7 +179,7 @@ def _by_tap(weights: Tensor) -> Tensor:
 
 
 def _pack(planes: Tensor, out: Tensor) -> None:
-    _launch(pack_kernel, planes, out, shape=planes.shape, BLOCK_P=BLOCK_P["tf32"])
+    _launch(pack_kernel, planes, out, shape=planes.shape, BLOCK_P=BLOCK_P["tf32"], num_stages=STAGES)
 
 
 def _convolve(image: Tensor, weights: Tensor, other: Tensor, out: Tensor, shape: torch.Size, then: str) -> None:
@@ -197,7 +199,13 @@ def _of_weights(grad: Tensor, image: Tensor, shape: torch.Size) -> Tensor:
 
 def _how(dtype: torch.dtype) -> dict[str, Any]:
     precision = multiplied(dtype)
-    return {"COMPUTE": COMPUTE_TYPES[dtype], "PRECISION": precision, "BLOCK_P": BLOCK_P[precision]}
+    stages = STAGES_FLOAT32 if dtype == torch.float32 and precision == "ieee" else STAGES
+    return {
+        "COMPUTE": COMPUTE_TYPES[dtype],
+        "PRECISION": precision,
+        "BLOCK_P": BLOCK_P[precision],
+        "num_stages": stages,
+    }
 
 
 def _pixels(shape: torch.Size) -> int:
@@ -215,5 +223,5 @@ def _launch(function, *tensors: Tensor, shape: torch.Size, programs: int = 0, **
     programs = (programs or blocks(pixels, constants["BLOCK_P"])) * blocks(channels, GROUP)
     launch(
         function, programs, *tensors, height, width, channels, pixels, **constants,
-        GROUP=GROUP, num_warps=4, num_stages=STAGES, enable_fp_fusion=True,
+        GROUP=GROUP, num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip

@@ -59,7 +59,8 @@ def expansion(kernel: str, registers: int, number: str = "fp32", precision: str 
     constants |= {"GROUP": 32, "BLOCK_P": block // 2 if kernel == "of_weights_kernel" else block}
     if kernel != "pack_kernel":
         constants |= {"PRECISION": precision, "COMPUTE": f"tl.{'float64' if number == 'fp64' else 'float32'}"}
-    return Kernel("argan.kernels.expansion.triton", kernel, types, registers, constants, note=note)
+    stages = 2 if (number, precision) == ("fp32", "ieee") else 3
+    return Kernel("argan.kernels.expansion.triton", kernel, types, registers, constants, stages=stages, note=note)
 
 
 def step(kernel: str, registers: int, number: str = "fp32", out: str = "", **constants: Any) -> Kernel:
@@ -100,7 +101,7 @@ KERNELS = [
     light_field("render_backward_kernel", 192, **RGB, **ALL, storage="fp64", compute="fp64"),
     expansion("pack_kernel", 96),
     *(expansion("convolve_kernel", 88, THEN=then) for then in ("elu", "slope", "add")),
-    expansion("convolve_kernel", 72, precision="ieee", THEN="slope"),
+    *(expansion("convolve_kernel", 72, precision="ieee", THEN=then) for then in ("elu", "slope", "add")),
     *(expansion("convolve_kernel", 96, "fp64", "ieee", THEN=then) for then in ("elu", "slope")),
     expansion("of_weights_kernel", 128),
     expansion("of_weights_kernel", 128, precision="ieee"),
