@@ -553,6 +553,21 @@ def test_threads_of_calls_that_overlap_are_all_given_back():
         torch.set_num_threads(cores)
 
 
+def test_what_fails_in_a_thread_is_raised():
+    def work(area: Area) -> None:
+        if area.top == 2:
+            raise MemoryError("of one tile")
+
+    cores = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(MemoryError, match="of one tile"):
+            areas.in_threads(work, [Area(top, top + 1, 0, 1) for top in range(4)], True)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(cores)
+
+
 def test_tiles_are_developed_one_by_one():
     """Light is asked for by tiles and what lies around them; each pixel is developed once, in its place."""
     image, disparity = picture(150, 190)
