@@ -803,6 +803,22 @@ def test_developing_is_rendering_with_the_same_lens(impl):
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("impl", ["reference", "numba"])
+def test_developing_is_told_what_is_a_lamp(impl):
+    """What is brighter than `white`; nothing is where that is not given."""
+    image, coc = torch.full((1, 3, 48, 64), 0.2), torch.zeros(1, 1, 48, 64)
+    coc[..., 32:] = 8
+    image[..., 20:28, 26:31] = 20.0
+    assert regions.lamps_from(image) == 1
+
+    def developed(**options):
+        return develop_bokeh(lambda area: image[area.index()], coc, lambda x, _: x, impl=impl, **options)
+
+    expected = render_bokeh(image, coc, 1.0, impl=impl)
+    torch.testing.assert_close(developed(white=1.0), expected, rtol=0, atol=1e-5)
+    assert float((developed() - expected)[..., 32:].max()) > 0.1
+
+
 # Gradients ----------------------------------------------------------------------------------------------------------
 
 
