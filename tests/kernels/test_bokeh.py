@@ -1278,6 +1278,11 @@ def test_without_numba_the_reference_renders(monkeypatch, error):
         ({"radius": -1.0}, ValueError, "radius"),
         ({"radius": math.inf}, ValueError, "radius"),
         ({"radius": torch.ones(3)}, ValueError, "radius"),
+        (
+            {"image": torch.rand(2, 3, 8, 8), "disparity": torch.rand(2, 1, 8, 8), "radius": torch.tensor([1.0, -1.0])},
+            ValueError,
+            "radius must not be negative",
+        ),
         ({"focus": torch.nan}, ValueError, "focus"),
         ({"aperture": "round"}, ValueError, "disk"),
         ({"aperture": torch.zeros(5, 5)}, ValueError, "aperture"),
