@@ -317,6 +317,7 @@ def test_the_renderer_takes_a_lens() -> None:
         ({"shape": SPOTS, "rim": 1}, ValueError, "leaves no light"),  # in front of the focal plane
         ({"shape": DOT, "rim": 1}, ValueError, "leaves no light"),
         ({"cat_eye": 1.5}, ValueError, "cat_eye"),
+        ({"cat_eye": -0.5}, ValueError, "cat_eye"),
     ],
 )
 def test_what_is_no_aperture(options: dict, error: type[Exception], words: str) -> None:
