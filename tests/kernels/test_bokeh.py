@@ -832,10 +832,11 @@ def test_gradients():
     assert torch.autograd.gradcheck(render_bokeh, inputs, eps=1e-7, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("radius", [31.7, 103.2])
-def test_gradients_through_levels(radius):
+@pytest.mark.parametrize(("radius", "levels"), [(31.7, 2), (143.2, OWN + 2)])
+def test_gradients_through_levels(radius, levels):
     """The larger radius takes slabs from the picture at half the size."""
     image, disparity = picture(24, 24, dtype=torch.float64)
+    assert Plan.of(radius * (disparity - 0.473), LENS).levels == levels
     image = image.requires_grad_()
     weights = torch.rand_like(image)
 
