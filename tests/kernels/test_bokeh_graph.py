@@ -62,6 +62,15 @@ def test_no_blur_changes_nothing(lens):
     torch.testing.assert_close(through(lens, image, 0 * disparity), image, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_more_blur_than_the_largest_is_drawn_as_that(sign):
+    """And stays within the range of half precision."""
+    image, most = torch.rand(1, 3, 64, 64), torch.full((1, 1, 64, 64), sign * LARGEST)
+    scene = enter(image, 100 * most)
+    assert torch.equal(scene, enter(image, most))
+    assert bool(torch.isfinite(scene.half()).all())
+
+
 @pytest.mark.parametrize("size", [(16, 16), (16, 131), (65, 64), (97, 131)])
 def test_a_constant_stays_constant_at_every_size(lens, size):
     image = torch.full((1, 3, *size), 0.4)
