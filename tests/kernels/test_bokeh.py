@@ -15,7 +15,7 @@ from argan.kernels import BackendUnavailable, backend, render_bokeh, resolve
 from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, areas, develop_bokeh, reference, regions
 from argan.kernels.bokeh.areas import Area, halved, largest_around
 from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
-from argan.kernels.bokeh.layers import Composite, Sheets
+from argan.kernels.bokeh.layers import Composite, Sheets, occurrences
 from argan.kernels.bokeh.plan import OWN, Plan
 from argan.kernels.bokeh.regions import render_tiles
 from tests.kernels import truth
@@ -184,6 +184,21 @@ def test_mixed_pixels_are_taken_apart_a_few_at_a_time(monkeypatch):
     assert max(many) == 7 and sum(many) == 2 * len(whole.rows) > 100
     for name in ("near", "place", "far", "far_place", "rows", "columns"):
         assert torch.equal(getattr(few, name), getattr(whole, name)), name
+
+
+@pytest.mark.parametrize("end", [slice(0, 32), slice(32, 64)])
+def test_slabs_hold_nothing_beyond_where_they_occur(end):
+    """What is far in mixed pixels, too, where a depth edge lies between two cells."""
+    image, coc = torch.rand(1, 3, 24, 64), torch.zeros(1, 1, 24, 64)
+    coc[..., end] = 6
+    plan = Plan.of(coc, LENS)
+    assert 32 % plan.cell == 0
+    sheets = reference.unmix(image, coc.expand(-1, 3, -1, -1), plan)
+    for k, (seen, _) in enumerate(occurrences(sheets, plan)):
+        held = reference.weigh(sheets, "seen", k, Area.of(coc), 0)
+        if seen is not None:
+            held[seen.index()] = 0
+        assert not bool(held.any())
 
 
 def test_the_frame_edge_is_extended():
