@@ -361,7 +361,9 @@ def test_8_bit_modes_are_kept_exactly(tmp_path: Path, mode: str, suffix: str) ->
     assert np.array_equal(np.asarray(written), np.asarray(picture(mode)))
 
 
-@pytest.mark.parametrize("icc", [None, ICC, ICC[:-1], ICC + b"\0"])  # chunks of odd length are padded
+@pytest.mark.parametrize(
+    "icc", [None, ICC, ICC[:-1], ICC + b"\0"], ids=["none", "whole", "shorter", "longer"]
+)  # chunks of odd length are padded
 def test_lossless_webp_stays_lossless(tmp_path: Path, icc: bytes | None) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     options = {"icc_profile": icc, "exif": exif_with(1)} if icc else {}
