@@ -54,6 +54,7 @@ WRITES = {
 }
 HEIF = {".heic", ".heif", ".hif"}
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+NO_HEIF, HEIF_EXTRA = "HEIC photos need pillow-heif", 'pip install "argan[heic]"'
 READS = {*WRITES, *HEIF, ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what folders and archives are searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
@@ -256,12 +257,16 @@ def _opened(file: BinaryIO, named_heif: bool) -> Image.Image:
         return Image.open(file)
     except UnidentifiedImageError:
         file.seek(0)
-        start = file.read(12)  # a box: its size, its type, and here the brand that a file is of (ISO/IEC 23008-12)
-        if not named_heif and not (start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS):
+        if not named_heif and not is_heif(file.read(12)):
             raise
         if not register_heif():
-            raise MissingReaderError("HEIC photos need pillow-heif", hint='pip install "argan[heic]"') from None
+            raise MissingReaderError(NO_HEIF, hint=HEIF_EXTRA) from None
         return Image.open(file)
+
+
+def is_heif(start: bytes) -> bool:
+    """Whether a file of which these are the first 12 bytes says that it is HEIC, whatever its name."""
+    return start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS  # the brand that a file is of (ISO/IEC 23008-12)
 
 
 def register_heif() -> bool:

@@ -29,9 +29,9 @@ from argan.data.datasets import open_source
 from argan.data.sources import Box, Source
 from argan.deep_colour import is_negative
 from argan.distributed import is_main
-from argan.errors import ArganError
+from argan.errors import ArganError, MissingReaderError
 from argan.files import atomic_file
-from argan.images import register_heif
+from argan.images import HEIF_EXTRA, NO_HEIF, is_heif, register_heif
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,10 @@ def decode_all(source: Source, resolution: int, progress: Callable[[int, int], N
 
     def decode(name: str) -> np.ndarray | Exception:
         try:
-            return load_square(io.BytesIO(source.read(name)), resolution, source.subject(name))
+            data = source.read(name)
+            return load_square(io.BytesIO(data), resolution, source.subject(name))
+        except Image.UnidentifiedImageError as error:
+            return error if register_heif() or not is_heif(data[:12]) else MissingReaderError(NO_HEIF, hint=HEIF_EXTRA)
         except Exception as error:  # a damaged file can raise nearly anything
             return error
 
@@ -215,6 +218,8 @@ def reason(error: Exception) -> str:
     """Why a file could not be read, in a few words that do not repeat its name."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a picture"
+    if isinstance(error, MissingReaderError):
+        return f"{error}: {error.hint}"
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 

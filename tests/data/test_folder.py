@@ -4,6 +4,7 @@ import errno
 import io
 import logging
 import os
+import sys
 import zipfile
 
 import numpy as np
@@ -179,6 +180,14 @@ def test_what_could_not_be_read_is_read_when_it_can_be(photos, monkeypatch, tmp_
     assert len(PhotoFolder(photos, 4, cache=tmp_path / "cache")) == 4
     monkeypatch.undo()
     assert len(PhotoFolder(photos, 4, cache=tmp_path / "cache")) == 5
+
+
+def test_heic_without_its_extra_says_what_to_install(photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    write(photos, "d.heic", b"\0\0\0\x18ftypheic" + bytes(200))
+    assert dict(PhotoFolder(photos, 4, cache=False).skipped)["d.heic"] == (
+        'HEIC photos need pillow-heif: pip install "argan[heic]"'
+    )
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "disk"), MemoryError()])
