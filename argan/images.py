@@ -312,12 +312,16 @@ def _describe(image: Image.Image) -> Photo:
 
 
 def _jpeg_options(image: Image.Image) -> dict[str, Any]:
-    tables = getattr(image, "quantization", None)
-    if not tables or image.mode == "CMYK":
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode == "CMYK":
+        return {}
+    # By the channels that use them: a file may number its tables as it likes, from 0 to 3.
+    numbers = dict.fromkeys(channel[3] for channel in image.layer)
+    tables = [list(image.quantization[number]) for number in numbers if number in image.quantization]
+    if not tables:
         return {}
     sampling = JpegImagePlugin.get_sampling(image)
     options = {
-        "qtables": {index: list(table) for index, table in tables.items()},
+        "qtables": tables,
         "subsampling": sampling if sampling in (0, 1, 2) else 0,  # unknown to Pillow: keep all colour
         "progressive": bool(image.info.get("progressive")),
         "comment": image.info.get("comment"),

@@ -327,6 +327,25 @@ def test_jpeg_quality_is_kept(tmp_path: Path, quality: int, subsampling: int) ->
     assert written.info["comment"] == b"hello"
 
 
+@pytest.mark.parametrize(("mode", "numbers"), [("L", {0: 3}), ("RGB", {0: 1, 1: 0}), ("RGB", {0: 2, 1: 3})])
+def test_a_jpeg_may_number_its_tables_as_it_likes(tmp_path: Path, mode: str, numbers: dict[int, int]) -> None:
+    buffer = BytesIO()
+    picture(mode).save(buffer, format="JPEG", quality=80)
+    with Image.open(buffer) as before:
+        tables = dict(before.quantization)
+    data, at = bytearray(buffer.getvalue()), 2
+    while data[at + 1] != 0xDA:
+        if data[at + 1] == 0xDB:
+            for place in range(at + 4, at + 2 + struct.unpack_from(">H", data, at + 2)[0], 65):
+                data[place] = numbers[data[place]]
+        elif data[at + 1] == 0xC0:
+            for channel in range(data[at + 9]):
+                data[at + 12 + 3 * channel] = numbers[data[at + 12 + 3 * channel]]
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    (tmp_path / "photo.jpg").write_bytes(data)
+    assert reopened(read_photo(tmp_path / "photo.jpg"), ".jpg").quantization == tables
+
+
 def test_other_formats_become_good_jpegs() -> None:
     written = reopened(from_pil(picture()), ".jpg")
     reference = BytesIO()
