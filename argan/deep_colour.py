@@ -39,6 +39,12 @@ def has_16_bit_colour(image: Image.Image) -> bool:
     return sixteen and not image.mode.startswith("I")
 
 
+def raw_mode_of(image: Image.Image) -> str:
+    """Pillow's name for how an opened, not yet loaded image stores its samples; "" where it has none."""
+    tiles = _tiles(image)
+    return _raw_mode(tiles[0]) if tiles else ""
+
+
 def _is_beyond_pillow(image: Image.Image) -> bool:
     """Whether not even the halves of its 16-bit colours can be had: in a PPM, and in a TIFF that stores them one after
     the other, whose bytes Pillow takes for 8-bit samples."""

@@ -25,6 +25,7 @@ from argan.deep_colour import (
     has_16_bit_colour,
     is_negative,
     png_16_bit_colour,
+    raw_mode_of,
     read_16_bit_colour,
     tiff_16_bit_colour,
 )
@@ -114,6 +115,7 @@ def from_pil(image: Image.Image) -> Photo:
     # These hold several pictures: the photo, and others behind it.
     if getattr(image, "is_animated", False) and image.format not in ("MPO", "TIFF", "HEIF"):
         raise ArganError("an animation is not a photograph", hint="save one of its frames as a picture")
+    _scale_transparency(image)
     photo = _describe(image)
     if image.mode == "CMYK":
         plain, photo.icc = _cmyk_to_srgb(image), None
@@ -373,6 +375,14 @@ def _plain(image: Image.Image) -> Image.Image:
     transparent = image.has_transparency_data
     grey = image.mode in ("1", "L", "LA", "La")
     return image.convert(("LA" if transparent else "L") if grey else ("RGBA" if transparent else "RGB"))
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """The grey that a PNG of 2 or 4 bits calls transparent becomes that of 8 bits, as Pillow makes its pixels alone."""
+    steps = {"L;2": 3, "L;4": 15}.get(raw_mode_of(image))
+    transparent = image.info.get("transparency")
+    if image.format == "PNG" and steps is not None and isinstance(transparent, int):
+        image.info["transparency"] = transparent * 255 // steps
 
 
 def _with_transparency(pixels: np.ndarray, image: Image.Image) -> np.ndarray:

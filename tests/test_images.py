@@ -601,6 +601,21 @@ def test_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
     assert read_photo(tmp_path / "photo.png").pixels[:, :, 3].tolist() == [[0] * 4, [0, 255, 0, 0], [0] * 4]
 
 
+@pytest.mark.parametrize(
+    ("bits", "stored", "transparent", "alpha"),
+    [(1, 0b10101010, 1, [0, 255] * 4), (2, 0b00011011, 2, [255, 255, 0, 255]), (4, 0x35, 5, [255, 0])],
+)
+def test_the_transparent_grey_of_a_few_bits_becomes_alpha(
+    tmp_path: Path, bits: int, stored: int, transparent: int, alpha: list[int]
+) -> None:
+    """A PNG names it as it stores it, up to 3 or 15, and Pillow spreads the pixels alone over 0 to 255."""
+    header = struct.pack(">IIBBBBB", 8 // bits, 1, bits, 0, 0, 0, 0)
+    data = [b"IHDR" + header, b"tRNS" + struct.pack(">H", transparent), b"IDAT" + zlib.compress(bytes([0, stored]))]
+    chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in [*data, b"IEND"])
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert read_photo(tmp_path / "photo.png").pixels[0, :, 1].tolist() == alpha
+
+
 # Lab D50 of sRGB's corners, by the inks (cyan, magenta, yellow) that make them.
 INKS = {
     (0, 0, 0): (100, 0, 0),
