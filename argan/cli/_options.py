@@ -195,7 +195,7 @@ def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str | 
     """--model-input KEY=VALUE … and --depth-kind as `argan.load` takes them; nothing for a model that is no ONNX file.
 
     Raises:
-        UsageError: not KEY=VALUE, or the model takes none.
+        UsageError: not KEY=VALUE, the model takes none, or two kinds are given.
     """
     from argan.runtime import is_onnx
 
@@ -204,7 +204,9 @@ def onnx_settings(model: str | None, options: Sequence[str] | None, kind: str | 
     if kind is not None and not is_onnx(model):
         raise UsageError("--depth-kind goes with --model FILE.onnx")
     settings = key_values("--model-input", options)
-    return {"kind": kind, **settings} if kind is not None else settings
+    if kind is not None and settings.setdefault("kind", kind) != kind:
+        raise UsageError(f"--depth-kind {kind} and --model-input kind={settings['kind']} exclude each other")
+    return settings
 
 
 def key_values(name: str, options: Sequence[str] | None) -> dict[str, str]:

@@ -1056,6 +1056,10 @@ def test_an_aperture_of_floats_is_wrong_usage(
         (["--depth", "{depth}", "--depth-unit", 2], "--depth-unit goes with"),
         (["--depth", "{depth}", "--depth-kind", "distance", "--depth-unit", 0], "above 0"),
         (["--depth", "{depth}", "--output", "x.png", "--save-depth", "x.png"], "one file"),
+        (
+            ["--model", "a.onnx", "--depth-kind", "disparity", "--model-input", "kind=distance"],
+            "--depth-kind disparity and --model-input kind=distance exclude each other",
+        ),
     ],
 )
 def test_options_that_would_be_ignored(
