@@ -38,9 +38,16 @@ class Pyramid(nn.ModuleList):
         x = 2 * image - 1
         features: list[Tensor] = []
         for block in self:
-            x = block(F.avg_pool2d(x, 2) if features else x)
+            x = block(_halved(x) if features else x)
             features.append(x)
         return features
+
+
+def _halved(x: Tensor) -> Tensor:
+    """The mean of every 2 x 2 pixels. PyTorch 2.11 exports its own only if it knows whether a size is even."""
+    if torch.compiler.is_exporting() and any(isinstance(side, torch.SymInt) for side in x.shape):
+        return F.conv2d(x, x.new_full((x.shape[1], 1, 2, 2), 0.25), stride=2, groups=x.shape[1])
+    return F.avg_pool2d(x, 2)
 
 
 class PretrainedPyramid(nn.Module):
