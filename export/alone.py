@@ -30,6 +30,8 @@ LEVELS = {"as written": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENA
 def main(file: str, format: str, device: str, folder: str, *levels: str) -> None:
     in_torch = {"torchscript": torchscript, "pt2": pt2}
     ways = []
+    if format == "pt2":
+        refuse_pickles()
     with redirect_stdout(sys.stderr):  # results alone go to stdout
         for name, run, facts in onnx(file, device, levels) if format == "onnx" else in_torch[format](file, device):
             out = Path(folder, name)
@@ -100,7 +102,6 @@ def torchscript(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, An
 
 
 def pt2(file: str, device: str) -> Iterator[tuple[str, Run, dict[str, Any]]]:
-    refuse_pickles()
     import torch
     from torch.export.passes import move_to_device_pass  # its graphs name the device that tensors are made on
 
