@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
@@ -55,7 +55,6 @@ WRITES = {
 }
 HEIF = {".heic", ".heif", ".hif"}
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-NO_HEIF, HEIF_EXTRA = "HEIC photos need pillow-heif", 'pip install "argan[heic]"'
 READS = {*WRITES, *HEIF, ".bmp", ".jp2", ".ppm", ".pgm", ".gif"}  # what folders and archives are searched for
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by number of channels
 PNG_TEXT = {"Title", "Author", "Description", "Copyright", "Creation Time", "Software", "Source", "Comment"}
@@ -236,7 +235,7 @@ def reading(path: Path) -> Iterator[Image.Image]:
             # is Pillow's alone, because threads share it: another may be saying what it leaves out of a photo.
             warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
             # By a name, Pillow would map some TIFFs into memory, and those that are turned wrongly.
-            with path.open("rb") as file, _opened(file, path.suffix.lower() in HEIF) as image:
+            with path.open("rb") as file, open_picture(file, path.suffix.lower() in HEIF) as image:
                 yield image
     except ArganError as error:
         raise type(error)(f"{path}: {error}", error.hint) from error
@@ -253,22 +252,21 @@ def reading(path: Path) -> Iterator[Image.Image]:
         raise ArganError(f"{path}: damaged or cut short ({lower_first(str(error))})") from error
 
 
-def _opened(file: BinaryIO, named_heif: bool) -> Image.Image:
-    """As Pillow finds it; what it does not know may be HEIC, also under a JPEG's name, which it is taught then."""
+def open_picture(file: IO[bytes], named_heif: bool = False) -> Image.Image:
+    """As Pillow finds it; what it does not know may be HEIC, also under a JPEG's name, which it is taught then.
+
+    Raises MissingReaderError for HEIC without pillow-heif, and whatever Pillow raises on what is no picture.
+    """
     try:
         return Image.open(file)
     except UnidentifiedImageError:
         file.seek(0)
-        if not named_heif and not is_heif(file.read(12)):
+        start = file.read(12)  # a box: its size, its type, and here the brand that a file is of (ISO/IEC 23008-12)
+        if not named_heif and not (start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS):
             raise
         if not register_heif():
-            raise MissingReaderError(NO_HEIF, hint=HEIF_EXTRA) from None
+            raise MissingReaderError("HEIC photos need pillow-heif", hint='pip install "argan[heic]"') from None
         return Image.open(file)
-
-
-def is_heif(start: bytes) -> bool:
-    """Whether a file of which these are the first 12 bytes says that it is HEIC, whatever its name."""
-    return start[4:8] == b"ftyp" and start[8:] in HEIF_BRANDS  # the brand that a file is of (ISO/IEC 23008-12)
 
 
 def register_heif() -> bool:

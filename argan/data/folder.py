@@ -31,7 +31,7 @@ from argan.deep_colour import is_negative
 from argan.distributed import is_main
 from argan.errors import ArganError, MissingReaderError
 from argan.files import atomic_file
-from argan.images import HEIF_EXTRA, NO_HEIF, is_heif, register_heif
+from argan.images import open_picture, register_heif
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,8 @@ def opened(file: IO[bytes] | str | os.PathLike[str]) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine; Pillow refuses the absurd
         register_heif()
-        with Image.open(file) as image:
+        stream = io.BytesIO(Path(file).read_bytes()) if isinstance(file, str | os.PathLike) else file
+        with open_picture(stream) as image:
             yield image
 
 
@@ -177,10 +178,7 @@ def decode_all(source: Source, resolution: int, progress: Callable[[int, int], N
 
     def decode(name: str) -> np.ndarray | Exception:
         try:
-            data = source.read(name)
-            return load_square(io.BytesIO(data), resolution, source.subject(name))
-        except Image.UnidentifiedImageError as error:
-            return error if register_heif() or not is_heif(data[:12]) else MissingReaderError(NO_HEIF, hint=HEIF_EXTRA)
+            return load_square(io.BytesIO(source.read(name)), resolution, source.subject(name))
         except Exception as error:  # a damaged file can raise nearly anything
             return error
 

@@ -79,7 +79,7 @@ class Mixtures:
     pixels: Tensor  # (N,), which they are, row by row
     near: Tensor  # (1,N), the surfaces' blur radii
     far: Tensor  # (1,N)
-    white: float
+    white: float  # see `Plan.white`
 
     def parts(self) -> Iterator[Mixtures]:
         """At most AT_ONCE of them at a time, each to be let go before the next: what is around a pixel takes 2 kB."""

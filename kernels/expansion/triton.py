@@ -21,12 +21,12 @@ from torch import Tensor
 from argan.kernels.expansion.op import GROUP
 from argan.kernels.launch import COMPUTE_TYPES, blocks, launch
 
-# Pixels of `convolve_kernel`, by how numbers are multiplied; `of_weights_kernel` has half. None spills registers for
-# sm_80 and sm_90.
+# Pixels of `convolve_kernel`, by how numbers are multiplied; `of_weights_kernel` has half. Float32 spills no registers
+# for sm_80 and sm_90.
 BLOCK_P = {"tf32": 64, "ieee": 32}
 # Stages of loads that are on their way while a product is made. With three, Triton 3.7 takes more registers for float32
 # multiplied in full on sm_80; with two, float64 takes more on sm_90.
-STAGES, STAGES_FLOAT32 = 3, 2
+STAGES, STAGES_FULL_FLOAT32 = 3, 2
 PARTS = 176  # programs, at most, that share the sum of a gradient; of three rows of taps they fill an H200 once
 
 # One compilation for all sizes.
@@ -199,7 +199,7 @@ def _of_weights(grad: Tensor, image: Tensor, shape: torch.Size) -> Tensor:
 
 def _how(dtype: torch.dtype) -> dict[str, Any]:
     precision = multiplied(dtype)
-    stages = STAGES_FLOAT32 if dtype == torch.float32 and precision == "ieee" else STAGES
+    stages = STAGES_FULL_FLOAT32 if dtype == torch.float32 and precision == "ieee" else STAGES
     return {
         "COMPUTE": COMPUTE_TYPES[dtype],
         "PRECISION": precision,
