@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from argan.kernels.bokeh.aperture import aperture_kernel
-from argan.kernels.bokeh.reference import TRUST
+from argan.kernels.bokeh.layers import TRUST
 from argan.kernels.sizes import plain
 
 LEVELS = 7  # of the pyramid: 1, 1/2, ... 1/64 of the size

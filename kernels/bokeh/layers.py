@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argan.kernels.bokeh.areas import Area, enlarged, halved, largest, smallest, window
-from argan.kernels.bokeh.plan import Plan
+from argan.kernels.bokeh.plan import EPS, OWN, Plan
 
 NOWHERE = -1e4  # the place of a far surface where there is none
+TRUST = 16  # what is known of a TRUST-th part of a cell is known well enough
 ASIDE = 2.0  # how far the middle of the aperture's free part moves; straight edges half-way across it: 4/3
 RADIAL = {0: 0, 1: 1, -1: 4}  # channels whose slopes `Composite` needs, by its side: none, alpha, RGBA
 
@@ -106,6 +107,7 @@ class Composite:
         self.nearer = nearer
         self.level, self.side = level, side
         self.radial = nearer.new_zeros(count, RADIAL[side], *size)  # layers times their radii
+        self.farthest: Tensor | None = None  # of layers behind the focal plane; at OWN or coarser
         self.middle: Tensor | None = None  # of the part of the aperture that lets light pass, x and y; 1: the rim
         self.view: Area | None = None  # what is wanted of it, at full size; None: all
 
@@ -118,25 +120,35 @@ class Composite:
     @staticmethod
     def channels(side: int) -> int:
         """Of `state`."""
-        return 6 + RADIAL[side]
+        return 10 + RADIAL[side]
 
     def state(self) -> Tensor:
         """All of it in one (1,C,h,w)."""
-        return torch.cat([self.rgba, self.through, self.nearer, self.radial], 1)
+        farthest = torch.zeros_like(self.rgba) if self.farthest is None else self.farthest
+        return torch.cat([self.rgba, self.through, self.nearer, farthest, self.radial], 1)
 
     @classmethod
     def part(cls, state: Tensor, level: int, side: int, view: Area) -> Composite:
-        """From the `state` of a whole picture what a view of it is made of, to be put there with `add_group`."""
+        """From the `state` of a whole picture, OWN or coarser, what a view of it is made of, for `add_group`."""
         cells = view.cells(level, beyond=2)  # for slopes, and interpolation between them
-        state = window(state, cells)
-        part = cls(state[:, 5:6], level, side)
-        part.rgba, part.through, part.radial = state[:, :4], state[:, 4:5], state[:, 6:]
+        rgba, through, nearer, farthest, radial = window(state, cells).split([4, 1, 1, 4, RADIAL[side]], 1)
+        part = cls(nearer, level, side)
+        part.rgba, part.through, part.farthest, part.radial = rgba, through, farthest, radial
         part.view = view.seen_from(cells.from_level(level))
         return part
 
     def add_nothing(self) -> None:
         """The slab just in front is empty."""
         self.nearer = torch.zeros_like(self.nearer)
+
+    def keep(self, layer: Tensor, area: Area) -> None:
+        """Puts a layer, of its level, before all others in `farthest`, at once where a little of it is seen."""
+        finer = max(OWN - self.level, 0)
+        layer, area = halved(layer, finer), area.at_level(finer)
+        layer = trusted(layer, layer[:, 3:])
+        if self.farthest is None:
+            self.farthest = layer.new_zeros(*layer.shape[:2], *Area.of(self.rgba).at_level(finer).size)
+        self.farthest[area.index()] = before(layer, self.farthest[area.index()])
 
     def add_group(self, group: Composite, behind: Callable[[Composite, Composite], None], dark: bool = False) -> None:
         """Puts a finished group of layers behind all that is here, by a back end's `behind`; `dark` as in `Plan`."""
@@ -148,6 +160,10 @@ class Composite:
             passing = group.enlarged(group.passing())
             self.middle = passing if self.middle is None else self.middle + passing
         behind(self, group)
+        if group.farthest is not None:
+            farthest = enlarged(group.farthest, 2 ** max(group.level - OWN, 0))
+            farthest = farthest if group.view is None else farthest[group.view.at_level(OWN).index()]
+            self.farthest = farthest if self.farthest is None else before(farthest, self.farthest)
 
     def enlarged(self, x: Tensor) -> Tensor:
         """One of its own at full size."""
@@ -181,6 +197,16 @@ class Composite:
         lit = moved(light, of_light).clamp_(min=0)
         self.rgba = lit + moved(self.rgba - light, self.radial - of_light).clamp_(max=0) if dark else lit
         self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
+
+
+def trusted(x: Tensor, known: Tensor) -> Tensor:
+    """x, premultiplied by the part of each cell that is `known`, as if a cell were known well enough or not at all."""
+    return x * ((TRUST * known).clamp(max=1) / known.clamp(min=EPS))
+
+
+def before(layer: Tensor, others: Tensor) -> Tensor:
+    """Premultiplied RGBA of a layer before others."""
+    return torch.addcmul(layer, others, 1 - layer[:, 3:])
 
 
 def rises(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from argan.kernels.bokeh.areas import Area, window
-from argan.kernels.bokeh.layers import Composite, Sheets
+from argan.kernels.bokeh.layers import TRUST, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
-from argan.kernels.bokeh.reference import DOUBT, EDGE, FADE, HELD, MIXED, NOISE, TRUST
+from argan.kernels.bokeh.reference import DOUBT, EDGE, FADE, HELD, MIXED, NOISE
 from argan.kernels.bokeh.regions import BESIDE, Steps
 
 LAMP = 2.0  # running sums of brighter light in single precision would round what is dark beside it

@@ -24,7 +24,7 @@ from argan.kernels.bokeh.areas import (
     round_up,
     window,
 )
-from argan.kernels.bokeh.layers import Composite, Sheets
+from argan.kernels.bokeh.layers import Composite, Sheets, trusted
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import BESIDE, Steps
 
@@ -34,7 +34,6 @@ DOUBT = 0.05  # how much a mixed pixel's disparity counts for, beside its colour
 HELD = 0.3  # a pixel has at least this part of the share that its own disparity names
 MIDDLE = 12  # of 5 x 5
 NOISE = 1e-5  # variance of colour that even a smooth surface is thought to have
-TRUST = 16  # a cell of which a TRUST-th part is seen needs no coarser cells when hidden surfaces are filled in
 AT_ONCE = 2**18  # mixed pixels, at most, that are taken apart at a time
 FADE = 0.1  # hidden surfaces end softly: where what they are known by weighs less
 
@@ -253,8 +252,7 @@ def inpaint(layer: Tensor, known: Tensor, levels: int, wanted: Area) -> Tensor:
     pyramid = []
     for level in range(levels):
         mean = halved(mean, 1) if level else mean
-        part = mean[:, 4:]
-        mean = mean * ((TRUST * part).clamp(max=1) / part.clamp(min=EPS))
+        mean = trusted(mean, mean[:, 4:])
         pyramid.append(mean)
     filled = pyramid.pop()
     for finer in reversed(pyramid):

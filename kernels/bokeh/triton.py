@@ -19,7 +19,7 @@ from torch import Tensor
 
 from argan.kernels.bokeh import reference
 from argan.kernels.bokeh.areas import Area, folded, reduced, window
-from argan.kernels.bokeh.layers import NOWHERE, Composite, Sheets
+from argan.kernels.bokeh.layers import NOWHERE, TRUST, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import BESIDE, Steps
 from argan.kernels.launch import blocks, launch
@@ -297,7 +297,7 @@ def pulled(rgba: Tensor, known: Tensor) -> Tensor:
     out = rgba.new_empty(1, 5, height, width)
     launch(
         pull_kernel, blocks(height * width, BLOCK_C),
-        *strided(rgba), *strided(known), out, height, width, TRUST=reference.TRUST, EPS=EPS, BLOCK=BLOCK_C,
+        *strided(rgba), *strided(known), out, height, width, TRUST=TRUST, EPS=EPS, BLOCK=BLOCK_C,
     )  # fmt: skip
     return out
 
@@ -333,7 +333,7 @@ def pulled_backward(
     launch(
         pull_backward_kernel, blocks(height * width, BLOCK_C),
         of_mean, of_filled, *strided(rgba), *strided(known), coarse, out,
-        *wanted.size, wanted.top, wanted.left, height, width, TRUST=reference.TRUST, EPS=EPS, BLOCK=BLOCK_C,
+        *wanted.size, wanted.top, wanted.left, height, width, TRUST=TRUST, EPS=EPS, BLOCK=BLOCK_C,
     )  # fmt: skip
     return out
 
