@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argan.kernels.bokeh.areas import Area, enlarged, halved, largest, smallest, window
-from argan.kernels.bokeh.plan import EPS, OWN, Plan
+from argan.kernels.bokeh.plan import OWN, Plan
 
 NOWHERE = -1e4  # the place of a far surface where there is none
 TRUST = 16  # what is known of a TRUST-th part of a cell is known well enough
@@ -107,7 +107,7 @@ class Composite:
         self.nearer = nearer
         self.level, self.side = level, side
         self.radial = nearer.new_zeros(count, RADIAL[side], *size)  # layers times their radii
-        self.farthest: Tensor | None = None  # of layers behind the focal plane; at OWN or coarser
+        self.farthest: Tensor | None = None  # RGBA of layers behind the focal plane, at OWN or coarser
         self.middle: Tensor | None = None  # of the part of the aperture that lets light pass, x and y; 1: the rim
         self.view: Area | None = None  # what is wanted of it, at full size; None: all
 
@@ -141,14 +141,17 @@ class Composite:
         """The slab just in front is empty."""
         self.nearer = torch.zeros_like(self.nearer)
 
-    def keep(self, layer: Tensor, area: Area) -> None:
-        """Puts a layer, of its level, before all others in `farthest`, at once where a little of it is seen."""
-        finer = max(OWN - self.level, 0)
-        layer, area = halved(layer, finer), area.at_level(finer)
-        layer = trusted(layer, layer[:, 3:])
+    @property
+    def finer(self) -> int:
+        """How many times its layers are halved for `farthest`."""
+        return max(OWN - self.level, 0)
+
+    def kept(self) -> Tensor:
+        """`farthest`, which holds nothing at first."""
         if self.farthest is None:
-            self.farthest = layer.new_zeros(*layer.shape[:2], *Area.of(self.rgba).at_level(finer).size)
-        self.farthest[area.index()] = before(layer, self.farthest[area.index()])
+            size = Area.of(self.rgba).at_level(self.finer).size
+            self.farthest = self.rgba.new_zeros(*self.rgba.shape[:2], *size)
+        return self.farthest
 
     def add_group(self, group: Composite, behind: Callable[[Composite, Composite], None], dark: bool = False) -> None:
         """Puts a finished group of layers behind all that is here, by a back end's `behind`; `dark` as in `Plan`."""
@@ -201,7 +204,7 @@ class Composite:
 
 def trusted(x: Tensor, known: Tensor) -> Tensor:
     """x, premultiplied by the part of each cell that is `known`, as if a cell were known well enough or not at all."""
-    return x * ((TRUST * known).clamp(max=1) / known.clamp(min=EPS))
+    return x / known.clamp(min=1 / TRUST)
 
 
 def before(layer: Tensor, others: Tensor) -> Tensor:

@@ -377,12 +377,12 @@ def pulled(layer, known, white, top, left):
     height, width = known.shape[1] // 2, known.shape[2] // 2
     out, scale = np.empty((5, height, width), layer.dtype), np.empty(width, layer.dtype)
     upper, lower = np.empty(2 * width, layer.dtype), np.empty(2 * width, layer.dtype)
-    trust, eps, one = layer.dtype.type(TRUST), layer.dtype.type(EPS), layer.dtype.type(1)
+    least, one = layer.dtype.type(1 / TRUST), layer.dtype.type(1)
     for y in range(height):
         scale[:] = one
         mean_of_four(known[0, 2 * y], known[0, 2 * y + 1], scale, out[4, y])
         for x in range(width):
-            scale[x] = min(trust * out[4, y, x], one) / max(out[4, y, x], eps)
+            scale[x] = one / max(out[4, y, x], least)
             out[4, y, x] *= scale[x]
         at, row = top + 2 * y, slice(left, left + 2 * width)
         first, after = span(layer[3, at, row], layer[3, at + 1, row])
@@ -667,7 +667,11 @@ def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
     """The reference's `over`, in place."""
     planes = (x[0].numpy() for x in (front.rgba, front.through, front.nearer, front.radial))
     radius = front.rgba.numpy().dtype.type(radius / 2**front.level)
-    put_behind(*planes, layer[0].contiguous().numpy(), radius, front.side, area.top, area.left)
+    shown = layer[0].contiguous().numpy()
+    put_behind(*planes, shown, radius, front.side, area.top, area.left)
+    if radius < 0:
+        at = area.at_level(front.finer)
+        put_before(front.kept()[0].numpy(), shown, 2**front.finer, at.top, at.left)
 
 
 @compiled
@@ -693,6 +697,34 @@ def put_behind(rgba, through, nearer, radial, layer, radius, side, top, left):
             add_product(radial[c, row, here], arrives, layer[c if side < 0 else 3, y, part])
         nearer[0, row] = 0
         copy(alpha, before)
+
+
+@compiled
+def put_before(farthest, layer, unit, top, left):
+    """The reference's `keep`: a layer (4,h,w), at 1 / unit of the size, at (top, left) before all others."""
+    _, height, width = layer.shape
+    one, least, share = layer.dtype.type(1), layer.dtype.type(1 / TRUST), layer.dtype.type(1 / unit**2)
+    known, total = np.empty(width // unit, layer.dtype), np.empty(width // unit, layer.dtype)
+    for y in range(height // unit):
+        for c in (3, 0, 1, 2):
+            total[:] = 0
+            for i in range(unit):
+                add_cells(layer[c, unit * y + i], unit, total)
+            if c == 3:
+                for x in range(len(known)):
+                    known[x] = total[x] * share
+            for x in range(len(total)):
+                trust = one / max(known[x], least)
+                at = farthest[c, top + y]
+                at[left + x] = total[x] * share * trust + (one - known[x] * trust) * at[left + x]
+
+
+@compiled
+def add_cells(row, unit, out):
+    """Adds to each cell its pixels of a row."""
+    for x in range(len(out)):
+        for i in range(unit):
+            out[x] += row[unit * x + i]
 
 
 @compiled

@@ -24,7 +24,7 @@ from argan.kernels.bokeh.areas import (
     round_up,
     window,
 )
-from argan.kernels.bokeh.layers import Composite, Sheets, trusted
+from argan.kernels.bokeh.layers import Composite, Sheets, before, trusted
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
 from argan.kernels.bokeh.regions import BESIDE, Steps
 
@@ -329,6 +329,18 @@ def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
         front.radial[at].addcmul_(arrives, scaled, value=radius / 2**front.level)
     front.nearer = torch.zeros_like(front.nearer)
     front.nearer[at] = alpha
+    if radius < 0:
+        keep(front, layer, area)
+
+
+def keep(front: Composite, layer: Tensor, area: Area) -> None:
+    """Puts a layer before all others in `farthest`: what is missing in the end is hidden, and so lies farthest.
+
+    A little of it is as good as all, since what it lacks is what nearer things hide.
+    """
+    layer, at = halved(layer, front.finer), area.at_level(front.finer).index()
+    farthest = front.kept()
+    farthest[at] = before(trusted(layer, layer[:, 3:]), farthest[at].clone())
 
 
 def behind(front: Composite, group: Composite) -> None:

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argan.kernels.bokeh.aperture import Aperture, reach
-from argan.kernels.bokeh.areas import Area, by_tiles, enlarged, halved, largest, reduced, round_up, window
+from argan.kernels.bokeh.areas import Area, by_tiles, enlarged, largest, reduced, round_up, window
 from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
 from argan.kernels.bokeh.layers import Composite, Sheets, occurrences
 from argan.kernels.bokeh.plan import EPS, OWN, Plan
@@ -177,7 +177,7 @@ def half_size(light: Light, spans: Tensor, tile: int, *, recorded: bool) -> tupl
 
     image = by_tiles(half, whole, round_up(tile, 2), recorded=recorded, threads=spans.is_cpu, level=1)
     mean, highest, lowest = window(spans, whole).split(1, 1)
-    return image, torch.cat([halved(mean, 1), F.max_pool2d(highest, 2), -F.max_pool2d(-lowest, 2)], 1) / 2
+    return image, torch.cat([reduced(mean, 1), F.max_pool2d(highest, 2), -F.max_pool2d(-lowest, 2)], 1) / 2
 
 
 class Region:
@@ -218,12 +218,15 @@ class Region:
                 if group is None:
                     visible = largest(front.through.detach(), 2**level)
                     group = front.group(level, side)
-                self.add(k, places, group, visible)
+                layer, here = self.blurred(k, places, group, visible)
+                self.steps.over(group, layer, plan.radii[k], here)
             if group is not None:
                 front.add_group(group, self.steps.behind, plan.dark)
-        rgba = front.rgba if last is None else torch.addcmul(front.rgba, front.through, last)
-        if front.farthest is not None:  # what is missing is hidden, and what is hidden lies farthest
-            rgba = torch.addcmul(rgba, (1 - rgba[:, 3:]).clamp(min=0), enlarged(front.farthest, 2**OWN))
+        rgba = front.rgba
+        farthest = None if front.farthest is None else enlarged(front.farthest, 2**OWN)
+        for beyond in (farthest, last):  # what is missing is hidden: a surface that is seen here, or one around
+            if beyond is not None:
+                rgba = torch.addcmul(rgba, (1 - rgba[:, 3:]).clamp(min=0), beyond)
         return rgba[:, :3] / rgba[:, 3:].clamp(min=EPS)
 
     def group(self, slabs: list[int], side: int) -> Composite:
@@ -238,7 +241,8 @@ class Region:
             if (places := self.places(k)) is None:
                 group.add_nothing()
                 continue
-            self.add(k, places, group)
+            layer, here = self.blurred(k, places, group)
+            self.steps.over(group, layer, plan.radii[k] * 2**plan.shrunk, here)
         return group
 
     def nothing(self, level: int) -> Tensor:
@@ -255,16 +259,6 @@ class Region:
         """How far from where slab k can be seen it may be shown."""
         plan = self.plan
         return round_up(reach(plan.aperture, abs(plan.radii[k])), plan.cell) + 2 * plan.cell
-
-    def add(
-        self, k: int, places: tuple[Area, Area | None, Area], group: Composite, visible: Tensor | None = None
-    ) -> None:
-        """Puts slab k behind the layers of its group; arguments as `blurred` has them."""
-        plan = self.plan
-        layer, here = self.blurred(k, places, group, visible)
-        self.steps.over(group, layer, plan.radii[k] * 2**plan.shrunk, here)
-        if plan.radii[k] < 0 and group.level:  # at full size slabs are filled in as deep as discs reach
-            group.keep(layer, here)
 
     def blurred(
         self, k: int, places: tuple[Area, Area | None, Area], group: Composite, visible: Tensor | None = None

@@ -297,7 +297,7 @@ def pulled(rgba: Tensor, known: Tensor) -> Tensor:
     out = rgba.new_empty(1, 5, height, width)
     launch(
         pull_kernel, blocks(height * width, BLOCK_C),
-        *strided(rgba), *strided(known), out, height, width, TRUST=TRUST, EPS=EPS, BLOCK=BLOCK_C,
+        *strided(rgba), *strided(known), out, height, width, TRUST=TRUST, BLOCK=BLOCK_C,
     )  # fmt: skip
     return out
 
@@ -333,7 +333,7 @@ def pulled_backward(
     launch(
         pull_backward_kernel, blocks(height * width, BLOCK_C),
         of_mean, of_filled, *strided(rgba), *strided(known), coarse, out,
-        *wanted.size, wanted.top, wanted.left, height, width, TRUST=TRUST, EPS=EPS, BLOCK=BLOCK_C,
+        *wanted.size, wanted.top, wanted.left, height, width, TRUST=TRUST, BLOCK=BLOCK_C,
     )  # fmt: skip
     return out
 
@@ -347,14 +347,14 @@ def strided(x: Tensor) -> tuple[Tensor, int, int]:
 @triton.jit(do_not_specialize=["rgba_plane", "rgba_pitch", "known_plane", "known_pitch", "height", "width"])
 def pull_kernel(
     rgba, rgba_plane, rgba_pitch, known, known_plane, known_pitch, out, height, width,
-    TRUST: tl.constexpr, EPS: tl.constexpr, BLOCK: tl.constexpr,
+    TRUST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Means of 2 x 2 pixels, lessened where less than a TRUST-th part of a cell is known."""
     cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     exists = cell < height * width
     y, x = cell // width, cell % width
     part = mean_of_four(known + 2 * y * known_pitch + 2 * x, known_pitch, exists)
-    trust = tl.minimum(TRUST * part, 1) / tl.maximum(part, EPS)
+    trust = 1 / tl.maximum(part, 1 / TRUST)
     plane = height * width
     for channel in tl.static_range(4):
         mean = mean_of_four(rgba + channel * rgba_plane + 2 * y * rgba_pitch + 2 * x, rgba_pitch, exists)
@@ -459,7 +459,7 @@ def share_of(y, row, rows):
 )  # fmt: skip
 def pull_backward_kernel(
     of_mean, of_filled, rgba, rgba_plane, rgba_pitch, known, known_plane, known_pitch, coarse, out,
-    height, width, top, left, coarse_height, coarse_width, TRUST: tl.constexpr, EPS: tl.constexpr, BLOCK: tl.constexpr,
+    height, width, top, left, coarse_height, coarse_width, TRUST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The four pixels of a cell: of `pull_kernel`'s mean of them, and of `push_kernel`'s pixels in the wanted area.
 
@@ -470,9 +470,8 @@ def pull_backward_kernel(
     exists = cell < cells
     row, column = cell // coarse_width, cell % coarse_width
     part = mean_of_four(known + 2 * row * known_pitch + 2 * column, known_pitch, exists)
-    trusted, whole = tl.minimum(TRUST * part, 1), tl.maximum(part, EPS)
-    trust = trusted / whole
-    slope = tl.where(TRUST * part <= 1, TRUST / whole, 0) - tl.where(part >= EPS, trust / whole, 0)
+    trust = 1 / tl.maximum(part, 1 / TRUST)
+    slope = tl.where(part >= 1 / TRUST, -trust * trust, 0)
     come = tl.load(of_mean + 4 * cells + cell, exists, other=0)
     of_part = come * (trust + part * slope)
     for channel in range(4):
@@ -702,6 +701,21 @@ def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
     else:
         put_over(layer, planes, radius, front.side, area)
     front.rgba, front.through, front.nearer, front.radial = planes
+    if radius < 0:
+        keep(front, layer, area)
+
+
+def keep(front: Composite, layer: Tensor, area: Area) -> None:
+    """The reference's `keep`, in place; where gradients are recorded, the reference's own."""
+    if torch.is_grad_enabled() and (layer.requires_grad or front.rgba.requires_grad):
+        reference.keep(front, layer, area)
+        return
+    farthest, at = front.kept(), area.at_level(front.finer)
+    launch(
+        keep_kernel, blocks(at.pixels, BLOCK_C),
+        layer.contiguous(), farthest, *farthest.shape[-2:], at.top, at.left, *area.size,
+        FINER=front.finer, TRUST=TRUST, BLOCK=BLOCK_C,
+    )  # fmt: skip
 
 
 def put_over(layer: Tensor, planes: tuple[Tensor, ...], radius: float, side: int, area: Area) -> None:
@@ -824,6 +838,35 @@ def over_backward_kernel(
     tl.store(grad_layer + 3 * layer_plane + at, of_alpha + to_alpha * of_share, inside)
     tl.store(grad_through + pixel, come + tl.where(inside, of_arrives / share, 0), exists)
     tl.store(grad_nearer + pixel, tl.where(inside, (to_alpha - 1) * of_share, 0), exists)
+
+
+@triton.jit(do_not_specialize=["height", "width", "top", "left", "layer_height", "layer_width"])
+def keep_kernel(
+    layer, farthest, height, width, top, left, layer_height, layer_width,
+    FINER: tl.constexpr, TRUST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A layer, which is a part of the picture, at 1 / 2^FINER of its size before what is there: `reference.keep`."""
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    columns = layer_width >> FINER
+    exists = cell < columns * (layer_height >> FINER)
+    y, x = cell // columns, cell % columns
+    plane, layer_plane = height * width, layer_height * layer_width
+    pixel, at = (y << FINER) * layer_width + (x << FINER), (top + y) * width + left + x
+    part = mean_of_cell(layer + 3 * layer_plane + pixel, layer_width, exists, FINER)
+    trust = 1 / tl.maximum(part, 1 / TRUST)
+    for channel in tl.static_range(4):
+        mean = mean_of_cell(layer + channel * layer_plane + pixel, layer_width, exists, FINER)
+        own = farthest + channel * plane + at
+        tl.store(own, trust * mean + (1 - trust * part) * tl.load(own, exists, other=0), exists)
+
+
+@triton.jit
+def mean_of_cell(at, pitch, exists, FINER: tl.constexpr):
+    """The mean of the pixels of a cell, from `at` on."""
+    total = tl.load(at, exists, other=0)
+    for i in tl.static_range(1, 4**FINER):
+        total += tl.load(at + (i >> FINER) * pitch + i % 2**FINER, exists, other=0)
+    return total / 4**FINER
 
 
 @triton.jit(do_not_specialize=["height", "width", "top", "left", "group_height", "group_width"])

@@ -68,7 +68,7 @@ def step(kernel: str, registers: int, number: str = "fp32", out: str = "", **con
     planes = ("near", "near_place", "far", "far_place", "rgba", "known", "coarse", "out", "grad")
     planes += ("grad_near", "grad_near_place", "grad_far", "grad_far_place", "layer", "through", "nearer", "radial")
     planes += ("group_rgba", "group_through", "group_nearer", "of_mean", "of_filled", "of_rgba", "of_through")
-    planes += ("of_nearer", "of_radial", "grad_layer", "grad_through", "grad_nearer", "alpha", "visible")
+    planes += ("of_nearer", "of_radial", "grad_layer", "grad_through", "grad_nearer", "alpha", "visible", "farthest")
     sizes = ("plane", "pitch", "top", "left", "height", "width", "coarse_height", "coarse_width", "layer_height")
     sizes += ("rgba_plane", "rgba_pitch", "known_plane", "known_pitch", "layer_width", "group_height", "group_width")
     sizes += ("source_height", "source_width", "visible_pitch")
@@ -118,9 +118,9 @@ KERNELS = [
     step("weigh_kernel", 80, "fp64", WHAT="seen", LEVEL=1),
     step("weigh_backward_kernel", 64, WHAT="seen", LEVEL=1),
     step("weigh_backward_kernel", 56, WHAT="known", LEVEL=0),
-    step("pull_kernel", 40, TRUST=16, EPS=1e-6),
+    step("pull_kernel", 40, TRUST=16),
     step("push_kernel", 40),
-    step("pull_backward_kernel", 144, TRUST=16, EPS=1e-6),
+    step("pull_backward_kernel", 144, TRUST=16),
     step("push_backward_kernel", 64),
     step("busy_kernel", 80, out="i8", BLOCK=64, STRIP=16, BESIDE=2),
     step("pack_kernel", 40, HALF=False, EDGE="extend"),
@@ -128,6 +128,7 @@ KERNELS = [
     step("pack_kernel", 40, HALF=False, EDGE="zero"),
     *(step("over_kernel", 40, SIDE=side, EPS=1e-6) for side in (-1, 0, 1)),
     *(step("over_backward_kernel", 64, SIDE=side, EPS=1e-6) for side in (-1, 0, 1)),
+    *(step("keep_kernel", 64, FINER=finer, TRUST=16) for finer in (0, 1, 2)),
     *(step("behind_kernel", 40, UNIT=unit) for unit in (1, 8)),
 ]
 

@@ -4,6 +4,7 @@ import builtins
 import copy
 import math
 from dataclasses import replace
+from importlib import import_module
 from threading import Event, Thread
 
 import pytest
@@ -87,6 +88,17 @@ def test_light_before_another_surface_is_kept(radius, focus):
     image = F.pad(torch.ones(1, 3, side, side), (around,) * 4)
     blurred = render_bokeh(image, image[:, :1].contiguous(), radius, focus)
     assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("square", "ground"), [(-5, -11), (-10, -20), (-18, -23), (-20, -30), (20, -20), (10, 5)])
+def test_light_of_two_blurred_surfaces_is_kept(square, ground):
+    """Of a white square before black that is blurred, too; wherever it lies among the cells that are filled in."""
+    for aside in (0, 3):
+        around = 2 * max(abs(square), abs(ground)) + 40
+        image = F.pad(torch.ones(1, 3, 60, 60), (around + aside, around, around, around))
+        coc = torch.where(image[:, :1] > 0, float(square), float(ground))
+        blurred = render_bokeh(image, coc, 1.0)
+        assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("radius", [2.5, 3, 4.4, 7.7, 11.99, 12, 12.3, 17.5, 23.9, 24.1, 31, 47.9, 48.1, 64.2, 80])
@@ -1050,7 +1062,7 @@ def test_triton_composites_layers(side, device, poisoned_memory):
     """A layer over a part of the picture, not contiguous, then one over all of it."""
     from argan.kernels.bokeh import triton
 
-    both = [composite(13, 21, 1, side, device)] * 2
+    both = [composite(13, 21, 2, side, device)] * 2
     both = [copy.deepcopy(made) for made in both]
     for area in (Area(3, 11, 5, 12), Area(0, 13, 0, 21)):
         layer = torch.rand(1, 4, *area.size[::-1], device=device).mT
@@ -1065,7 +1077,7 @@ def test_triton_composites_with_gradients(side, device, poisoned_memory):
     """Of all that layers and composites are; where a layer and what is free beside the one before are equal, too."""
     from argan.kernels.bokeh import triton
 
-    made = composite(13, 21, 1, side, device)
+    made = composite(13, 21, 2, side, device)
     leaves = [x.double().requires_grad_() for x in (made.rgba, made.through, made.nearer, made.radial)]
     leaves[2].data[..., :5, :] = 1.0  # nothing is free
     areas = Area(3, 11, 5, 12), Area(0, 13, 0, 21)
@@ -1074,7 +1086,7 @@ def test_triton_composites_with_gradients(side, device, poisoned_memory):
     layers[0].data[:, 3, 2] = 1 - leaves[2].data[0, 0, 5, 5:12]
     results = []
     for over in (reference.over, triton.over):
-        front = Composite(made.nearer, 1, side)
+        front = Composite(made.nearer, 2, side)
         front.rgba, front.through, front.nearer, front.radial = (x.clone() for x in leaves)
         for layer, area in zip(layers, areas, strict=True):
             over(front, layer, -7.25, area)
@@ -1085,6 +1097,25 @@ def test_triton_composites_with_gradients(side, device, poisoned_memory):
     grads = [torch.autograd.grad((x * weights).sum(), wanted) for x in results]
     for gradient, right in zip(grads[1], grads[0], strict=True):
         torch.testing.assert_close(gradient, right, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("impl", ["numba", pytest.param("triton", marks=pytest.mark.triton)])
+@pytest.mark.parametrize("level", [0, 1, 2, 3])
+def test_what_lies_farthest_is_kept_as_by_the_reference(impl, level, device, poisoned_memory):
+    """Layers of a part of the picture and of all of it, some of them hardly there; those in front are not kept."""
+    where = device if impl == "triton" else "cpu"
+    over = import_module(f"argan.kernels.bokeh.{impl}").over
+    both = [copy.deepcopy(made) for made in [composite(24, 16, level, 0, where)] * 2]
+    for radius, area in ((-3.0, Area(8, 20, 4, 12)), (-9.0, Area(0, 24, 0, 16)), (2.0, Area(0, 24, 0, 16))):
+        layer = torch.rand(1, 4, *area.size, device=where)
+        layer[..., :5] *= 0.03
+        layer[..., :4, :] = 0
+        for made, put in zip(both, (reference.over, over), strict=True):
+            put(made, layer, radius, area)
+    kept = both[0].farthest
+    assert kept.shape[-2:] == (24 >> both[0].finer, 16 >> both[0].finer)
+    assert float(kept[:, 3].max()) == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(both[1].farthest, kept, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.triton
