@@ -703,28 +703,37 @@ def put_behind(rgba, through, nearer, radial, layer, radius, side, top, left):
 def put_before(farthest, layer, unit, top, left):
     """The reference's `keep`: a layer (4,h,w), at 1 / unit of the size, at (top, left) before all others."""
     _, height, width = layer.shape
-    one, least, share = layer.dtype.type(1), layer.dtype.type(1 / TRUST), layer.dtype.type(1 / unit**2)
-    known, total = np.empty(width // unit, layer.dtype), np.empty(width // unit, layer.dtype)
+    one, least = layer.dtype.type(1), layer.dtype.type(1 / TRUST)
+    trust, passes, mean = np.empty((3, width // unit), layer.dtype)
+    sums = np.empty(width, layer.dtype)
     for y in range(height // unit):
+        rows = slice(unit * y, unit * y + unit)
+        mean_of_cells(layer[3, rows], sums, mean)
+        first, after = span(mean, mean)
+        for x in range(first, after):
+            trust[x] = one / max(mean[x], least)
+            passes[x] = one - mean[x] * trust[x]
         for c in (3, 0, 1, 2):
-            total[:] = 0
-            for i in range(unit):
-                add_cells(layer[c, unit * y + i], unit, total)
-            if c == 3:
-                for x in range(len(known)):
-                    known[x] = total[x] * share
-            for x in range(len(total)):
-                trust = one / max(known[x], least)
-                at = farthest[c, top + y]
-                at[left + x] = total[x] * share * trust + (one - known[x] * trust) * at[left + x]
+            if c < 3:
+                mean_of_cells(layer[c, rows, unit * first : unit * after], sums, mean[first:after])
+            own = farthest[c, top + y, left + first : left + after]
+            for x in range(after - first):
+                own[x] = mean[first + x] * trust[first + x] + passes[first + x] * own[x]
 
 
 @compiled
-def add_cells(row, unit, out):
-    """Adds to each cell its pixels of a row."""
+def mean_of_cells(rows, sums, out):
+    """The means of a row of cells from their rows of pixels (n,w); `sums` (w) is written to."""
+    unit, width = rows.shape
+    share = sums.dtype.type(1 / unit**2)
+    copy(rows[0], sums[:width])
+    for i in range(1, unit):
+        add_row(sums[:width], sums.dtype.type(1), rows[i])
     for x in range(len(out)):
-        for i in range(unit):
-            out[x] += row[unit * x + i]
+        total = sums[unit * x]
+        for i in range(1, unit):
+            total += sums[unit * x + i]
+        out[x] = total * share
 
 
 @compiled
