@@ -5,8 +5,8 @@ With c = radius * (disparity - focus), the signed blur radius in pixels (positiv
 1. *Sheets.* A pixel at a depth edge is a mixture of the near and the far surface and is taken apart (`unmix`).
 2. *Slabs.* The scene is cut at signed radii ... -2, -1, 0, 1, 2, ... (`Plan`). A sample belongs to the two slabs around
    its c, with tent weights in c|c|: the mean squared radius, the size of the disc, is exact between slabs too.
-3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`fill`),
-   and deeper behind them all slabs together (`backdrop`).
+3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`fill`).
+   Deeper behind them are the farthest slabs, where they are spread (`keep`), and all slabs together (`backdrop`).
 4. *Discs.* Colour and alpha of every slab are spread by the normalised aperture (`spread`), at a resolution where the
    radius is FINE to 2 FINE pixels. Slabs that would be worked at less than a quarter of the size are taken from a
    smaller photo, and so cost no more than the photo at that size would (`wide_groups`).

@@ -2,9 +2,9 @@
 
 Levels and order are the reference's. Each kernel does in one launch, reading once, what takes a dozen
 tensor operations there: `weigh`, `inpaint` (a launch for every size of the pyramid, down and up), `spread` (a gather of
-hundreds to thousands of taps a pixel, in the blocks that hold or show something), `over` and `behind` (in place). All
-but `behind` have a gradient of their own, `behind` has the reference's. No launch waits for the GPU, and nothing is
-added atomically: results are the same every time.
+hundreds to thousands of taps a pixel, in the blocks that hold or show something), `over`, `keep` and `behind` (in
+place). All but the last two have a gradient of their own, those the reference's. No launch waits for the GPU, and
+nothing is added atomically: results are the same every time.
 
 A slab's kernels run for tens of microseconds each, so what Python does between them matters as much as what they do.
 """
