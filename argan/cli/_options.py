@@ -106,13 +106,13 @@ def disparity_of(distance: float, dioptres: tuple[float, float] | None) -> float
 
 
 def blur_of(lens: "ThinLens", plane: float, dioptres: tuple[float, float] | None) -> float:
-    """--blur that makes discs as large as the lens does, focused on a disparity."""
+    """--blur that makes discs as large as the lens does, focused on a disparity, which may lie beyond [0, 1]."""
     far, near = metric(dioptres)
     focus = max(0.0, far + plane * (near - far))  # infinity is below 0 where it is rounded
     blur = lens.blur(focus, (far, near))
-    if blur > 100:
+    if (widest := blur * max(1, abs(plane), abs(1 - plane))) > 100:
         raise UsageError(
-            f"this lens draws discs of {blur:.0f} % of the photo's long side, and 100 is the most",
+            f"this lens draws discs of {widest:.0f} % of the photo's long side, and 100 is the most",
             hint="a larger --f-number, a shorter --focal, or a focus farther away",
         )
     return blur
