@@ -137,7 +137,7 @@ def weight_of(place, k, WHAT: tl.constexpr):
 
 @triton.jit
 def slope_of(place, k, WHAT: tl.constexpr):
-    """Their derivatives, at kinks as PyTorch has them."""
+    """Their derivatives, at kinks as PyTorch has them up to 2.14."""
     if WHAT == "seen":
         away = place - k
         return tl.where(tl.abs(away) > 1, 0, tl.where(away > 0, -1, tl.where(away < 0, 1, 0)))

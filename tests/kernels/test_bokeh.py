@@ -1017,8 +1017,16 @@ def test_triton_weighs_surfaces(what, level, dtype, device, poisoned_memory):
             torch.autograd.grad((x * weights).sum(), leaves, retain_graph=True, materialize_grads=True)
             for x in (expected, out)
         ]
-        for gradient, wanted in zip(grads[1], grads[0], strict=True):
+        for leaf, gradient, wanted in zip(leaves, grads[1], grads[0], strict=True):
+            if not gradient_at_the_end_of_a_clamp():  # PyTorch 2.15 has 0 on slabs, where either is right
+                gradient, wanted = (x.masked_fill(leaf % 1 == 0, 0) for x in (gradient, wanted))
             torch.testing.assert_close(gradient, wanted, rtol=0, atol=4 * tolerance)
+
+
+def gradient_at_the_end_of_a_clamp() -> float:
+    """PyTorch's: 1 up to 2.14, then 0."""
+    x = torch.zeros(1, requires_grad=True)
+    return torch.autograd.grad(x.clamp(min=0), x)[0].item()
 
 
 @pytest.mark.triton
