@@ -90,15 +90,21 @@ def test_light_before_another_surface_is_kept(radius, focus):
     assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(("square", "ground"), [(-5, -11), (-10, -20), (-18, -23), (-20, -30), (20, -20), (10, 5)])
-def test_light_of_two_blurred_surfaces_is_kept(square, ground):
+@pytest.mark.parametrize(
+    ("square", "ground", "most"),
+    [
+        *((*radii, 1e-3) for radii in ((-5, -11), (-10, -20), (-18, -23), (-20, -30), (20, -20), (10, 5))),
+        *((*radii, 3e-3) for radii in ((-60, -90), (60, -60))),  # from photos of half the size
+    ],
+)
+def test_light_of_two_blurred_surfaces_is_kept(square, ground, most):
     """Of a white square before black that is blurred, too; wherever it lies among the cells that are filled in."""
     for aside in (0, 3):
         around = 2 * max(abs(square), abs(ground)) + 40
         image = F.pad(torch.ones(1, 3, 60, 60), (around + aside, around, around, around))
         coc = torch.where(image[:, :1] > 0, float(square), float(ground))
         blurred = render_bokeh(image, coc, 1.0)
-        assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=1e-3)
+        assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=most)
 
 
 @pytest.mark.parametrize("radius", [2.5, 3, 4.4, 7.7, 11.99, 12, 12.3, 17.5, 23.9, 24.1, 31, 47.9, 48.1, 64.2, 80])
@@ -415,10 +421,10 @@ def test_edges_are_nearer_to_the_truth_than_nearest_fill_layers(scores, focus):
 
 
 @pytest.mark.parametrize(
-    ("radius", "focus", "decibels"), [(15, 0, 33.5), (30, 0, 35.7), (60, 0, 36.2), (60, 0.5, 40.5), (60, 1, 39)]
+    ("radius", "focus", "decibels"), [(15, 0, 33.5), (30, 0, 35.7), (60, 0, 36.2), (60, 0.5, 43.7), (60, 1, 39)]
 )
 def test_what_is_behind_is_seen_through_strongly_blurred_things(radius, focus, decibels):
-    """Without a backdrop 60 px have 35.5 dB with the focus behind, 35.3 with it between."""
+    """Without a backdrop 60 px had 35.5 dB with the focus behind, 35.3 with it between; 43.0 where it goes first."""
     image, disparity, seen, band = truth.two_planes(radius, focus)
     assert truth.psnr(render_bokeh(image, disparity, radius, focus)[0], seen, band) > decibels
 
