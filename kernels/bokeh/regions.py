@@ -62,6 +62,7 @@ def render(
     Works in tiles with a margin that covers all that their pixels depend on: there are no seams, and what is needed
     beside the input and the output does not grow with the photo.
     """
+    coc = coc.contiguous()
     plan = Plan.of(coc, aperture)
     tile = round_up(max(steps.tile, 2 * plan.margin), plan.cell)
     return render_tiles(image, coc, plan, steps, tile, develop, white)
