@@ -9,31 +9,36 @@ import torch
 from torch import Tensor
 
 from argan.kernels.bokeh.areas import Area, by_tiles, doubled, enlarged, halved, replicated, round_up, window
-from argan.kernels.bokeh.plan import Plan
+from argan.kernels.bokeh.plan import OWN, Plan
 
 FARTHER = 2.0  # px of blur radius: what is nearer by that much counts for 1 / e of what is farthest
 BEYOND = 2  # sizes of cells, at most, that are larger than the picture: they hold its edge, over and over
 
 
 def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int, *, recorded: bool) -> Tensor | None:
-    """The farthest surfaces around the cells of 2^plan.fill pixels that show nearer ones: premultiplied RGBA (1,4,h,w).
+    """The farthest surfaces around the cells of 2^plan.fill pixels that show nearer ones.
 
-    Pull: four cells make one, in which the farthest count most, up to the size of the widest disc before the focal
-    plane; from farther away no light comes. Push: a cell that is nearer than what lies around it is replaced by that,
-    one half of which was found among larger cells, the other among the cells beside it, to go on from what is seen.
-    None where nothing is blurred so much that light could pass it where slabs are not filled in any more.
+    Premultiplied RGBA and blur radius (1,5,h,w).
+
+    Pull: four cells make one, in which the farthest count most, up to twice the size of the widest disc before the
+    focal plane; from farther away no light comes. Push: a cell that is nearer than what lies around it is replaced by
+    that, one half of which was found among larger cells, the other among the cells beside it, to go on from what is
+    seen. None where nothing is blurred so much that light could pass it where slabs are not filled in any more.
     """
     widest = plan.radii[-1]
     if widest <= 2**plan.fill:  # half as deep as slabs are filled in
         return None
 
     def cells(area: Area) -> Tensor:
-        return halved(torch.cat([light(area).clamp(max=plan.white), window(coc, area)], 1), plan.fill)
+        return halved(torch.cat([light(area).clamp(max=plan.white), window(coc, area)], 1), OWN)
 
     whole, tile = Area.of(coc).rounded_up(2**plan.fill), round_up(tile, 2**plan.fill)
-    shown = by_tiles(cells, whole, tile, recorded=recorded, threads=coc.is_cpu, level=plan.fill)
+    shown = by_tiles(cells, whole, tile, recorded=recorded, threads=coc.is_cpu, level=OWN)
+    mean = halved(shown, plan.fill - OWN)
+    for _ in range(plan.fill - OWN):
+        shown = farthest_of(fours(shown))
     all_of_it = (max(shown.shape[-2:]) - 1).bit_length()  # the size at which one cell has all of the picture
-    sizes = min(math.ceil(math.log2(widest)) - plan.fill, all_of_it + BEYOND)
+    sizes = min(math.ceil(math.log2(2 * widest)) - plan.fill, all_of_it + BEYOND)
     pyramid = [window(shown, Area.of(shown).rounded_up(2**sizes))]
     for _ in range(sizes):
         pyramid.append(farthest_of(fours(pyramid[-1])))
@@ -42,17 +47,18 @@ def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int
         cell, around = pyramid.pop(), doubled(replicated(found))
         around = torch.lerp(around, unless_nearer(farthest_of(nines(cell)), around), 0.5)
         found = unless_nearer(cell, around)
-    hides = nearer(cell, around)
-    return torch.cat([hides * around[:, :3], hides], 1)
+    hides = nearer(window(mean, Area.of(around)), around)
+    return torch.cat([hides * around[:, :3], hides, hides * around[:, 3:]], 1)
 
 
 def backdrop_in(view: Area, whole: Tensor, plan: Plan) -> Tensor | None:
-    """What of the picture's backdrop a view of it shows, at full size; None: nothing."""
+    """What of the picture's backdrop a view of it shows, as large as `Composite.farthest`; None: nothing."""
     cells = view.cells(plan.fill, beyond=1)  # for interpolation between them
     part = window(whole, cells)
     if not bool((part.detach()[:, 3] > 0).any()):
         return None
-    return enlarged(part, 2**plan.fill)[view.seen_from(cells.from_level(plan.fill)).index()]
+    shown = view.seen_from(cells.from_level(plan.fill)).at_level(OWN)
+    return enlarged(part, 2 ** (plan.fill - OWN))[shown.index()]
 
 
 def farthest_of(cells: list[Tensor]) -> Tensor:

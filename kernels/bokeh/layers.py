@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argan.kernels.bokeh.areas import Area, enlarged, halved, largest, smallest, window
-from argan.kernels.bokeh.plan import OWN, Plan
+from argan.kernels.bokeh.plan import EPS, OWN, Plan
 
 NOWHERE = -1e4  # the place of a far surface where there is none
 TRUST = 16  # what is known of a TRUST-th part of a cell is known well enough
@@ -107,7 +108,7 @@ class Composite:
         self.nearer = nearer
         self.level, self.side = level, side
         self.radial = nearer.new_zeros(count, RADIAL[side], *size)  # layers times their radii
-        self.farthest: Tensor | None = None  # RGBA of layers behind the focal plane, at OWN or coarser
+        self.farthest = nearer.new_zeros(count, 5, *Area.of(nearer).at_level(self.finer).size)  # see `keep`
         self.middle: Tensor | None = None  # of the part of the aperture that lets light pass, x and y; 1: the rim
         self.view: Area | None = None  # what is wanted of it, at full size; None: all
 
@@ -120,18 +121,17 @@ class Composite:
     @staticmethod
     def channels(side: int) -> int:
         """Of `state`."""
-        return 10 + RADIAL[side]
+        return 11 + RADIAL[side]
 
     def state(self) -> Tensor:
         """All of it in one (1,C,h,w)."""
-        farthest = torch.zeros_like(self.rgba) if self.farthest is None else self.farthest
-        return torch.cat([self.rgba, self.through, self.nearer, farthest, self.radial], 1)
+        return torch.cat([self.rgba, self.through, self.nearer, self.farthest, self.radial], 1)
 
     @classmethod
     def part(cls, state: Tensor, level: int, side: int, view: Area) -> Composite:
         """From the `state` of a whole picture, OWN or coarser, what a view of it is made of, for `add_group`."""
         cells = view.cells(level, beyond=2)  # for slopes, and interpolation between them
-        rgba, through, nearer, farthest, radial = window(state, cells).split([4, 1, 1, 4, RADIAL[side]], 1)
+        rgba, through, nearer, farthest, radial = window(state, cells).split([4, 1, 1, 5, RADIAL[side]], 1)
         part = cls(nearer, level, side)
         part.rgba, part.through, part.farthest, part.radial = rgba, through, farthest, radial
         part.view = view.seen_from(cells.from_level(level))
@@ -143,15 +143,8 @@ class Composite:
 
     @property
     def finer(self) -> int:
-        """How many times its layers are halved for `farthest`."""
+        """How many times its layers are halved for `farthest`, which is at OWN or coarser."""
         return max(OWN - self.level, 0)
-
-    def kept(self) -> Tensor:
-        """`farthest`, which holds nothing at first."""
-        if self.farthest is None:
-            size = Area.of(self.rgba).at_level(self.finer).size
-            self.farthest = self.rgba.new_zeros(*self.rgba.shape[:2], *size)
-        return self.farthest
 
     def add_group(self, group: Composite, behind: Callable[[Composite, Composite], None], dark: bool = False) -> None:
         """Puts a finished group of layers behind all that is here, by a back end's `behind`; `dark` as in `Plan`."""
@@ -163,10 +156,21 @@ class Composite:
             passing = group.enlarged(group.passing())
             self.middle = passing if self.middle is None else self.middle + passing
         behind(self, group)
-        if group.farthest is not None:
-            farthest = enlarged(group.farthest, 2 ** max(group.level - OWN, 0))
-            farthest = farthest if group.view is None else farthest[group.view.at_level(OWN).index()]
-            self.farthest = farthest if self.farthest is None else before(farthest, self.farthest)
+        farthest = enlarged(group.farthest, 2 ** max(group.level - OWN, 0))
+        farthest = farthest if group.view is None else farthest[group.view.at_level(OWN).index()]
+        self.farthest = before(farthest, self.farthest)
+
+    def beyond(self, around: Tensor | None, white: float) -> Composite:
+        """What is to be put behind all that is here: the farthest of it, or what `backdrop_in` found `around`.
+
+        Whichever lies farther. Nothing of it is brighter than `Plan.white`.
+        """
+        rgba = (self.farthest if around is None else farther(self.farthest, around))[:, :4]
+        alpha = rgba[:, 3:]
+        group = Composite(torch.zeros_like(alpha), OWN)
+        group.rgba = rgba if math.isinf(white) else torch.minimum(rgba, white * alpha)
+        group.through = 1 - alpha
+        return group
 
     def enlarged(self, x: Tensor) -> Tensor:
         """One of its own at full size."""
@@ -208,8 +212,19 @@ def trusted(x: Tensor, known: Tensor) -> Tensor:
 
 
 def before(layer: Tensor, others: Tensor) -> Tensor:
-    """Premultiplied RGBA of a layer before others."""
-    return torch.addcmul(layer, others, 1 - layer[:, 3:])
+    """A layer before others: premultiplied RGBA, and more."""
+    return torch.addcmul(layer, others, 1 - layer[:, 3:4])
+
+
+def farther(one: Tensor, other: Tensor) -> Tensor:
+    """The farther of two in every pixel; RGBA and blur radius (B,5,h,w), premultiplied.
+
+    As slabs hide what is farther, one gives way to the other if it is nearer by a pixel of blur radius to two.
+    """
+    radius, others_radius = (x[:, 4:] / x[:, 3:4].clamp(min=EPS) for x in (one, other))
+    alpha, others_alpha = one[:, 3:4], other[:, 3:4]
+    gives_way = 1 - alpha + alpha * (radius - others_radius - 1).clamp(0, 1)
+    return one + gives_way * (other - others_alpha * one)
 
 
 def rises(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from argan.kernels.bokeh.areas import Area, window
 from argan.kernels.bokeh.layers import TRUST, Composite, Sheets
 from argan.kernels.bokeh.plan import BLOCK, EPS, Plan
-from argan.kernels.bokeh.reference import DOUBT, EDGE, FADE, HELD, MIXED, NOISE
+from argan.kernels.bokeh.reference import DOUBT, EDGE, FADE, HELD, MIXED, NOISE, RIDGE
 from argan.kernels.bokeh.regions import BESIDE, Steps
 
 LAMP = 2.0  # running sums of brighter light in single precision would round what is dark beside it
@@ -35,7 +35,7 @@ def compiled(function: Callable) -> Any:
 
     Numba compiles anew what this file changes. What it takes from others is part of the name that it is kept by.
     """
-    taken = BESIDE, BLOCK, DOUBT, EDGE, EPS, FADE, HELD, NOISE, TRUST
+    taken = BESIDE, BLOCK, DOUBT, EDGE, EPS, FADE, HELD, NOISE, RIDGE, TRUST
     function.__qualname__ += f"-{zlib.crc32(repr(taken).encode()):08x}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}}
     try:
@@ -173,7 +173,7 @@ def two_colours(light, white, at, share, weight, total, a, aa):
         product += weight[n] * share[n] * shown
         darkest, brightest = min(darkest, shown), max(brightest, shown)
     colour, product = colour / total, product / total
-    slope = (product - a * colour) / (max(aa - a * a, 0.0) + 0.002)
+    slope = (product - a * colour) / (max(aa - a * a, 0.0) + RIDGE)
     near, far = colour + slope * (1 - a), colour - slope * a
     return min(max(near, darkest), brightest), min(max(far, darkest), brightest)
 
@@ -666,12 +666,10 @@ def gather(apart, light, sums, y, total):
 def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
     """The reference's `over`, in place."""
     planes = (x[0].numpy() for x in (front.rgba, front.through, front.nearer, front.radial))
-    radius = front.rgba.numpy().dtype.type(radius / 2**front.level)
+    kind, at = front.rgba.numpy().dtype.type, area.at_level(front.finer)
     shown = layer[0].contiguous().numpy()
-    put_behind(*planes, shown, radius, front.side, area.top, area.left)
-    if radius < 0:
-        at = area.at_level(front.finer)
-        put_before(front.kept()[0].numpy(), shown, 2**front.finer, at.top, at.left)
+    put_behind(*planes, shown, kind(radius / 2**front.level), front.side, area.top, area.left)
+    put_before(front.farthest[0].numpy(), shown, kind(radius), 2**front.finer, at.top, at.left)
 
 
 @compiled
@@ -700,7 +698,7 @@ def put_behind(rgba, through, nearer, radial, layer, radius, side, top, left):
 
 
 @compiled
-def put_before(farthest, layer, unit, top, left):
+def put_before(farthest, layer, radius, unit, top, left):
     """The reference's `keep`: a layer (4,h,w), at 1 / unit of the size, at (top, left) before all others."""
     _, height, width = layer.shape
     one, least = layer.dtype.type(1), layer.dtype.type(1 / TRUST)
@@ -713,9 +711,11 @@ def put_before(farthest, layer, unit, top, left):
         for x in range(first, after):
             trust[x] = one / max(mean[x], least)
             passes[x] = one - mean[x] * trust[x]
-        for c in (3, 0, 1, 2):
+        for c in (3, 4, 0, 1, 2):
             if c < 3:
                 mean_of_cells(layer[c, rows, unit * first : unit * after], sums, mean[first:after])
+            elif c == 4:
+                mean[first:after] *= radius
             own = farthest[c, top + y, left + first : left + after]
             for x in range(after - first):
                 own[x] = mean[first + x] * trust[first + x] + passes[first + x] * own[x]

@@ -33,6 +33,7 @@ MIXED = 0.2, 1.0  # what mixed pixels count for when surfaces' colours are fitte
 DOUBT = 0.05  # how much a mixed pixel's disparity counts for, beside its colour
 HELD = 0.3  # a pixel has at least this part of the share that its own disparity names
 MIDDLE = 12  # of 5 x 5
+RIDGE = 1e-4  # added to the variance of shares: where it is less, colours do not tell the surfaces apart
 NOISE = 1e-5  # variance of colour that even a smooth surface is thought to have
 AT_ONCE = 2**18  # mixed pixels, at most, that are taken apart at a time
 FADE = 0.1  # hidden surfaces end softly: where what they are known by weighs less
@@ -148,8 +149,9 @@ def two_colours(shown: Tensor, share: Tensor, weight: Tensor) -> tuple[Tensor, T
     They are among the colours shown: what the line says beyond them is as likely shading or noise.
     """
     weight = weight / weight.sum(2, keepdim=True)
-    a, aa, colour, product = ((weight * x).sum(2) for x in (share, share * share, shown, share * shown))
-    slope = (product - a * colour) / (aa - a * a).clamp(min=0).add(0.002)
+    a, colour = ((weight * x).sum(2) for x in (share, shown))
+    away = weight * (share - a[..., None])
+    slope = (away * shown).sum(2) / ((away * share).sum(2) + RIDGE)
     darkest, brightest = shown.amin(2), shown.amax(2)
     near, far = colour + slope * (1 - a), colour - slope * a
     near, far = (torch.minimum(torch.maximum(x, darkest), brightest) for x in (near, far))
@@ -329,18 +331,18 @@ def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
         front.radial[at].addcmul_(arrives, scaled, value=radius / 2**front.level)
     front.nearer = torch.zeros_like(front.nearer)
     front.nearer[at] = alpha
-    if radius < 0:
-        keep(front, layer, area)
+    keep(front, layer, radius, area)
 
 
-def keep(front: Composite, layer: Tensor, area: Area) -> None:
-    """Puts a layer before all others in `farthest`: what is missing in the end is hidden, and so lies farthest.
+def keep(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
+    """Puts a layer, and its blur radius, before all others in `farthest`, RGBA and radius (B,5,h,w), premultiplied.
 
-    A little of it is as good as all, since what it lacks is what nearer things hide.
+    What is missing in the end is hidden, and so lies farthest. A little of a layer is as good as all of it, since what
+    it lacks is what nearer things hide.
     """
     layer, at = halved(layer, front.finer), area.at_level(front.finer).index()
-    farthest = front.kept()
-    farthest[at] = before(trusted(layer, layer[:, 3:]), farthest[at].clone())
+    layer = torch.cat([layer, layer[:, 3:] * radius], 1)
+    front.farthest[at] = before(trusted(layer, layer[:, 3:4]), front.farthest[at].clone())
 
 
 def behind(front: Composite, group: Composite) -> None:

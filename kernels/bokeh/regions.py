@@ -6,7 +6,7 @@ With c = radius * (disparity - focus), the signed blur radius in pixels (positiv
 2. *Slabs.* The scene is cut at signed radii ... -2, -1, 0, 1, 2, ... (`Plan`). A sample belongs to the two slabs around
    its c, with tent weights in c|c|: the mean squared radius, the size of the disc, is exact between slabs too.
 3. *Hidden surfaces.* What a slab may hold behind nearer things is filled in smoothly from what can be seen (`fill`).
-   Deeper behind them are the farthest slabs, where they are spread (`keep`), and all slabs together (`backdrop`).
+   Deeper behind them is the farthest that is seen there (`keep`), or around (`backdrop`), whichever is farther.
 4. *Discs.* Colour and alpha of every slab are spread by the normalised aperture (`spread`), at a resolution where the
    radius is FINE to 2 FINE pixels. Slabs that would be worked at less than a quarter of the size are taken from a
    smaller photo, and so cost no more than the photo at that size would (`wide_groups`).
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from argan.kernels.bokeh.aperture import Aperture, reach
-from argan.kernels.bokeh.areas import Area, by_tiles, enlarged, largest, reduced, round_up, window
+from argan.kernels.bokeh.areas import Area, by_tiles, largest, reduced, round_up, window
 from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
 from argan.kernels.bokeh.layers import Composite, Sheets, occurrences
 from argan.kernels.bokeh.plan import EPS, OWN, Plan
@@ -101,9 +101,9 @@ def render_tiles(
         nearby = {key: group for key, group in parts.items() if bool((group.rgba.detach()[:, 3] > 0).any())}
         radii = window(coc, region)
         if recorded or nearby or bool(radii.any()):
-            last = None if farthest is None else backdrop_in(view, farthest, plan)
+            around = None if farthest is None else backdrop_in(view, farthest, plan)
             work = Region(light(region), radii.expand(-1, 3, -1, -1), plan, steps, region, view)
-            rendered = work.render(nearby, last)[wanted.seen_from(view).index()]
+            rendered = work.render(nearby, around)[wanted.seen_from(view).index()]
         else:
             rendered = light(wanted)  # all that it could be made of is in focus
         return rendered if develop is None else develop(rendered, wanted)
@@ -196,10 +196,10 @@ class Region:
         self.sheets = steps.unmix(image, spans, plan)
         self.occurring = occurrences(self.sheets, plan)
 
-    def render(self, wide: dict[tuple[int, int], Composite], last: Tensor | None) -> Tensor:
+    def render(self, wide: dict[tuple[int, int], Composite], around: Tensor | None) -> Tensor:
         """The view's light (1,3,h,w).
 
-        `wide` has the groups of smaller pictures' slabs that show here, and `last` is put behind all, RGBA (1,4,h,w).
+        `wide` has the groups of smaller pictures' slabs that show here, `around` the `backdrop_in` the view.
         """
         plan, front = self.plan, Composite(self.nothing(0))
         near, far = (any(group.side == side for group in wide.values()) for side in (1, -1))
@@ -223,12 +223,8 @@ class Region:
                 self.steps.over(group, layer, plan.radii[k], here)
             if group is not None:
                 front.add_group(group, self.steps.behind, plan.dark)
-        rgba = front.rgba
-        farthest = None if front.farthest is None else enlarged(front.farthest, 2**OWN)
-        for beyond in (farthest, last):  # what is missing is hidden: a surface that is seen here, or one around
-            if beyond is not None:
-                rgba = torch.addcmul(rgba, (1 - rgba[:, 3:]).clamp(min=0), beyond)
-        return rgba[:, :3] / rgba[:, 3:].clamp(min=EPS)
+        front.add_group(front.beyond(around, plan.white), self.steps.behind)  # what is missing is hidden
+        return front.rgba[:, :3] / front.rgba[:, 3:].clamp(min=EPS)
 
     def group(self, slabs: list[int], side: int) -> Composite:
         """The view's group of these slabs, whatever lies before and behind them."""

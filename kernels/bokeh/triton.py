@@ -695,25 +695,24 @@ def spread_kernel(
 def over(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
     """The reference's `over`, in place."""
     planes = tuple(x.contiguous() for x in (front.rgba, front.through, front.nearer, front.radial))
-    radius = radius / 2**front.level
+    own = radius / 2**front.level
     if torch.is_grad_enabled() and (layer.requires_grad or front.rgba.requires_grad):
-        planes = _Over.apply(layer, *planes, radius, front.side, area)
+        planes = _Over.apply(layer, *planes, own, front.side, area)
     else:
-        put_over(layer, planes, radius, front.side, area)
+        put_over(layer, planes, own, front.side, area)
     front.rgba, front.through, front.nearer, front.radial = planes
-    if radius < 0:
-        keep(front, layer, area)
+    keep(front, layer, radius, area)
 
 
-def keep(front: Composite, layer: Tensor, area: Area) -> None:
+def keep(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
     """The reference's `keep`, in place; where gradients are recorded, the reference's own."""
     if torch.is_grad_enabled() and (layer.requires_grad or front.rgba.requires_grad):
-        reference.keep(front, layer, area)
+        reference.keep(front, layer, radius, area)
         return
-    farthest, at = front.kept(), area.at_level(front.finer)
+    farthest, at = front.farthest, area.at_level(front.finer)
     launch(
         keep_kernel, blocks(at.pixels, BLOCK_C),
-        layer.contiguous(), farthest, *farthest.shape[-2:], at.top, at.left, *area.size,
+        layer.contiguous(), farthest, radius, *farthest.shape[-2:], at.top, at.left, *area.size,
         FINER=front.finer, TRUST=TRUST, BLOCK=BLOCK_C,
     )  # fmt: skip
 
@@ -840,9 +839,9 @@ def over_backward_kernel(
     tl.store(grad_nearer + pixel, tl.where(inside, (to_alpha - 1) * of_share, 0), exists)
 
 
-@triton.jit(do_not_specialize=["height", "width", "top", "left", "layer_height", "layer_width"])
+@triton.jit(do_not_specialize=["radius", "height", "width", "top", "left", "layer_height", "layer_width"])
 def keep_kernel(
-    layer, farthest, height, width, top, left, layer_height, layer_width,
+    layer, farthest, radius: tl.float64, height, width, top, left, layer_height, layer_width,
     FINER: tl.constexpr, TRUST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A layer, which is a part of the picture, at 1 / 2^FINER of its size before what is there: `reference.keep`."""
@@ -854,8 +853,11 @@ def keep_kernel(
     pixel, at = (y << FINER) * layer_width + (x << FINER), (top + y) * width + left + x
     part = mean_of_cell(layer + 3 * layer_plane + pixel, layer_width, exists, FINER)
     trust = 1 / tl.maximum(part, 1 / TRUST)
-    for channel in tl.static_range(4):
-        mean = mean_of_cell(layer + channel * layer_plane + pixel, layer_width, exists, FINER)
+    for channel in tl.static_range(5):
+        if channel < 4:
+            mean = mean_of_cell(layer + channel * layer_plane + pixel, layer_width, exists, FINER)
+        else:
+            mean = tl.cast(radius, part.dtype) * part
         own = farthest + channel * plane + at
         tl.store(own, trust * mean + (1 - trust * part) * tl.load(own, exists, other=0), exists)
 

@@ -91,20 +91,21 @@ def test_light_before_another_surface_is_kept(radius, focus):
 
 
 @pytest.mark.parametrize(
-    ("square", "ground", "most"),
+    ("square", "ground"),
     [
-        *((*radii, 1e-3) for radii in ((-5, -11), (-10, -20), (-18, -23), (-20, -30), (20, -20), (10, 5))),
-        *((*radii, 3e-3) for radii in ((-60, -90), (60, -60))),  # from photos of half the size
+        *((-5, -11), (-10, -20), (-18, -23), (-20, -30), (-60, -90)),
+        *((0, -60), (20, -20), (60, -60)),
+        *((10, 5), (15, 12), (20, 15), (30, 20), (30, 0), (60, 20), (60, 0), (100, 0)),
     ],
 )
-def test_light_of_two_blurred_surfaces_is_kept(square, ground, most):
+def test_light_of_two_blurred_surfaces_is_kept(square, ground):
     """Of a white square before black that is blurred, too; wherever it lies among the cells that are filled in."""
     for aside in (0, 3):
         around = 2 * max(abs(square), abs(ground)) + 40
         image = F.pad(torch.ones(1, 3, 60, 60), (around + aside, around, around, around))
         coc = torch.where(image[:, :1] > 0, float(square), float(ground))
         blurred = render_bokeh(image, coc, 1.0)
-        assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=most)
+        assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("radius", [2.5, 3, 4.4, 7.7, 11.99, 12, 12.3, 17.5, 23.9, 24.1, 31, 47.9, 48.1, 64.2, 80])
@@ -255,9 +256,9 @@ def test_nearer_blur_covers_and_farther_blur_does_not():
 
 @pytest.mark.parametrize("turned", [lambda x: x.mT, lambda x: x.flip(-1), lambda x: x.flip(-2)])
 def test_a_picture_on_its_side_or_in_a_mirror_is_blurred_as_it_is_upright(turned):
-    """Things on both sides of the focal plane, at several levels."""
-    image, disparity = picture(96, 160)
-    disparity = disparity + 0.5 * (torch.arange(160) > 60) * (torch.arange(96)[:, None] > 50)
+    """Things on both sides of the focal plane, at several levels; whole cells of the backdrop, which begin top left."""
+    image, disparity = picture(128, 192)
+    disparity = disparity + 0.5 * (torch.arange(192) > 60) * (torch.arange(128)[:, None] > 50)
     out, other = (render_bokeh(f(image), f(disparity), 30.0, 0.5) for f in (lambda x: x, turned))
     torch.testing.assert_close(turned(out), other, rtol=0, atol=2e-5)
 
@@ -267,14 +268,14 @@ def test_layers_with_an_empty_slab_between_are_independent(over):
     """Neighbours hold parts of one surface and block different rays; the next but one gets half of what passes."""
     if over == "numba":
         from argan.kernels.bokeh.numba import over
-    front, layer, area = Composite(torch.zeros(1, 1, 2, 3)), torch.full((1, 4, 2, 3), 0.5), Area(0, 2, 0, 3)
+    front, layer, area = Composite(torch.zeros(1, 1, 4, 8)), torch.full((1, 4, 4, 8), 0.5), Area(0, 4, 0, 8)
     over(front, layer, 2.0, area)
     both = copy.deepcopy(front)
     over(both, layer, 1.0, area)
     front.add_nothing()
     over(front, layer, 0.0, area)
-    torch.testing.assert_close(both.through, torch.zeros(1, 1, 2, 3), rtol=0, atol=1e-6)
-    torch.testing.assert_close(front.through, torch.full((1, 1, 2, 3), 0.25))
+    torch.testing.assert_close(both.through, torch.zeros(1, 1, 4, 8), rtol=0, atol=1e-6)
+    torch.testing.assert_close(front.through, torch.full((1, 1, 4, 8), 0.25))
 
 
 def test_what_lies_behind_two_groups_is_seen_past_both():
@@ -421,10 +422,10 @@ def test_edges_are_nearer_to_the_truth_than_nearest_fill_layers(scores, focus):
 
 
 @pytest.mark.parametrize(
-    ("radius", "focus", "decibels"), [(15, 0, 33.5), (30, 0, 35.7), (60, 0, 36.2), (60, 0.5, 43.7), (60, 1, 39)]
+    ("radius", "focus", "decibels"), [(15, 0, 33.5), (30, 0, 36.3), (60, 0, 36.7), (60, 0.5, 43.7), (60, 1, 39)]
 )
 def test_what_is_behind_is_seen_through_strongly_blurred_things(radius, focus, decibels):
-    """Without a backdrop 60 px had 35.5 dB with the focus behind, 35.3 with it between; 43.0 where it goes first."""
+    """Without a backdrop 60 px had 35.5 dB with the focus behind, 35.3 with it between."""
     image, disparity, seen, band = truth.two_planes(radius, focus)
     assert truth.psnr(render_bokeh(image, disparity, radius, focus)[0], seen, band) > decibels
 
@@ -438,12 +439,13 @@ def test_a_backdrop_shows_what_is_farthest_around():
     found = backdrop(
         regions.extended(regions.picture_light(image), Area.of(image)), 30 * disc, plan, 64, recorded=False
     )
-    rgba = backdrop_in(Area.of(image), found, plan)
-    inside, outside = torch.hypot(x, y) < 50 - 2**plan.fill, torch.hypot(x, y) > 50 + 2 * 2**plan.fill
+    rgba = areas.enlarged(backdrop_in(Area.of(image), found, plan), 4)
+    inside, outside = torch.hypot(x, y) < 46 - 2**plan.fill, torch.hypot(x, y) > 54 + 2 * 2**plan.fill
     assert torch.equal(rgba[0, 3, outside], torch.zeros(int(outside.sum())))
     reached = inside & (torch.hypot(x, y) > 20)
     assert float(rgba[0, 3, reached].min()) == 1
     assert float(rgba[0, 2, reached].min()) > 0.95 and float(rgba[0, 0, reached].max()) < 0.05
+    assert 0 <= float(rgba[0, 4, reached].max()) < 1  # pixel of blur radius: in focus
     assert backdrop(lambda area: image[area.index()], 8 * disc, Plan.of(8 * disc, LENS), 64, recorded=False) is None
 
 
@@ -737,14 +739,14 @@ def test_a_batch_is_its_pictures():
 @pytest.mark.parametrize("impl", ["reference", "numba", pytest.param("triton", marks=pytest.mark.triton)])
 def test_non_contiguous(impl, device):
     """Pixel by pixel, every other column, and column by column."""
-    image, disparity = (x.to(device if impl == "triton" else "cpu") for x in picture(40, 60))
-    expected = render_bokeh(image, disparity, 7.0, 0.5, impl=impl)
+    image, disparity = (x.to(device if impl == "triton" else "cpu") for x in picture(24, 40))
+    expected = render_bokeh(image, disparity, 5.0, 0.5, impl=impl)
     for strided in (
         lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
         lambda x: torch.repeat_interleave(x, 2, -1)[..., ::2],
         lambda x: x.mT.contiguous().mT,
     ):
-        torch.testing.assert_close(render_bokeh(strided(image), strided(disparity), 7.0, 0.5, impl=impl), expected)
+        torch.testing.assert_close(render_bokeh(strided(image), strided(disparity), 5.0, 0.5, impl=impl), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -1070,7 +1072,7 @@ def composite(height: int, width: int, level: int, side: int, device: str) -> Co
     """With something in it everywhere."""
     made = Composite(torch.rand(1, 1, height, width, device=device), level, side)
     made.rgba, made.through = torch.rand_like(made.rgba), torch.rand_like(made.through)
-    made.radial = torch.rand_like(made.radial)
+    made.radial, made.farthest = torch.rand_like(made.radial), torch.rand_like(made.farthest)
     return made
 
 
@@ -1120,11 +1122,11 @@ def test_triton_composites_with_gradients(side, device, poisoned_memory):
 @pytest.mark.parametrize("impl", ["numba", pytest.param("triton", marks=pytest.mark.triton)])
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
 def test_what_lies_farthest_is_kept_as_by_the_reference(impl, level, device, poisoned_memory):
-    """Layers of a part of the picture and of all of it, some of them hardly there; those in front are not kept."""
+    """Layers of a part of the picture and of all of it, some of them hardly there."""
     where = device if impl == "triton" else "cpu"
     over = import_module(f"argan.kernels.bokeh.{impl}").over
     both = [copy.deepcopy(made) for made in [composite(24, 16, level, 0, where)] * 2]
-    for radius, area in ((-3.0, Area(8, 20, 4, 12)), (-9.0, Area(0, 24, 0, 16)), (2.0, Area(0, 24, 0, 16))):
+    for radius, area in ((2.0, Area(0, 24, 0, 16)), (-3.0, Area(8, 20, 4, 12)), (-9.0, Area(0, 24, 0, 16))):
         layer = torch.rand(1, 4, *area.size, device=where)
         layer[..., :5] *= 0.03
         layer[..., :4, :] = 0
@@ -1150,7 +1152,8 @@ def test_triton_puts_groups_behind(level, device, poisoned_memory):
         both = [copy.deepcopy(made) for made in [composite(*size, 0, 0, device)] * 2]
         for made, behind in zip(both, (reference.behind, triton.behind), strict=True):
             behind(made, behind_all)
-        torch.testing.assert_close(both[1].state(), both[0].state(), rtol=1e-6, atol=1e-6)
+        for plane in ("rgba", "through", "nearer"):
+            torch.testing.assert_close(getattr(both[1], plane), getattr(both[0], plane), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.triton
