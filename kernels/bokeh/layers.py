@@ -185,7 +185,7 @@ class Composite:
     def shift(self, middle: Tensor, dark: bool) -> None:
         """These layers as they are seen through a part of the aperture with that middle, to first order.
 
-        What is light stays light, and what is below black stays below it: each is moved by itself.
+        What is light stays light, and what is below black stays below it: each is moved by itself. Alpha stays 1 at most.
         """
         if self.view is not None:
             middle = window(middle, Area.of(self.rgba).from_level(self.level).seen_from(self.view))
@@ -202,8 +202,9 @@ class Composite:
         if dark:
             light, of_light = light.clamp(min=0), of_light.clamp(max=0)  # radii behind the focal plane are below 0
         lit = moved(light, of_light).clamp_(min=0)
-        self.rgba = lit + moved(self.rgba - light, self.radial - of_light).clamp_(max=0) if dark else lit
-        self.through = (1 - self.rgba[:, 3:]).clamp(min=0)
+        rgba = lit + moved(self.rgba - light, self.radial - of_light).clamp_(max=0) if dark else lit
+        self.rgba = rgba / rgba[:, 3:].clamp(min=1)
+        self.through = 1 - self.rgba[:, 3:]
 
 
 def trusted(x: Tensor, known: Tensor) -> Tensor:

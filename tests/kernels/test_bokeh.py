@@ -10,6 +10,8 @@ from threading import Event, Thread
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis.strategies import floats, integers
 from torch import Tensor
 
 from argan.kernels import BackendUnavailable, backend, render_bokeh, resolve
@@ -99,13 +101,25 @@ def test_light_before_another_surface_is_kept(radius, focus):
     ],
 )
 def test_light_of_two_blurred_surfaces_is_kept(square, ground):
-    """Of a white square before black that is blurred, too; wherever it lies among the cells that are filled in."""
+    """Wherever the square lies among the cells that are filled in."""
     for aside in (0, 3):
-        around = 2 * max(abs(square), abs(ground)) + 40
-        image = F.pad(torch.ones(1, 3, 60, 60), (around + aside, around, around, around))
-        coc = torch.where(image[:, :1] > 0, float(square), float(ground))
-        blurred = render_bokeh(image, coc, 1.0)
-        assert float(blurred.sum() / image.sum()) == pytest.approx(1, abs=1e-3)
+        assert light_of_square(60, aside, square, ground) == pytest.approx(1, abs=1e-3)
+
+
+@given(near=floats(-40, 80), apart=floats(2, 80), side=integers(8, 100), aside=integers(0, 7))
+@settings(max_examples=20, derandomize=True, database=None)
+def test_light_of_any_two_surfaces_is_kept(near, apart, side, aside):
+    """Unless they share a slab, or the nearer one lies where slabs of the photo end and those of its half begin."""
+    far = near - apart - 0.2 * abs(near)
+    assert light_of_square(side, aside, near, far) == pytest.approx(1, abs=1e-3)
+
+
+def light_of_square(side: int, aside: int, square: float, ground: float) -> float:
+    """What light there is of a white square before black, rendered with these blur radii, of what there was."""
+    around = 2 * math.ceil(max(abs(square), abs(ground))) + 40
+    image = F.pad(torch.ones(1, 3, side, side), (around + aside, around, around, around))
+    coc = torch.where(image[:, :1] > 0, float(square), float(ground))
+    return float(render_bokeh(image, coc, 1.0).sum() / image.sum())
 
 
 @pytest.mark.parametrize("radius", [2.5, 3, 4.4, 7.7, 11.99, 12, 12.3, 17.5, 23.9, 24.1, 31, 47.9, 48.1, 64.2, 80])
