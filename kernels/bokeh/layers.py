@@ -185,7 +185,7 @@ class Composite:
     def shift(self, middle: Tensor, dark: bool) -> None:
         """These layers as they are seen through a part of the aperture with that middle, to first order.
 
-        What is light stays light, and what is below black stays below it: each is moved by itself. Alpha stays 1 at most.
+        What is light stays light, and what is below black stays below it: each is moved by itself. Alpha is 1 at most.
         """
         if self.view is not None:
             middle = window(middle, Area.of(self.rgba).from_level(self.level).seen_from(self.view))
