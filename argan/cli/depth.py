@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def depth(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photos, or folders of photos.")],
-    output: Annotated[Path | None, typer.Option(help="Folder for the results; default beside each photo.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the results; default beside each photo.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="A model's name or folder, a run, or FILE.onnx; default flowers.")
     ] = None,

@@ -42,7 +42,7 @@ def export(
     what_goes: Annotated[
         bool, typer.Option("--list", help="Say which targets come in which format, precision and size; write nothing.")
     ] = False,
-    output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("argan-export"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")] = Path("argan-export"),
     device: Annotated[str, typer.Option(help="Where the files are verified: auto, cpu, cuda or cuda:N.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was measured as JSON.")] = False,
 ) -> None:

@@ -154,7 +154,9 @@ def render(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="File, or folder; default PHOTO.bokeh.jpg beside it.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--output", "-o", help="File, or folder; default PHOTO.bokeh.jpg beside it.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that exist.", rich_help_panel=OUTPUT)

@@ -117,7 +117,7 @@ def test_output_must_be_a_folder(photo: Path, model: str, capsys: pytest.Capture
 
 
 def test_output_folder_may_have_a_dot(photo: Path, model: str, tmp_path: Path) -> None:
-    assert argan("depth", photo, "--model", model, "--output", tmp_path / "maps.v2") == 0
+    assert argan("depth", photo, "--model", model, "-o", tmp_path / "maps.v2") == 0
     assert names(tmp_path / "maps.v2") == ["photo.depth-view.png", "photo.depth.png"]
 
 

@@ -45,7 +45,7 @@ def test_writes_the_file_and_says_what_to_run_next(run, checkpoint, tmp_path):
 
 
 def test_json_is_all_of_stdout(run, checkpoint, tmp_path):
-    where = ["--target", "generator", "--output", tmp_path / "out"]
+    where = ["--target", "generator", "-o", tmp_path / "out"]
     code, out, _ = run(checkpoint, "--format", "torchscript", *where, "--json")
     assert code == 0
     (file,) = json.loads(out)

@@ -107,7 +107,7 @@ def test_real_process_that_fails(tmp_path: Path) -> None:
 
 
 def test_same_pixels_as_the_library(photo: Path, depth: Path, tmp_path: Path) -> None:
-    options = ["--blur", 7, "--focus", "0.2,0.5", "--aperture", "hexagon", "--output", tmp_path / "result.png"]
+    options = ["--blur", 7, "--focus", "0.2,0.5", "--aperture", "hexagon", "-o", tmp_path / "result.png"]
     assert argan("render", photo, "--depth", depth, *options) == 0
     expected = library.render(
         Image.open(photo), blur=7, focus=(0.2, 0.5), depth=read_depth(depth)[0], aperture="hexagon"
