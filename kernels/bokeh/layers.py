@@ -218,14 +218,12 @@ def before(layer: Tensor, others: Tensor) -> Tensor:
 
 
 def farther(one: Tensor, other: Tensor) -> Tensor:
-    """The farther of two in every pixel; RGBA and blur radius (B,5,h,w), premultiplied.
+    """The farther of two before the other; RGBA and blur radius (B,5,h,w), premultiplied.
 
     As slabs hide what is farther, one gives way to the other if it is nearer by a pixel of blur radius to two.
     """
     radius, others_radius = (x[:, 4:] / x[:, 3:4].clamp(min=EPS) for x in (one, other))
-    alpha, others_alpha = one[:, 3:4], other[:, 3:4]
-    gives_way = 1 - alpha + alpha * (radius - others_radius - 1).clamp(0, 1)
-    return one + gives_way * (other - others_alpha * one)
+    return torch.lerp(before(one, other), before(other, one), (radius - others_radius - 1).clamp(0, 1))
 
 
 def rises(x: Tensor) -> tuple[Tensor, Tensor]:

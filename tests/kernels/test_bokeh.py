@@ -18,7 +18,7 @@ from argan.kernels import BackendUnavailable, backend, render_bokeh, resolve
 from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, areas, develop_bokeh, reference, regions
 from argan.kernels.bokeh.areas import Area, halved, largest_around
 from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
-from argan.kernels.bokeh.layers import Composite, Sheets, occurrences
+from argan.kernels.bokeh.layers import Composite, Sheets, farther, occurrences
 from argan.kernels.bokeh.plan import OWN, Plan
 from argan.kernels.bokeh.regions import render_tiles
 from tests.kernels import truth
@@ -461,6 +461,21 @@ def test_a_backdrop_shows_what_is_farthest_around():
     assert float(rgba[0, 2, reached].min()) > 0.95 and float(rgba[0, 0, reached].max()) < 0.05
     assert 0 <= float(rgba[0, 4, reached].max()) < 1  # pixel of blur radius: in focus
     assert backdrop(lambda area: image[area.index()], 8 * disc, Plan.of(8 * disc, LENS), 64, recorded=False) is None
+
+
+def test_the_farther_of_two_counts_where_slabs_would_hide_it():
+    """By a pixel of blur radius not yet, by two wholly; where one is not there, the other."""
+
+    def surface(red, alpha, radius):
+        alpha = torch.tensor(alpha)
+        return torch.stack([red * alpha, 0 * alpha, 0 * alpha, alpha, alpha * torch.tensor(radius)]).view(1, 5, 1, -1)
+
+    one = surface(0, [1.0, 1, 1, 1, 0, 0.5], [-4.0, -4, -4, -4, 0, -4])
+    other = surface(1, [1.0, 1, 1, 0, 1, 1], [-5.0, -5.5, -6, 0, 9, -4])
+    found = farther(one, other)[0, :, 0]
+    torch.testing.assert_close(found[0], torch.tensor([0, 0.5, 1, 0, 1, 0.5]))
+    torch.testing.assert_close(found[3], torch.ones(6))
+    torch.testing.assert_close(found[4], torch.tensor([-4, -4.75, -6, -4, 9, -4]))
 
 
 def test_a_backdrop_takes_no_more_memory_than_the_picture_needs():
