@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,16 +159,11 @@ class Composite:
         farthest = farthest if group.view is None else farthest[group.view.at_level(OWN).index()]
         self.farthest = before(farthest, self.farthest)
 
-    def beyond(self, around: Tensor | None, white: float) -> Composite:
-        """What is to be put behind all that is here: the farthest of it, or what `backdrop_in` found `around`.
-
-        Whichever lies farther. Nothing of it is brighter than `Plan.white`.
-        """
+    def beyond(self, around: Tensor | None) -> Composite:
+        """What is to be put behind all that is here: the farther of its own farthest and the `backdrop_in` its view."""
         rgba = (self.farthest if around is None else farther(self.farthest, around))[:, :4]
-        alpha = rgba[:, 3:]
-        group = Composite(torch.zeros_like(alpha), OWN)
-        group.rgba = rgba if math.isinf(white) else torch.minimum(rgba, white * alpha)
-        group.through = 1 - alpha
+        group = Composite(torch.zeros_like(rgba[:, 3:]), OWN)
+        group.rgba, group.through = rgba, 1 - rgba[:, 3:]
         return group
 
     def enlarged(self, x: Tensor) -> Tensor:

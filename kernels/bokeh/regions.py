@@ -223,7 +223,7 @@ class Region:
                 self.steps.over(group, layer, plan.radii[k], here)
             if group is not None:
                 front.add_group(group, self.steps.behind, plan.dark)
-        front.add_group(front.beyond(around, plan.white), self.steps.behind)  # what is missing is hidden
+        front.add_group(front.beyond(around), self.steps.behind)  # what is missing is hidden
         return front.rgba[:, :3] / front.rgba[:, 3:].clamp(min=EPS)
 
     def group(self, slabs: list[int], side: int) -> Composite:

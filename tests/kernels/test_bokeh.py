@@ -10,7 +10,7 @@ from threading import Event, Thread
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis.strategies import floats, integers
 from torch import Tensor
 
@@ -107,6 +107,8 @@ def test_light_of_two_blurred_surfaces_is_kept(square, ground):
 
 
 @given(near=floats(-40, 80), apart=floats(2, 80), side=integers(8, 100), aside=integers(0, 7))
+@example(near=12.375, apart=37, side=28, aside=0)  # what is moved would be more than opaque
+@example(near=30, apart=24, side=100, aside=3)  # the backdrop of a wide thing would show itself
 @settings(max_examples=20, derandomize=True, database=None)
 def test_light_of_any_two_surfaces_is_kept(near, apart, side, aside):
     """Unless they share a slab, or the nearer one lies where slabs of the photo end and those of its half begin."""
@@ -297,6 +299,16 @@ def test_what_lies_behind_two_groups_is_seen_past_both():
     for group in groups:
         front.add_group(group, reference.behind)
     torch.testing.assert_close(front.middle, groups[0].passing() + groups[1].passing())
+
+
+def test_what_is_missing_is_what_lies_farthest():
+    """All of it, so that no light passes any more."""
+    front = Composite(torch.zeros(1, 1, 16, 16))
+    front.rgba, front.through = torch.full((1, 4, 16, 16), 0.25), torch.full((1, 1, 16, 16), 0.75)
+    front.farthest = torch.tensor([0.5, 0, 0, 1, -3]).view(1, 5, 1, 1).expand(-1, -1, 4, 4)
+    front.add_group(front.beyond(None), reference.behind)
+    torch.testing.assert_close(front.rgba[0, :, 5, 5], torch.tensor([0.625, 0.25, 0.25, 1]))
+    assert float(front.through.abs().max()) < 1e-6
 
 
 # Apertures ----------------------------------------------------------------------------------------------------------
