@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from argan.kernels.bokeh.areas import Area, by_tiles, doubled, enlarged, halved, replicated, round_up, window
+from argan.kernels.bokeh.areas import Area, by_tiles, enlarged, halved, replicated, round_up, window
 from argan.kernels.bokeh.plan import OWN, Plan
 
 FARTHER = 2.0  # px of blur radius: what is nearer by that much counts for 1 / e of what is farthest
@@ -20,7 +20,7 @@ def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int
 
     Premultiplied RGBA and blur radius (1,5,h,w).
 
-    Pull: four cells make one, in which the farthest count most, up to twice the size of the widest disc before the
+    Pull: four cells make one, in which the farthest count most, up to the size of the widest disc before the
     focal plane; from farther away no light comes. Push: a cell that is nearer than what lies around it is replaced by
     that, one half of which was found among larger cells, the other among the cells beside it, to go on from what is
     seen. None where nothing is blurred so much that light could pass it where slabs are not filled in any more.
@@ -38,13 +38,13 @@ def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int
     for _ in range(plan.fill - OWN):
         shown = farthest_of(fours(shown))
     all_of_it = (max(shown.shape[-2:]) - 1).bit_length()  # the size at which one cell has all of the picture
-    sizes = min(math.ceil(math.log2(2 * widest)) - plan.fill, all_of_it + BEYOND)
+    sizes = min(math.ceil(math.log2(widest)) - plan.fill, all_of_it + BEYOND)
     pyramid = [window(shown, Area.of(shown).rounded_up(2**sizes))]
     for _ in range(sizes):
         pyramid.append(farthest_of(fours(pyramid[-1])))
     found = farthest_of(nines(pyramid.pop()))
     while pyramid:
-        cell, around = pyramid.pop(), doubled(replicated(found))
+        cell, around = pyramid.pop(), farthest_between(found)
         around = torch.lerp(around, unless_nearer(farthest_of(nines(cell)), around), 0.5)
         found = unless_nearer(cell, around)
     hides = nearer(window(mean, Area.of(around)), around)
@@ -61,17 +61,30 @@ def backdrop_in(view: Area, whole: Tensor, plan: Plan) -> Tensor | None:
     return enlarged(part, 2 ** (plan.fill - OWN))[shown.index()]
 
 
-def farthest_of(cells: list[Tensor]) -> Tensor:
-    """Of light and blur radius (1,4,h,w), the mean in which the farthest count most."""
+def farthest_of(cells: list[Tensor], shares: tuple[float, ...] = (1.0,)) -> Tensor:
+    """Of light and blur radius (1,4,h,w), the mean by those shares in which the farthest count most."""
     several = torch.cat(cells)
     place = several[:, 3:]
     weight = torch.exp((place.detach().amin(0) - place) / FARTHER)  # the mean does not depend on what is subtracted
+    weight = weight * weight.new_tensor(shares).view(-1, 1, 1, 1)
     return (several * weight).sum(0, keepdim=True) / weight.sum(0, keepdim=True)
 
 
 def fours(x: Tensor) -> list[Tensor]:
     """The cells that make one of twice the size."""
     return [x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+
+
+def farthest_between(x: Tensor) -> Tensor:
+    """(1,4,h,w) at twice the size, bilinearly, but that of the cells that one lies between the farthest count most."""
+    cells = nines(x)
+
+    def quarter(row: int, column: int) -> Tensor:
+        beside = (cells[4], cells[3 + column], cells[3 * row + 1], cells[3 * row + column])
+        return farthest_of(list(beside), (9, 3, 3, 1))
+
+    rows = [torch.stack([quarter(row, column) for column in (0, 2)], -1).flatten(-2) for row in (0, 2)]
+    return torch.stack(rows, -2).flatten(-3, -2)
 
 
 def nines(x: Tensor) -> list[Tensor]:

@@ -50,9 +50,9 @@ def compiled(function: Callable) -> Any:
 def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     """The reference's `unmix`."""
     rgba = torch.cat([image, torch.ones_like(image[:, :1])], 1)
-    light, coc, highest, lowest = (x.contiguous().numpy() for x in (image[0], *spans[0]))
+    light, coc, of_light, highest, lowest = (x.contiguous().numpy() for x in (image[0], *spans[0]))
     cuts, place, mixed = np.array([r * abs(r) for r in plan.radii], coc.dtype), np.empty_like(coc), np.empty_like(coc)
-    find_places(coc.reshape(-1), cuts, place.reshape(-1))
+    find_places(of_light.reshape(-1), cuts, place.reshape(-1))
     rows, columns, near, far = find_edges(highest, lowest, mixed)
     far_rgba, far_place = np.empty((4, len(rows)), light.dtype), np.empty_like(far)
     if len(rows):

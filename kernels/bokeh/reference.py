@@ -42,16 +42,16 @@ FADE = 0.1  # hidden surfaces end softly: where what they are known by weighs le
 def unmix(image: Tensor, spans: Tensor, plan: Plan) -> Sheets:
     """Takes the pixels at depth edges apart into a near and a far surface, with shares a and 1 - a of the pixel.
 
-    `spans` (1,3,h,w) has the mean, highest and lowest blur radius in every pixel.
+    `spans` (1,4,h,w) has the mean blur radius in every pixel, that of its light, and the highest and the lowest.
 
     What the two surfaces look like is predicted by a straight line of colour over a, fitted to the 5 x 5 pixels around,
     the nearest counting most: at first with the shares that disparity names, then with those found (`shares`).
     """
-    coc, highest, lowest = spans.split(1, 1)
+    coc, of_light, highest, lowest = spans.split(1, 1)
     near, far = largest_around(highest), -largest_around(-lowest)
     edge = ((near - far - EDGE[0]) / (EDGE[1] - EDGE[0])).clamp(0, 1)
     rows, columns = (edge[0, 0].detach() > 0).nonzero().unbind(1)
-    rgba, place = torch.cat([image, torch.ones_like(coc)], 1), plan.place(coc)
+    rgba, place = torch.cat([image, torch.ones_like(coc)], 1), plan.place(of_light)
     if not len(rows):
         return Sheets(rgba, place, rgba.new_zeros(4, 0), place.new_zeros(1, 0), rows, columns, plan.cell)
     pixels = rows * image.shape[-1] + columns

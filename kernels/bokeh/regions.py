@@ -90,7 +90,7 @@ def render_tiles(
         light_in, plan.white, recorded = image, white, False
     light = extended(light_in, picture)
     farthest = backdrop(light, coc, plan, tile, recorded=recorded)
-    wide = wide_groups(light, coc.expand(-1, 3, -1, -1), plan, steps, tile, recorded=recorded)
+    wide = wide_groups(light, coc.expand(-1, 4, -1, -1), plan, steps, tile, recorded=recorded)
     everything = picture.rounded_up(plan.cell)
 
     def render_tile(wanted: Area) -> Tensor:
@@ -99,10 +99,10 @@ def render_tiles(
         view = padded.grown(plan.cell).within(region)  # what the wanted part is interpolated from
         parts = {key: Composite.part(state, *key, view) for key, state in wide.items()}
         nearby = {key: group for key, group in parts.items() if bool((group.rgba.detach()[:, 3] > 0).any())}
-        radii = window(coc, region)
+        radii = window(coc, region).contiguous()
         if recorded or nearby or bool(radii.any()):
             around = None if farthest is None else backdrop_in(view, farthest, plan)
-            work = Region(light(region), radii.expand(-1, 3, -1, -1), plan, steps, region, view)
+            work = Region(light(region), radii.expand(-1, 4, -1, -1), plan, steps, region, view)
             rendered = work.render(nearby, around)[wanted.seen_from(view).index()]
         else:
             rendered = light(wanted)  # all that it could be made of is in focus
@@ -138,8 +138,8 @@ def wide_groups(
     """The groups of slabs that are not the picture's own: of all of it, from the picture at 1/2, 1/4, ... of the size.
 
     A photo of half the size is the same picture, and these slabs' discs are still of 4 FINE pixels and more in it. So
-    what discs cost does not grow with them. `spans` (1,3,H,W) has the mean, highest and lowest blur radius in a pixel.
-    Returns `Composite.state` of every group, by `Plan.group`.
+    what discs cost does not grow with them. `spans` (1,4,H,W) has the mean blur radius in a pixel, that of its light,
+    and the highest and the lowest. Returns `Composite.state` of every group, by `Plan.group`.
     """
     groups: dict[tuple[int, int], Tensor] = {}
     for level in range(OWN + 1, plan.levels):
@@ -170,22 +170,26 @@ def own_groups(
 
 
 def half_size(light: Light, spans: Tensor, tile: int, *, recorded: bool) -> tuple[Tensor, Tensor]:
-    """A picture's light (1,3,h,w) at half the size, and `wide_groups`' spans (1,3,h,w) there, in its pixels."""
+    """A picture's light (1,3,h,w) at half the size, and `wide_groups`' spans (1,4,h,w) there, in its pixels."""
     whole = Area.of(spans).rounded_up(2)
 
     def half(area: Area) -> Tensor:
-        return reduced(light(area.grown(2)), 1)[..., 1:-1, 1:-1]
+        image, coc = light(area.grown(2)), window(spans[:, 1:2], area.grown(2))
+        amount = image.clamp(min=0).sum(1, keepdim=True) + EPS
+        return reduced(torch.cat([image, amount, amount * coc], 1), 1)[..., 1:-1, 1:-1]
 
-    image = by_tiles(half, whole, round_up(tile, 2), recorded=recorded, threads=spans.is_cpu, level=1)
-    mean, highest, lowest = window(spans, whole).split(1, 1)
-    return image, torch.cat([reduced(mean, 1), F.max_pool2d(highest, 2), -F.max_pool2d(-lowest, 2)], 1) / 2
+    sums = by_tiles(half, whole, round_up(tile, 2), recorded=recorded, threads=spans.is_cpu, level=1)
+    image, amount, product = sums.split([3, 1, 1], 1)
+    mean, _, highest, lowest = window(spans, whole).split(1, 1)
+    pooled = reduced(mean, 1), product / amount, F.max_pool2d(highest, 2), -F.max_pool2d(-lowest, 2)
+    return image, torch.cat(pooled, 1) / 2
 
 
 class Region:
     """A part of a picture that is worked on at once, to render a `view` of it. The sides of both are whole cells.
 
     image   (1,3,h,w) linear light of the `area`
-    spans   (1,3,h,w) the mean, highest and lowest signed blur radius in every pixel of it
+    spans   (1,4,h,w) the signed blur radii in every pixel of it, as `wide_groups` has them
     area    of the picture; `view` lies within it
     """
 

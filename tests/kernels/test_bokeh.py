@@ -108,12 +108,19 @@ def test_light_of_two_blurred_surfaces_is_kept(square, ground):
 
 @given(near=floats(-40, 80), apart=floats(2, 80), side=integers(8, 100), aside=integers(0, 63))
 @example(near=12.375, apart=37, side=28, aside=0)  # what is moved would be more than opaque
-@example(near=30, apart=24, side=100, aside=24)  # the backdrop of a wide thing would be the thing itself
+@example(near=30, apart=24, side=100, aside=24)  # the backdrop of a wide thing would be in part the thing itself
 @settings(max_examples=20, derandomize=True, database=None)
 def test_light_of_any_two_surfaces_is_kept(near, apart, side, aside):
     """Unless they share a slab, or the nearer one lies where slabs of the photo end and those of its half begin."""
     far = near - apart - 0.2 * abs(near)
     assert light_of_square(side, aside, near, far) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("square", "ground"), [(48, 46.1), (-46.1, -48), (96, 92.2), (-92.2, -96)])
+@pytest.mark.parametrize("side", [3, 5, 10])
+def test_light_of_small_things_is_kept_where_one_size_ends_and_the_next_begins(side, square, ground):
+    """They lie too close to the ground to be taken apart there: a tenth of their light and more was missing, or new."""
+    assert light_of_square(side, 4, square, ground) == pytest.approx(1, abs=3e-3)
 
 
 def light_of_square(side: int, aside: int, square: float, ground: float) -> float:
@@ -196,7 +203,7 @@ def test_mixed_pixels_are_taken_apart():
     share[..., 9:13] = torch.tensor([0.5, 1, 1, 0.5])
     near, far = (torch.tensor(c).view(1, 3, 1, 1) for c in ([0.8, 0.3, 0.1], [0.1, 0.2, 0.4]))
     image, coc = share * near + (1 - share) * far, 6 * (share > 0.6).float()
-    sheets = reference.unmix(image, coc.expand(-1, 3, -1, -1), Plan.of(coc, LENS))
+    sheets = reference.unmix(image, coc.expand(-1, 4, -1, -1), Plan.of(coc, LENS))
     torch.testing.assert_close(sheets.near[0, 3, 10, 9:13], torch.tensor([0.5, 1, 1, 0.5]), rtol=0, atol=0.1)
     whole = sheets.near[:, :3].sum((-1, -2)) + sheets.far[:3].sum(1)
     torch.testing.assert_close(whole, image.sum((-1, -2)))
@@ -210,7 +217,7 @@ def test_mixed_pixels_are_taken_apart_a_few_at_a_time(monkeypatch):
     coc, many = 6 * disparity, []
 
     def sheets():
-        return reference.unmix(image, coc.expand(-1, 3, -1, -1), Plan.of(coc, LENS))
+        return reference.unmix(image, coc.expand(-1, 4, -1, -1), Plan.of(coc, LENS))
 
     whole, two_colours = sheets(), reference.two_colours
     monkeypatch.setattr(reference, "two_colours", lambda *x: many.append(x[0].shape[1]) or two_colours(*x))
@@ -228,7 +235,7 @@ def test_slabs_hold_nothing_beyond_where_they_occur(end):
     coc[..., end] = 6
     plan = Plan.of(coc, LENS)
     assert 32 % plan.cell == 0
-    sheets = reference.unmix(image, coc.expand(-1, 3, -1, -1), plan)
+    sheets = reference.unmix(image, coc.expand(-1, 4, -1, -1), plan)
     for k, (seen, _) in enumerate(occurrences(sheets, plan)):
         held = reference.weigh(sheets, "seen", k, Area.of(coc), 0)
         if seen is not None:
@@ -252,6 +259,15 @@ def test_a_slanted_surface_stays_opaque():
         image[..., :20, :] = 4.0  # a bright wall behind, far from the rows that are looked at
         out = render_bokeh(image, disparity, 40 / slope, 0.0)
         torch.testing.assert_close(out[..., 75:, 30:170], image[..., 75:, 30:170], rtol=0.01, atol=0)
+
+
+def test_nothing_shines_through_a_slanted_surface_from_farther_away_than_its_blur():
+    """A bright wall, blurred by 80 pixels like the nearest of what is before it, and 180 pixels away."""
+    disparity = torch.linspace(-0.5, 0.5, 400).expand(1, 1, 240, 400).clone()
+    image = torch.full((1, 3, 240, 400), 0.25)
+    disparity[..., :20, :], image[..., :20, :] = -1, 4.0
+    out = render_bokeh(image, disparity, 80.0, 0.0)
+    torch.testing.assert_close(out[..., 200:, 60:340], image[..., 200:, 60:340], rtol=0.01, atol=0)
 
 
 def test_nearer_blur_covers_and_farther_blur_does_not():
