@@ -20,10 +20,10 @@ def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int
 
     Premultiplied RGBA and blur radius (1,5,h,w).
 
-    Pull: four cells make one, in which the farthest count most, up to the size of the widest disc before the
-    focal plane; from farther away no light comes. Push: a cell that is nearer than what lies around it is replaced by
-    that, one half of which was found among larger cells, the other among the cells beside it, to go on from what is
-    seen. None where nothing is blurred so much that light could pass it where slabs are not filled in any more.
+    Pull: four cells make one, in which the farthest count most, up to the size of the widest disc before the focal
+    plane; from farther away no light comes. Push: a cell that is nearer than what lies around it is replaced by that,
+    one half of which was found among larger cells, the other among the cells beside it, to go on from what is seen.
+    None where nothing is blurred so much that light could pass it where slabs are not filled in any more.
     """
     widest = plan.radii[-1]
     if widest <= 2**plan.fill:  # half as deep as slabs are filled in

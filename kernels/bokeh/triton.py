@@ -709,12 +709,13 @@ def keep(front: Composite, layer: Tensor, radius: float, area: Area) -> None:
     if torch.is_grad_enabled() and (layer.requires_grad or front.rgba.requires_grad):
         reference.keep(front, layer, radius, area)
         return
-    farthest, at = front.farthest, area.at_level(front.finer)
+    farthest, at = front.farthest.contiguous(), area.at_level(front.finer)
     launch(
         keep_kernel, blocks(at.pixels, BLOCK_C),
         layer.contiguous(), farthest, radius, *farthest.shape[-2:], at.top, at.left, *area.size,
         FINER=front.finer, TRUST=TRUST, BLOCK=BLOCK_C,
     )  # fmt: skip
+    front.farthest = farthest
 
 
 def put_over(layer: Tensor, planes: tuple[Tensor, ...], radius: float, side: int, area: Area) -> None:
