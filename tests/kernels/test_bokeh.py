@@ -262,7 +262,7 @@ def test_a_slanted_surface_stays_opaque():
 
 
 def test_nothing_shines_through_a_slanted_surface_from_farther_away_than_its_blur():
-    """A bright wall, blurred by 80 pixels like the nearest of what is before it, and 180 pixels away."""
+    """A bright wall behind, blurred by 80 pixels and 180 pixels away; the surface is blurred by 40 at its ends."""
     disparity = torch.linspace(-0.5, 0.5, 400).expand(1, 1, 240, 400).clone()
     image = torch.full((1, 3, 240, 400), 0.25)
     disparity[..., :20, :], image[..., :20, :] = -1, 4.0
