@@ -17,7 +17,7 @@ from torch import Tensor
 from argan.kernels import BackendUnavailable, backend, render_bokeh, resolve
 from argan.kernels.bokeh import APERTURES, Aperture, aperture_kernel, areas, develop_bokeh, reference, regions
 from argan.kernels.bokeh.areas import Area, halved, largest_around
-from argan.kernels.bokeh.backdrop import backdrop, backdrop_in
+from argan.kernels.bokeh.backdrop import backdrop, backdrop_in, farthest_between
 from argan.kernels.bokeh.layers import Composite, Sheets, farther, occurrences
 from argan.kernels.bokeh.plan import OWN, Plan
 from argan.kernels.bokeh.regions import render_tiles
@@ -504,6 +504,25 @@ def test_the_farther_of_two_counts_where_slabs_would_hide_it():
     torch.testing.assert_close(found[0], torch.tensor([0, 0.5, 1, 0, 1, 0.5]))
     torch.testing.assert_close(found[3], torch.ones(6))
     torch.testing.assert_close(found[4], torch.tensor([-4, -4.75, -6, -4, 9, -4]))
+
+
+def test_cells_of_the_backdrop_go_over_into_each_other_but_for_what_is_nearer():
+    cells = torch.cat([torch.rand(1, 3, 6, 5), torch.full((1, 1, 6, 5), 7.0)], 1)
+    torch.testing.assert_close(farthest_between(cells), areas.enlarged(cells, 2))
+    cells[..., 2, 3], cells[..., 3:, 3:] = torch.tensor([1.0, 0, 0, 40]), 2
+    near = farthest_between(cells)[..., 4:6, 6:8]
+    assert float(near[0, 3].max()) < 10, "a near cell shows only where nothing else is beside it"
+
+
+def test_the_blur_radius_of_a_smaller_photo_s_light_is_one_that_it_has():
+    """Where there is light below black, too, and none at all."""
+    image, coc = torch.randn(1, 3, 40, 40), torch.rand(1, 1, 40, 40) * 20
+    image[..., :10, :] = 0
+    image[..., 30:, :] = -1
+    light = regions.extended(regions.picture_light(image), Area.of(image))
+    _, spans = regions.half_size(light, coc.expand(-1, 4, -1, -1), 64, recorded=False)
+    assert float(coc.min()) / 2 - 1e-3 < float(spans[:, 1].min())
+    assert float(spans[:, 1].max()) < float(coc.max()) / 2 + 1e-3
 
 
 def test_a_backdrop_takes_no_more_memory_than_the_picture_needs():
