@@ -30,13 +30,15 @@ def backdrop(light: Callable[[Area], Tensor], coc: Tensor, plan: Plan, tile: int
         return None
 
     def cells(area: Area) -> Tensor:
-        return halved(torch.cat([light(area).clamp(max=plan.white), window(coc, area)], 1), OWN)
+        shown = halved(torch.cat([light(area).clamp(max=plan.white), window(coc, area)], 1), OWN)
+        mean = halved(shown[:, 3:], plan.fill - OWN)
+        for _ in range(plan.fill - OWN):
+            shown = farthest_of(fours(shown))
+        return torch.cat([shown, mean], 1)
 
     whole, tile = Area.of(coc).rounded_up(2**plan.fill), round_up(tile, 2**plan.fill)
-    shown = by_tiles(cells, whole, tile, recorded=recorded, threads=coc.is_cpu, level=OWN)
-    mean = halved(shown, plan.fill - OWN)
-    for _ in range(plan.fill - OWN):
-        shown = farthest_of(fours(shown))
+    every = by_tiles(cells, whole, tile, recorded=recorded, threads=coc.is_cpu, level=plan.fill)
+    shown, mean = every.split([4, 1], 1)
     all_of_it = (max(shown.shape[-2:]) - 1).bit_length()  # the size at which one cell has all of the picture
     sizes = min(math.ceil(math.log2(widest)) - plan.fill, all_of_it + BEYOND)
     pyramid = [window(shown, Area.of(shown).rounded_up(2**sizes))]
@@ -101,4 +103,4 @@ def unless_nearer(x: Tensor, around: Tensor) -> Tensor:
 
 def nearer(x: Tensor, around: Tensor) -> Tensor:
     """As slabs hide what is farther by more than one: not up to a pixel of blur radius, wholly from two on."""
-    return (x[:, 3:] - around[:, 3:] - 1).clamp(0, 1)
+    return (x[:, -1:] - around[:, -1:] - 1).clamp(0, 1)

@@ -714,7 +714,7 @@ def put_before(farthest, layer, radius, unit, top, left):
         for c in (3, 4, 0, 1, 2):
             if c < 3:
                 mean_of_cells(layer[c, rows, unit * first : unit * after], sums, mean[first:after])
-            elif c == 4:
+            elif c == 4:  # of alpha, which was the channel before
                 mean[first:after] *= radius
             own = farthest[c, top + y, left + first : left + after]
             for x in range(after - first):

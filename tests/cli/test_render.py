@@ -1007,7 +1007,7 @@ def test_a_sweep_with_discs_that_are_too_large_somewhere_changes_no_file(
 def test_discs_are_measured_from_a_focus_before_the_scene(
     photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """52 % of the long side from the nearest thing to the farthest, which is as far again as that from the focus."""
+    """52 % of the long side from the nearest thing to the farthest, which is 9.4 times as far from the focus."""
     np.save(tmp_path / "z.npy", np.linspace(0.5, 4, SIZE[0])[None].repeat(SIZE[1], axis=0))
     lens = ["--depth", tmp_path / "z.npy", "--depth-kind", "distance", "--f-number", 1.4]
     failed(capsys, 2, "discs of 489 %", "render", photo, *lens, "--focus-distance", 0.06)
