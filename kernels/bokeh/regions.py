@@ -174,15 +174,18 @@ def half_size(light: Light, spans: Tensor, tile: int, *, recorded: bool) -> tupl
     whole = Area.of(spans).rounded_up(2)
 
     def half(area: Area) -> Tensor:
-        image, coc = light(area.grown(2)), window(spans[:, 1:2], area.grown(2))
+        image, around = light(area.grown(2)), window(spans, area.grown(2))
+        coc, of_light, highest, lowest = around.split(1, 1)
         amount = image.clamp(min=0).sum(1, keepdim=True) + EPS
-        return reduced(torch.cat([image, amount, amount * coc], 1), 1)[..., 1:-1, 1:-1]
+        shared = reduced(torch.cat([image, coc, amount, amount * of_light], 1), 1)[..., 1:-1, 1:-1]
+        image, mean, amount, product = shared.split([3, 1, 1, 1], 1)
+        highest, lowest = (x[..., 2:-2, 2:-2] for x in (highest, lowest))
+        radii = mean, product / amount, F.max_pool2d(highest, 2), -F.max_pool2d(-lowest, 2)
+        return torch.cat([image, torch.cat(radii, 1) / 2], 1)
 
-    sums = by_tiles(half, whole, round_up(tile, 2), recorded=recorded, threads=spans.is_cpu, level=1)
-    image, amount, product = sums.split([3, 1, 1], 1)
-    mean, _, highest, lowest = window(spans, whole).split(1, 1)
-    pooled = reduced(mean, 1), product / amount, F.max_pool2d(highest, 2), -F.max_pool2d(-lowest, 2)
-    return image, torch.cat(pooled, 1) / 2
+    both = by_tiles(half, whole, round_up(tile, 2), recorded=recorded, threads=spans.is_cpu, level=1)
+    image, spans = both.split([3, 4], 1)
+    return image, spans
 
 
 class Region:
